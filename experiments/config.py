@@ -1,0 +1,216 @@
+"""The settings of a run, as dataclasses: the command line, ``config.json`` and Python all use them."""
+
+import dataclasses
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from keras_deeplstm import validation
+from keras_deeplstm.experiments.tasks import get_task
+
+# The options each block understands beyond depth, units and dropout, and the name of its layer.
+BLOCKS = {
+    "unfolded_lstm": (
+        "UnfoldedLSTMBlock",
+        ("tied", "input_mode", "normalization", "forget_bias")
+        + ("activation", "kernel_initializer", "recurrent_initializer"),
+    ),
+    "dense": (
+        "DenseStack",
+        ("activation", "kernel_initializer", "recurrent_initializer"),
+    ),
+}
+OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used.
+
+    Deliberately not a ValueError: tyro would catch that one and rewrite its message.
+    """
+
+
+@contextmanager
+def _config_errors():
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the model is made of. Options that the block does not know are refused."""
+
+    block: Literal["unfolded_lstm", "dense"] = "unfolded_lstm"
+    """Kind of the deep part: an LSTM over depth, or a plain network of the same depth."""
+    depth: int = 10
+    """Number of steps over depth."""
+    units: int = 100
+    """Width of every step."""
+    dropout: float = 0.0
+    """Dropout rate on the output of every step."""
+    tied: bool = False
+    """All steps share one set of weights (unfolded_lstm)."""
+    input_mode: Literal["first", "every", "state"] = "first"
+    """Where the input enters: at the first step, at every step, or as initial state
+    (unfolded_lstm)."""
+    normalization: Literal["batch", "layer"] | None = None
+    """Normalization inside the LSTM (unfolded_lstm)."""
+    forget_bias: float | Literal["depth"] | None = "depth"
+    """Initial bias of the forget gate; "depth" stands for log(depth) (unfolded_lstm)."""
+    activation: str | None = None
+    """Keras activation; None leaves the choice to the block."""
+    kernel_initializer: str | None = None
+    """Keras initializer of the input weights; None leaves the choice to the block."""
+    recurrent_initializer: str | None = None
+    """Keras initializer of the weights between steps; None leaves the choice to the block."""
+
+    def __post_init__(self):
+        with _config_errors():
+            validation.one_of("model.block", self.block, tuple(BLOCKS))
+            validation.positive_integer("model.depth", self.depth, at_most=10_000)
+            validation.positive_integer("model.units", self.units, at_most=65_536)
+            validation.fraction("model.dropout", self.dropout)
+            validation.boolean("model.tied", self.tied)
+            validation.one_of("model.input_mode", self.input_mode, ("first", "every", "state"))
+            validation.one_of("model.normalization", self.normalization, (None, "batch", "layer"))
+            if self.forget_bias not in ("depth", None):
+                validation.finite("model.forget_bias", self.forget_bias)
+            for name in ("activation", "kernel_initializer", "recurrent_initializer"):
+                if not isinstance(getattr(self, name), str | None):
+                    raise ValueError(
+                        f"Argument `model.{name}` must be a string or None. "
+                        f"Received: model.{name}={getattr(self, name)!r}"
+                    )
+            _, known = BLOCKS[self.block]
+            for name in self._changed():
+                if name not in known:
+                    raise ValueError(
+                        f"Argument `model.{name}` has no meaning for block {self.block!r}. "
+                        f"Its own options: {', '.join(known)}"
+                    )
+
+    def _changed(self):
+        """The options of blocks that differ from their defaults."""
+        common = ("block", "depth", "units", "dropout")
+        return {
+            option.name: getattr(self, option.name)
+            for option in dataclasses.fields(self)
+            if option.name not in common and getattr(self, option.name) != option.default
+        }
+
+    def build_arguments(self) -> dict[str, Any]:
+        """Keyword arguments for `keras_deeplstm.models.classifier`."""
+        return {
+            "block": self.block,
+            "depth": self.depth,
+            "units": self.units,
+            "dropout": self.dropout,
+            **self._changed(),
+        }
+
+    @property
+    def flags(self) -> list[str]:
+        """What tells this model from others of its block, in words: ``["tied", "batch"]``."""
+        words = []
+        if "tied" in BLOCKS[self.block][1]:
+            words.append("tied" if self.tied else "untied")
+        changed = self._changed()
+        changed.pop("tied", None)
+        if "forget_bias" in changed:
+            changed["forget_bias"] = f"bias{self.forget_bias}"
+        words += changed.values()
+        if self.dropout:
+            words.append(f"dropout{self.dropout}")
+        return list(dict.fromkeys(words))  # he_normal for both initializers is said once
+
+    @property
+    def label(self) -> str:
+        """Name for tables and legends, without the depth: ``"UnfoldedLSTMBlock untied"``."""
+        return " ".join([BLOCKS[self.block][0], *self.flags])
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One task, one model, one training setting, one seed."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """Name of the task; `deeplstm list tasks` shows them all."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    epochs: int = 10
+    """Passes over the training set."""
+    batch_size: int = 128
+    """Examples per training step."""
+    optimizer: str = "adam"
+    """One of adam, adamw, nadam, rmsprop, sgd."""
+    learning_rate: float = 1e-3
+    """Learning rate of the optimizer."""
+    clipnorm: float | None = 1.0
+    """Each weight's gradient is clipped to this norm; None switches clipping off."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data and dropout."""
+    gradient_every: int = 10
+    """Gradient norms are recorded at every n-th training step."""
+
+    def __post_init__(self):
+        with _config_errors():
+            get_task(self.task)
+            if not isinstance(self.model, ModelConfig):
+                raise ValueError(f"Argument `model` must be a ModelConfig. Received: {self.model!r}")
+            validation.positive_integer("epochs", self.epochs)
+            validation.positive_integer("batch_size", self.batch_size)
+            validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
+            validation.finite("learning_rate", self.learning_rate, positive=True)
+            if self.clipnorm is not None:
+                validation.finite("clipnorm", self.clipnorm, positive=True)
+            if (
+                isinstance(self.seed, bool)
+                or not isinstance(self.seed, int)
+                or not 0 <= self.seed < 2**32
+            ):
+                raise ValueError(
+                    f"Argument `seed` must be an integer in [0, 4294967295]. "
+                    f"Received: seed={self.seed!r}"
+                )
+            validation.positive_integer("gradient_every", self.gradient_every)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
+        """The inverse of `to_dict`; unknown keys and wrong values raise `ConfigError`."""
+        _check_keys(cls, data, "config")
+        if "task" not in data:
+            raise ConfigError("Missing required key 'task' in 'config'")
+        model = data.get("model", {})
+        _check_keys(ModelConfig, model, "model")
+        return cls(**{**data, "model": ModelConfig(**model)})
+
+    @property
+    def title(self) -> str:
+        """One line that names the run: ``"digits: UnfoldedLSTMBlock untied, depth 10"``."""
+        return f"{self.task}: {self.model.label}, depth {self.model.depth}"
+
+    @property
+    def slug(self) -> str:
+        """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
+        model = self.model
+        sizes = [f"depth{model.depth}", f"units{model.units}"]
+        return "-".join([self.task, model.block, *model.flags, *sizes, f"seed{self.seed}"])
+
+
+def _check_keys(cls, data, where):
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where!r} must be a mapping. Received: {type(data).__name__}")
+    known = [option.name for option in dataclasses.fields(cls)]
+    for key in data:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"Unknown key {key!r} in {where!r}.{hint}")

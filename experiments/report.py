@@ -1,0 +1,284 @@
+"""Reports of runs: one HTML page that needs nothing else, and its table as CSV beside it."""
+
+import base64
+import dataclasses
+import io
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.studies import STUDIES, ratio_text
+from keras_deeplstm.experiments.tasks import get_task
+
+MOMENTS = 5  # of training, in a picture of gradient norm against depth
+LINES = 10  # in one picture; more runs make more pictures
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG picture in base64, the text that stands for it, and its caption."""
+
+    data: str
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures that belong together, and how to read them."""
+
+    title: str
+    text: str
+    pictures: list[Picture]
+
+
+def write_report(folders: list[Path], output: Path | None = None) -> Path:
+    """Write the report of runs and return its path.
+
+    Args:
+        folders: Folders of runs, or folders that contain them, such as a study's.
+        output: The page; default `report.html` in the folder given, or in the one that several
+            folders share.
+
+    Raises:
+        ConfigError: One of the folders holds no run.
+    """
+    found = []
+    for folder in folders:
+        found += runs.find(folder)
+        if not found or not found[-1].folder.is_relative_to(folder):
+            raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
+    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    study, missing = None, []
+    if (folders[0] / "study.json").exists() and len(folders) == 1:
+        plan = runs.read_json(folders[0] / "study.json")
+        study = STUDIES.get(plan["study"])
+        present = {run.name: run for run in found}
+        found = [present[name] for name in plan["runs"] if name in present]
+        missing = [name for name in plan["runs"] if name not in present]
+
+    finished, problems = [], [(name, "missing", "") for name in missing]
+    for run in found:
+        try:
+            if run.state == "finished":
+                _ = run.environment, run.metrics, run.gradients
+                finished.append(run)
+            else:
+                problems.append((run.name, run.state, run.reason))
+        except (OSError, ValueError) as error:
+            problems.append((run.name, "damaged", str(error)))
+
+    labels = _labels(finished)
+    table = _table(finished, labels)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = templates.get_template("report.html").render(
+        title=_title(study, found, common),
+        question=study.question if study else None,
+        answer=study.answer(finished) if study and finished else [],
+        table=table.to_dict("records"),
+        ratio_text=ratio_text,
+        tasks=[get_task(name) for name in table["task"].unique()],
+        problems=problems,
+        sections=_sections(finished, labels),
+        settings=_settings(finished),
+        environments=[run.environment for run in finished[:1]],
+        commands=list(dict.fromkeys(run.environment["command"] for run in finished)),
+    )
+    output = output or common / "report.html"
+    runs.write_text(output, html)
+    runs.write_text(output.with_name("table.csv"), table.to_csv(index=False))
+    return output
+
+
+def _title(study, found, folder):
+    if study:
+        return f"Study: {study.name}"
+    if len(found) == 1:
+        return found[0].config.title if found[0].config else found[0].name
+    return f"{len(found)} runs in {folder.name}"
+
+
+def _labels(finished):
+    """A name for each run in legends: that of its model, or of its folder where models repeat."""
+    keys = [
+        (run.config.task, run.config.model.depth, run.config.model.label) for run in finished
+    ]
+    return [
+        key[-1] if keys.count(key) == 1 else run.name
+        for run, key in zip(finished, keys, strict=True)
+    ]
+
+
+def _table(finished, labels):
+    columns = ("parameters", "test_accuracy", "gradient_ratio_start", "gradient_ratio_end")
+    rows = [
+        {
+            "run": run.name,
+            "task": run.config.task,
+            "model": label,
+            "depth": run.config.model.depth,
+            **{column: run.result[column] for column in columns},
+            "seconds": run.result["seconds"],
+        }
+        for run, label in zip(finished, labels, strict=True)
+    ]
+    names = ["run", "task", "model", "depth", *columns, "seconds"]
+    # As objects, so that a ratio that does not exist stays None and does not become NaN.
+    return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _settings(finished):
+    """Training settings with the value, or the values, that the runs have."""
+    values = {}
+    for field in dataclasses.fields(RunConfig):
+        if field.name not in ("task", "model"):
+            distinct = dict.fromkeys(str(getattr(run.config, field.name)) for run in finished)
+            values[field.name] = ", ".join(distinct)
+    return values
+
+
+def _sections(finished, labels):
+    if not finished:
+        return []
+    named = sorted(zip(finished, labels, strict=True), key=_group)
+    palette = itertools.cycle(sns.color_palette("colorblind"))
+    colors = dict(zip(dict.fromkeys(labels), palette, strict=False))
+    groups = []
+    for (task, depth), members in itertools.groupby(named, key=_group):
+        members = list(members)
+        for first in range(0, len(members), LINES):
+            groups.append((f"{task}, depth {depth}", members[first : first + LINES]))
+    sections = [
+        Section(
+            "Learning",
+            "Accuracy on the validation data, and loss on the training data, after each epoch.",
+            [
+                _curves(name, members, colors, column, label, log)
+                for column, label, log in (
+                    ("val_accuracy", "validation accuracy", False),
+                    ("loss", "training loss (nats)", True),
+                )
+                for name, members in groups
+            ],
+        ),
+        Section(
+            "Gradient against depth",
+            "Norm of the loss gradient of each step's recurrent matrix at several moments of "
+            "training: step 1 is next to the input, the last step next to the output. A flat line "
+            "means that the gradient arrives undiminished. All pictures have the same scale.",
+            _depth_pictures(named),
+        ),
+        Section(
+            "First and last matrix during training",
+            "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
+            "get the same gradient; far below 1 it fades on its way to the input.",
+            [_ratio_picture(name, members, colors) for name, members in groups],
+        ),
+        Section(
+            "Filters of the first layer",
+            "The weights with which the first layer looks at the image, before and after training.",
+            [picture for run, label in named for picture in _filter_pictures(run, label)],
+        ),
+    ]
+    return [section for section in sections if section.pictures]
+
+
+def _group(named):
+    run, _ = named
+    return run.config.task, run.config.model.depth
+
+
+def _curves(title, members, colors, column, label, log):
+    figure, ax = _figure(title, "epoch", label, log)
+    for run, name in members:
+        ax.plot(run.metrics["epoch"], run.metrics[column], ".-", color=colors[name], label=name)
+    last = "; ".join(f"{name} {run.metrics[column].iloc[-1]:.3g}" for run, name in members)
+    return _picture(figure, f"{label} against epoch, {title}. At the end: {last}.")
+
+
+def _ratio_picture(title, members, colors):
+    figure, ax = _figure(title, "training step", "first / last gradient norm", log=True)
+    ax.axhline(1, color="0.6", linewidth=1)
+    for run, name in members:
+        ratios = gradient_plots.first_last_ratio(run.gradients)
+        label = name if len(ratios) else f"{name}: one matrix, no ratio"
+        ax.plot(ratios["step"], ratios["ratio"], color=colors[name], label=label)
+    ends = "; ".join(
+        f"{name} {ratio_text(run.result['gradient_ratio_start'])} to "
+        f"{ratio_text(run.result['gradient_ratio_end'])}"
+        for run, name in members
+    )
+    return _picture(figure, f"Ratio of gradient norms during training, {title}: {ends}.")
+
+
+def _depth_pictures(named):
+    """One picture per run whose recurrent matrices are stacked over depth."""
+    frames = {}
+    for run, label in named:
+        frame = run.gradients
+        frame = frame[(frame["weight"] == "recurrent_kernel") & frame["depth"].notna()]
+        if len(frame):
+            frames[run, label] = frame
+    norms = pd.concat(frame["value"] for frame in frames.values()) if frames else pd.Series()
+    norms = norms[np.isfinite(norms) & (norms > 0)]
+    pictures = []
+    for (run, label), frame in frames.items():
+        title = f"{label}, depth {run.config.model.depth}"
+        figure, ax = _figure(title, "depth step", "L2 norm of the gradient", log=True)
+        steps = frame["step"].unique()
+        moments = np.linspace(0, len(steps) - 1, min(MOMENTS, len(steps))).astype(int)
+        gradient_plots.plot_depth(frame, ax=ax, steps=list(steps[moments]))
+        if len(norms):
+            ax.set_ylim(norms.min() / 2, norms.max() * 2)
+        pictures.append(_picture(figure, f"Gradient norm against depth step, {title}."))
+    return pictures
+
+
+def _filter_pictures(run, label):
+    title = f"{label}, depth {run.config.model.depth}"
+    files = sorted((run.folder / "filters").glob("epoch_*.png"))
+    for file in dict.fromkeys([*files[:1], *files[-1:]]):
+        epoch = int(file.stem.removeprefix("epoch_"))
+        caption = f"{title}, after epoch {epoch}" if epoch else f"{title}, before training"
+        data = base64.b64encode(file.read_bytes()).decode()
+        yield Picture(data, f"Weights of the first layer: {caption}.", caption)
+
+
+def _figure(title, xlabel, ylabel, log=False):
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    ax = figure.subplots()
+    ax.set(title=_plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    ax.grid(alpha=0.3)
+    return figure, ax
+
+
+def _picture(figure, alt):
+    ax = figure.axes[0]
+    handles, labels = ax.get_legend_handles_labels()
+    if ax.get_legend() is not None:
+        ax.get_legend().remove()
+    # Below the axes, where it covers no data.
+    figure.legend(handles, [_plain(label) for label in labels], loc="outside lower center")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return Picture(base64.b64encode(file.getvalue()).decode(), alt)
+
+
+def _plain(text):
+    """Text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,216 @@
+"""Studies: named tables of runs that answer one question."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.tasks import DataError, get_task
+
+# A gradient that shrinks or grows by less than this factor on its way down is said to arrive.
+ARRIVES_WITHIN = 100
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and the runs that answer it."""
+
+    name: str
+    question: str
+    configs: Callable[[str, int | None, int], list[RunConfig]]
+    """The runs, from data set, number of epochs (None: the study's choice) and seed."""
+    answer: Callable[[list[runs.Run]], list[str]]
+    """Sentences computed from the finished runs, at least one of them; the first is the answer."""
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Two significant digits: ``0.41``, ``12``, ``2.1e-7``; a dash for None."""
+    if ratio is None:
+        return "–"
+    if ratio == 0 or 1e-3 <= ratio < 1e4:
+        return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
+    mantissa, exponent = f"{ratio:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _depth_configs(dataset, epochs, seed):
+    models = (
+        ModelConfig(),
+        ModelConfig(tied=True),
+        ModelConfig(block="dense", activation="tanh", kernel_initializer="glorot_uniform"),
+        ModelConfig(block="dense", activation="relu", kernel_initializer="he_normal"),
+    )
+    settings = {
+        "digits": {"epochs": 40, "batch_size": 64, "gradient_every": 10},
+        "mnist": {"epochs": 3, "batch_size": 128, "gradient_every": 20},
+    }[dataset]
+    if epochs is not None:
+        settings["epochs"] = epochs
+    return [
+        RunConfig(dataset, dataclasses.replace(model, depth=depth), seed=seed, **settings)
+        for depth in (10, 30)
+        for model in models
+    ]
+
+
+def _depth_answer(finished):
+    depth = max(run.config.model.depth for run in finished)
+    deepest = [run for run in finished if run.config.model.depth == depth]
+    verdicts = {"arrives": [], "fades": [], "grows": []}
+    details = []
+    for run in deepest:
+        label, result = run.config.model.label, run.result
+        start, end = result["gradient_ratio_start"], result["gradient_ratio_end"]
+        accuracy = f"test accuracy {result['test_accuracy']:.1%}"
+        if start is None:
+            details.append(
+                f"{label}: {accuracy}; all steps share one matrix, so there is no ratio."
+            )
+            continue
+        if start < 1 / ARRIVES_WITHIN:
+            verdicts["fades"].append(label)
+        elif start > ARRIVES_WITHIN:
+            verdicts["grows"].append(label)
+        else:
+            verdicts["arrives"].append(label)
+        details.append(
+            f"{label}: the gradient of the first matrix is {ratio_text(start)} times that of the "
+            f"last at the start of training, {ratio_text(end)} times at its end; {accuracy}."
+        )
+    clauses = [
+        f"{verdict} in {' and '.join(labels)}" for verdict, labels in verdicts.items() if labels
+    ]
+    if not clauses:
+        return [f"At depth {depth} no finished run has a matrix for each step.", *details]
+    return [
+        f"At depth {depth}, at the start of training, the gradient {', '.join(clauses)} "
+        f"(arrives: the norms of the first and the last matrix differ less than "
+        f"{ARRIVES_WITHIN}-fold).",
+        *details,
+    ]
+
+
+depth = Study(
+    name="depth",
+    question="Does the gradient reach the bottom of an LSTM over depth, "
+    "and of a plain network of the same depth?",
+    configs=_depth_configs,
+    answer=_depth_answer,
+)
+
+STUDIES = {study.name: study for study in (depth,)}
+
+
+def run_study(
+    study: Study,
+    configs: list[RunConfig],
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> bool:
+    """Train the runs that are not yet finished in `folder`, and say so in the terminal.
+
+    Args:
+        study: The study.
+        configs: Its runs.
+        folder: Where the runs' folders are; a study that was interrupted goes on there.
+        data_dir: Folder with data sets.
+        limit: Train at most this many runs now.
+        overwrite: Train all runs anew.
+        command: How the study was started, for the record.
+
+    Returns:
+        Whether no run failed.
+
+    Raises:
+        RunExistsError: `folder` holds a run of the same name with other settings.
+        DataError: The data are absent or damaged.
+    """
+    # Imported here, so that `deeplstm --help` need not wait for Keras.
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from keras_deeplstm.experiments.training import train
+
+    todo = []
+    for config in configs:
+        run = runs.load(folder / config.slug)
+        if overwrite or run.config is None:
+            runs.check_free(run.folder, overwrite)
+        elif run.config != config:
+            raise runs.RunExistsError(
+                f"Run '{run.folder}' has other settings ({_differences(run.config, config)}). "
+                f"Use --overwrite or another --runs-dir"
+            )
+        if overwrite or run.state != "finished":
+            todo.append(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(
+        folder / "study.json",
+        {"study": study.name, "command": command, "runs": [config.slug for config in configs]},
+    )
+
+    skipped = len(configs) - len(todo)
+    todo = todo[:limit]
+    succeeded = True
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), transient=True
+    )
+    progress.disable = not progress.console.is_terminal
+
+    def say(line):
+        progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    if skipped:
+        say(f"{skipped} of {len(configs)} runs are already finished and are not run again.")
+    with progress:
+        # The time of an epoch grows with the depth, so depth x epochs measures the work.
+        work = sum(config.model.depth * config.epochs for config in todo)
+        bar = progress.add_task("", total=work)
+        for number, config in enumerate(todo, skipped + 1):
+            title = f"run {number} of {len(configs)}  {config.title}"
+
+            def show(row, title=title, config=config):
+                progress.update(
+                    bar,
+                    description=f"{title}, epoch {row['epoch']} of {config.epochs}",
+                    advance=config.model.depth,
+                )
+
+            progress.update(bar, description=title)
+            before = progress.tasks[0].completed
+            try:
+                result = train(
+                    config, folder / config.slug, data_dir=data_dir, command=command, on_epoch=show
+                )
+            except DataError:
+                raise
+            except Exception as error:  # one bad run must not cost the others
+                say(f"{title}: FAILED: {type(error).__name__}: {error}")
+                succeeded = False
+            else:
+                say(f"{title}: {outcome(config, result)}")
+            progress.update(bar, completed=before + config.model.depth * config.epochs)
+    return succeeded
+
+
+def outcome(config: RunConfig, result: dict) -> str:
+    """One line for the terminal: test accuracy, gradient ratio, seconds."""
+    accuracy = result["test_accuracy"]
+    solved = "solved" if accuracy >= get_task(config.task).criterion else "not solved"
+    return (
+        f"test accuracy {accuracy:.1%} ({solved}), first/last gradient "
+        f"{ratio_text(result['gradient_ratio_start'])} -> "
+        f"{ratio_text(result['gradient_ratio_end'])}, {result['seconds']:.0f} s"
+    )
+
+
+def _differences(old, new):
+    old, new = old.to_dict(), new.to_dict()
+    old |= {f"model.{key}": value for key, value in old.pop("model").items()}
+    new |= {f"model.{key}": value for key, value in new.pop("model").items()}
+    return ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key])

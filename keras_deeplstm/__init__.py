@@ -1,0 +1,1 @@
+"""LSTM along depth, for Keras 3."""

@@ -1,0 +1,95 @@
+"""Initializers for gate biases and for weights that are stacked over depth steps and gates."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_deeplstm import validation
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class GateBias(keras.initializers.Initializer):
+    """Biases of an LSTM, gate by gate.
+
+    The tasks of Hochreiter & Schmidhuber (1997) start from negative biases of the input and output
+    gates, different for each memory cell, so that cells are taken into use one after the other.
+
+    Args:
+        input, forget, candidate, output: The bias of each gate: a number, or a sequence with one
+            number per unit.
+
+    Raises:
+        ValueError: An argument is neither; or, when called, the last axis of the shape is not 4 *
+            units with the number of units that a sequence gives.
+
+    Example:
+
+    >>> from keras_deeplstm.initializers import GateBias
+    >>> GateBias(input=[-1.0, -3.0], forget=1.0)(shape=(8,)).tolist()  # doctest: +SKIP
+    [-1.0, -3.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, input=0.0, forget=0.0, candidate=0.0, output=0.0):
+        self.input = self._checked("input", input)
+        self.forget = self._checked("forget", forget)
+        self.candidate = self._checked("candidate", candidate)
+        self.output = self._checked("output", output)
+
+    @staticmethod
+    def _checked(name, value):
+        if isinstance(value, list | tuple | np.ndarray):
+            return [validation.finite(name, each) for each in np.asarray(value).tolist()]
+        return validation.finite(name, value)
+
+    def __call__(self, shape, dtype=None):
+        """Return a tensor of `shape`, whose last axis is 4 * units in the order i, f, c, o."""
+        units, rest = divmod(shape[-1], 4)
+        parts = []
+        for name, value in self.get_config().items():
+            if rest or (np.ndim(value) and len(value) != units):
+                raise ValueError(
+                    "`GateBias` needs a shape whose last axis is 4 * units, and one number or "
+                    f"`units` numbers per gate. Received: shape={tuple(shape)}, {name}={value}"
+                )
+            parts.append(np.broadcast_to(value, (*shape[:-1], units)))
+        dtype = dtype or keras.config.floatx()
+        return ops.convert_to_tensor(np.concatenate(parts, axis=-1), dtype=dtype)
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            "input": self.input,
+            "forget": self.forget,
+            "candidate": self.candidate,
+            "output": self.output,
+        }
+
+
+def draw_blocks(initializer, count, shape, dtype):
+    """Draw `count` blocks of `shape` that differ from each other, stacked along a new first axis.
+
+    A Keras initializer called twice returns the same values, and one drawn over the whole stack has
+    the wrong fan and (orthogonal) is not orthogonal block by block. So each block is drawn by a
+    copy of the initializer whose seed is derived from the original's.
+
+    Args:
+        initializer: A Keras initializer or a callable `(shape, dtype)`.
+        count: Number of blocks.
+        shape: Shape of one block.
+        dtype: Data type of the values.
+
+    Returns:
+        A tensor of shape `(count, *shape)`.
+    """
+    seed = getattr(initializer, "seed", None)
+    if not isinstance(seed, int):
+        # Without a seed of its own (constant, identity), or with a SeedGenerator, which moves on.
+        return ops.stack([initializer(shape, dtype=dtype) for _ in range(count)])
+    config = initializer.get_config()
+    seeds = np.random.SeedSequence(seed).generate_state(count)
+    return ops.stack(
+        [
+            type(initializer).from_config({**config, "seed": int(s)})(shape, dtype=dtype)
+            for s in seeds
+        ]
+    )

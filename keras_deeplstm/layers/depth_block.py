@@ -1,0 +1,247 @@
+"""What the blocks that are scanned over depth have in common."""
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.initializers import draw_blocks
+from keras_deeplstm.layers.scan import probe_of, scan
+
+MAX_DEPTH = 10_000
+MAX_UNITS = 65_536
+
+
+class Weight(NamedTuple):
+    """One weight of a block.
+
+    Attributes:
+        name: Its name, also the attribute of the layer.
+        shape: Its shape.
+        role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
+            name), "scale" or "offset" (normalization), "mean" or "variance" (moving averages).
+        steps: The depth steps that its first axis stands for, counted from 1; None for a weight
+            that is not stacked.
+        gates: Number of square blocks side by side in each step of a recurrent kernel.
+    """
+
+    name: str
+    shape: tuple
+    role: str
+    steps: range | None = None
+    gates: int = 1
+
+    def stacked(self, steps):
+        """This weight once for each of `steps`, stacked along a new first axis."""
+        return self._replace(shape=(len(steps), *self.shape), steps=steps)
+
+
+class DepthBlock(keras.layers.Layer):
+    """Base of the layers that apply `depth` steps of `units` each, as one scan over depth.
+
+    A subclass says which weights it has (`_weights`) and what a step computes (`_run`). The base
+    stores the common arguments, flattens leading axes, draws the dropout masks and shapes the
+    output. A weight that is stacked over depth carries the attribute `depth_steps`, the range of
+    depth steps along its first axis; that is all that diagnostics need to know.
+    """
+
+    def __init__(
+        self,
+        units,
+        depth,
+        *,
+        activation,
+        dropout,
+        use_bias,
+        kernel_initializer,
+        recurrent_initializer,
+        bias_initializer,
+        kernel_regularizer,
+        recurrent_regularizer,
+        bias_regularizer,
+        kernel_constraint,
+        recurrent_constraint,
+        bias_constraint,
+        return_all_steps,
+        seed,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = validation.positive_integer("units", units, at_most=MAX_UNITS)
+        self.depth = validation.positive_integer("depth", depth, at_most=MAX_DEPTH)
+        self.activation = keras.activations.get(activation)
+        self.dropout = validation.fraction("dropout", dropout)
+        self.use_bias = validation.boolean("use_bias", use_bias)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.return_all_steps = validation.boolean("return_all_steps", return_all_steps)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    # What a subclass says.
+
+    def _weights(self, features):
+        """The list of `Weight` for inputs with `features` features."""
+        raise NotImplementedError
+
+    def _run(self, x, row_mask, training):
+        """Map `(rows, features)` to the carry `(h, ...)` and, if asked, h of all steps."""
+        raise NotImplementedError
+
+    def _initial_bias(self, shape, dtype):
+        return self.bias_initializer(shape, dtype=dtype)
+
+    # What all share.
+
+    def weight_shapes(self, features):
+        """Shapes of all weights for inputs with `features` features: a dict name -> shape."""
+        return {weight.name: weight.shape for weight in self._weights(features)}
+
+    def build(self, inputs_shape):
+        """Create the weights for inputs of shape `(batch, ..., features)`."""
+        features = inputs_shape[-1]
+        if features is None:
+            raise ValueError(
+                f"The last dimension of the inputs to `{type(self).__name__}` must be defined. "
+                f"Received: input_shape={tuple(inputs_shape)}"
+            )
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: features})
+        for weight in self._weights(features):
+            setattr(self, weight.name, self._add(weight))
+        super().build(inputs_shape)
+
+    def _add(self, weight):
+        moving = weight.role in ("mean", "variance")
+        constraint = getattr(self, f"{weight.role}_constraint", None)
+        regularizer = getattr(self, f"{weight.role}_regularizer", None)
+        if weight.steps is not None:
+            constraint = constraint and _per_step(constraint)
+            regularizer = regularizer and _summed_over_steps(regularizer)
+        variable = self.add_weight(
+            name=weight.name,
+            shape=weight.shape,
+            initializer=self._initializer(weight),
+            regularizer=regularizer,
+            constraint=constraint,
+            trainable=not moving,
+            autocast=not moving,
+            # Replicas of one batch keep one moving average.
+            aggregation="mean" if moving else "none",
+        )
+        variable.depth_steps = weight.steps
+        return variable
+
+    def _initializer(self, weight):
+        if weight.role == "kernel":
+            return self.kernel_initializer
+        if weight.role == "bias":
+            return self._initial_bias
+        if weight.role == "recurrent":
+            return lambda shape, dtype: _recurrent(self.recurrent_initializer, weight, dtype)
+        # Recurrent batch normalization (arXiv 1603.09025, section 4) starts scales at 0.1: at 1,
+        # tanh saturates and the gradient vanishes.
+        return {
+            "scale": keras.initializers.Constant(0.1),
+            "offset": "zeros",
+            "mean": "zeros",
+            "variance": "ones",
+        }[weight.role]
+
+    def call(self, inputs, mask=None, training=False):
+        """Apply the block to `(batch, ..., features)`; `mask` has the shape `(batch, ...)`."""
+        lead = ops.shape(inputs)[:-1]
+        x = ops.cast(inputs, self.compute_dtype)
+        if len(lead) > 1:
+            x = ops.reshape(x, (-1, inputs.shape[-1]))
+        row_mask = None
+        if mask is not None:
+            row_mask = ops.reshape(ops.cast(mask, self.compute_dtype), (-1, 1))
+        carry, hidden = self._run(x, row_mask, training)
+
+        def unflatten(rows):
+            if len(lead) == 1:
+                return rows
+            return ops.reshape(rows, (*lead, *rows.shape[1:]))
+
+        output = unflatten(ops.swapaxes(hidden, 0, 1) if self.return_all_steps else carry[0])
+        if getattr(self, "return_state", False):
+            return [output, *(unflatten(state) for state in carry)]
+        return output
+
+    def _scan(self, step, carry, xs, first=None):
+        return scan(
+            step,
+            carry,
+            xs,
+            self.depth,
+            first=first,
+            return_hidden=self.return_all_steps,
+            probe=probe_of(self),
+        )
+
+    def _dropout_masks(self, x, training):
+        """Masks `(depth, rows, units)` for h, drawn before the scan; None without dropout."""
+        if not training or self.dropout == 0:
+            return None
+        ones = ops.ones((self.depth, ops.shape(x)[0], self.units), dtype=self.compute_dtype)
+        return keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
+
+    def compute_output_shape(self, inputs_shape):
+        """Shape of the output, or list of shapes with `return_state`."""
+        lead = tuple(inputs_shape[:-1])
+        state = (*lead, self.units)
+        output = (*lead, self.depth, self.units) if self.return_all_steps else state
+        return [output, state, state] if getattr(self, "return_state", False) else output
+
+    def compute_mask(self, inputs, mask=None):
+        """The mask of the inputs, unchanged; states have none."""
+        return [mask, None, None] if getattr(self, "return_state", False) else mask
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "depth": self.depth,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            **{
+                f"{role}_{kind}": module.serialize(getattr(self, f"{role}_{kind}"))
+                for kind, module in (
+                    ("initializer", keras.initializers),
+                    ("regularizer", keras.regularizers),
+                    ("constraint", keras.constraints),
+                )
+                for role in ("kernel", "recurrent", "bias")
+            },
+            "return_all_steps": self.return_all_steps,
+            "seed": self.seed,
+        }
+
+
+def _recurrent(initializer, weight, dtype):
+    """Draw a recurrent kernel `(steps, units, gates * units)`, block by block."""
+    *steps, units, _ = weight.shape
+    count = steps[0] if steps else 1
+    blocks = draw_blocks(initializer, count * weight.gates, (units, units), dtype)
+    blocks = ops.reshape(blocks, (count, weight.gates, units, units))
+    return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), weight.shape)
+
+
+def _per_step(constraint):
+    """A constraint that sees one depth step at a time, as its axis argument means."""
+    return lambda stack: ops.vectorized_map(constraint, ops.convert_to_tensor(stack))
+
+
+def _summed_over_steps(regularizer):
+    return lambda stack: ops.sum(ops.vectorized_map(regularizer, ops.convert_to_tensor(stack)))

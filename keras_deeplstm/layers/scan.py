@@ -1,0 +1,177 @@
+"""The loop over steps (depth or time): the only file of the layers that knows the backend.
+
+`keras.ops.scan` cannot serve: on TensorFlow it passes no `maximum_iterations`, so its gradient
+fails under XLA, which `jit_compile="auto"` switches on for a GPU. A Python loop cannot serve
+either: its graph grows with the depth, and with it the time of the first step.
+
+The file also holds the one protocol for diagnostics (`Probe`): additive offsets for the hidden
+state and the memory cell at each step, whose gradients are dLoss/dh_l and dLoss/dc_l, and a cut of
+one of the two paths between steps.
+"""
+
+import contextlib
+import contextvars
+from typing import Any, Literal, NamedTuple
+
+import keras
+from keras import ops
+
+
+class Probe(NamedTuple):
+    """What a diagnostic asks of one layer's scan.
+
+    Attributes:
+        offsets: A tuple like the carry, `(h,)` or `(h, c)`, of tensors `(steps, rows, units)` that
+            are added to the carry after each step; None adds nothing.
+        cut: Path whose gradient is stopped between steps: "hidden", "memory" or None.
+    """
+
+    offsets: Any = None
+    cut: Literal["hidden", "memory"] | None = None
+
+
+_probes = contextvars.ContextVar("keras_deeplstm_probes", default=None)
+
+
+@contextlib.contextmanager
+def probing(probes):
+    """Within this context, the layers that are keys of `probes` run with their `Probe`."""
+    token = _probes.set(probes)
+    try:
+        yield
+    finally:
+        _probes.reset(token)
+
+
+def probe_of(layer):
+    """The `Probe` that is asked of `layer` at present, or None."""
+    return (_probes.get() or {}).get(layer)
+
+
+def scan(
+    step,
+    carry,
+    xs,
+    length,
+    *,
+    first=None,
+    return_hidden=False,
+    reverse=False,
+    unroll=False,
+    probe=None,
+):
+    """Run `carry, y = step(carry, x_l)` over `length` steps, with a gradient, on every backend.
+
+    Args:
+        step: Function `(carry, x) -> (carry, y)`. `carry` is a tuple `(h,)` or `(h, c)`; `y` is any
+            structure of tensors (`()` for nothing), the same at each step.
+        carry: The initial carry. Shapes and dtypes stay the same over the loop.
+        xs: Structure of tensors whose first axis is the step.
+        length: Number of steps, an int or (on TensorFlow) a scalar tensor.
+        first: Optional function `carry -> carry` that takes the place of the first step. Then `xs`
+            has one entry less, and so have the `ys`.
+        return_hidden: Also collect h after each step.
+        reverse: Run from the last entry of `xs` to the first; what is collected stays in the
+            order of `xs`. Not together with `first`.
+        unroll: Write the loop out in the graph.
+        probe: A `Probe`, or None.
+
+    Returns:
+        `(carry, hidden, ys)`: the last carry, h of all steps `(length, rows, units)` or None, and
+        the structure of `y` stacked along a new first axis.
+    """
+    probe = probe or Probe()
+    offsets = probe.offsets or ()
+
+    def observed(step):
+        def run(carry, x_and_offset):
+            x, offset = x_and_offset
+            carry, y = step(_cut(carry, probe.cut), x)
+            if offset:
+                carry = tuple(ops.add(s, o) for s, o in zip(carry, offset, strict=True))
+            return carry, (carry[:1] if return_hidden else (), y)
+
+        return run
+
+    hidden = []
+    if first is not None:
+        start = observed(lambda carry, _: (first(carry), ()))
+        carry, (h, _) = start(carry, ((), tuple(o[0] for o in offsets)))
+        hidden += [h[0][None]] if return_hidden else []
+        offsets = tuple(o[1:] for o in offsets)
+        length = length - 1
+        if isinstance(length, int) and length == 0:
+            return carry, hidden[0] if return_hidden else None, ()
+    carry, (h, ys) = _loop(unroll)(observed(step), carry, (xs, offsets), length, reverse)
+    if return_hidden:
+        hidden = h[0] if not hidden else ops.concatenate([*hidden, h[0]], axis=0)
+    return carry, hidden if return_hidden else None, ys
+
+
+def _cut(carry, path):
+    if path == "hidden":
+        return (ops.stop_gradient(carry[0]), *carry[1:])
+    if path == "memory":
+        return (carry[0], *(ops.stop_gradient(c) for c in carry[1:]))
+    return carry
+
+
+def _loop(unroll):
+    backend = keras.backend.backend()
+    if unroll or backend not in ("tensorflow", "jax"):
+        return _loop_unrolled
+    return _loop_tensorflow if backend == "tensorflow" else _loop_jax
+
+
+def _loop_unrolled(step, carry, xs, length, reverse):
+    columns = [ops.unstack(x, num=length, axis=0) for x in keras.tree.flatten(xs)]
+    collected = []
+    for i in reversed(range(length)) if reverse else range(length):
+        carry, y = step(carry, keras.tree.pack_sequence_as(xs, [column[i] for column in columns]))
+        collected.append(y)
+    if reverse:
+        collected.reverse()
+    return carry, keras.tree.map_structure(lambda *ys: ops.stack(ys, axis=0), *collected)
+
+
+def _loop_jax(step, carry, xs, length, reverse):
+    import jax
+
+    return jax.lax.scan(step, carry, xs, length=length, reverse=reverse)
+
+
+def _loop_tensorflow(step, carry, xs, length, reverse):
+    import tensorflow as tf
+
+    def read(i):
+        return keras.tree.pack_sequence_as(xs, [array.read(i) for array in inputs])
+
+    def body(n, carry, arrays):
+        i = length - 1 - n if reverse else n
+        new, y = step(carry, read(i))
+        for state, old in zip(new, carry, strict=True):
+            state.set_shape(old.shape)
+        arrays = [a.write(i, part) for a, part in zip(arrays, keras.tree.flatten(y), strict=True)]
+        return n + 1, new, arrays
+
+    # The gradient of a read from a TensorArray writes one step; that of an index into a tensor
+    # would write a whole tensor of zeros at every step.
+    inputs = [
+        tf.TensorArray(x.dtype, size=length, element_shape=x.shape[1:]).unstack(x)
+        for x in keras.tree.flatten(xs)
+    ]
+    # The first step stands outside the loop: it tells the structure of y without a step in vain.
+    start = length - 1 if reverse else 0
+    carry, y = step(carry, read(start))
+    outputs = [
+        tf.TensorArray(part.dtype, size=length, element_shape=part.shape).write(start, part)
+        for part in keras.tree.flatten(y)
+    ]
+    _, carry, outputs = tf.while_loop(
+        lambda n, *_: n < length,
+        body,
+        (tf.constant(1), carry, outputs),
+        # XLA needs the bound to reserve what the backward pass reads.
+        maximum_iterations=length - 1,
+    )
+    return carry, keras.tree.pack_sequence_as(y, [array.stack() for array in outputs])

@@ -1,0 +1,383 @@
+"""UnfoldedLSTMBlock: an LSTM unrolled over depth, for feed-forward data."""
+
+import functools
+import math
+import numbers
+
+import keras
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.initializers import GateBias
+from keras_deeplstm.layers.depth_block import DepthBlock, Weight
+from keras_deeplstm.layers.gates import gates
+
+NOISE_STDDEV = 0.1
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class UnfoldedLSTMBlock(DepthBlock):
+    """An LSTM unrolled over the depth of a feed-forward network.
+
+    Each of the `depth` steps is one LSTM step whose "time" is depth: the hidden state h and the
+    memory cell c go from one step to the next, and the gradient can travel back through c.
+
+        input_mode="first":  z_1 = norm(x W) + norm(h_0 U_1) + b_1,  z_l = norm(h_{l-1} U_l) + b_l
+        input_mode="every":  z_l = norm(x W) + norm(h_{l-1} U_l) + b_l
+        input_mode="state":  h_0 = x W_h + b_h,  c_0 = x W_c + b_c,  z_l = norm(h_{l-1} U_l) + b_l
+        every step:          c_l = sigmoid(z_f) c_{l-1} + sigmoid(z_i) tanh(z_c)
+                             h_l = dropout(sigmoid(z_o) tanh(norm(c_l)))
+
+    Sources: the LSTM of Hochreiter & Schmidhuber (1997) with the forget gate of Gers et al. (2000);
+    `input_mode="state"` with `tied=True` is the 1-LSTM of Grid LSTM (arXiv 1507.01526, section 3.1,
+    with the h of the usual LSTM, sigmoid(z_o) tanh(c)); normalization after arXiv 1603.09025.
+
+    With a zero initial state, the step that would multiply it has no recurrent kernel: in the
+    modes "first" and "every" `recurrent_kernel` then belongs to the steps 2 ... depth.
+
+    Args:
+        units: Size of h and c.
+        depth: Number of steps.
+        tied: False: a recurrent kernel and a bias for each step, stacked along the first axis.
+            True: one for all steps. Scales and statistics of the normalization are always
+            each step's own.
+        input_mode: Where the input enters: "first", "every" or "state" (see above).
+        normalization: None, "batch" (statistics of each step; masked positions do not enter them)
+            or "layer" (over the 4 * units pre-activations, and over the units of c).
+        dropout: Fraction of each h_l set to zero in training. c is never dropped.
+        state_initializer: The initial h and c in the modes "first" and "every": "zeros" (fixed),
+            "noise" (normal, standard deviation 0.1, drawn anew for each training batch; zero in
+            inference), or any other initializer for a trainable state.
+        forget_bias: Initial bias of the forget gate, over what `bias_initializer` draws: a float;
+            "depth" for log(depth), but at least 1, so that what enters the memory at the first
+            step still has weight at the last; None leaves `bias_initializer` alone.
+        activation: Of the candidate and the memory.
+        recurrent_activation: Of the three gates.
+        use_bias: Whether z has a bias.
+        kernel_initializer: For the kernels that multiply the input.
+        recurrent_initializer: For the recurrent kernels, drawn for each step and each gate.
+        bias_initializer: For the biases, e.g. `initializers.GateBias`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`; for
+            stacked weights summed over the steps.
+        kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; for
+            stacked weights applied to each step.
+        return_all_steps: Return h of all steps.
+        return_state: Return `[output, h, c]` with the last h and c.
+        momentum: Of the moving averages with `normalization="batch"`.
+        epsilon: Added to variances.
+        seed: Of dropout and noise.
+        **kwargs: `name`, `dtype`, `trainable`, ... of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(batch, ..., features)`, as for `keras.layers.Dense`.
+        mask: `(batch, ...)`; passed through. It matters only to batch statistics.
+        training: Whether dropout, noise and batch statistics are on.
+
+    Returns:
+        `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps`.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.layers import UnfoldedLSTMBlock
+    >>> block = UnfoldedLSTMBlock(units=16, depth=30)
+    >>> block(np.zeros((2, 8), "float32")).shape  # doctest: +SKIP
+    (2, 16)
+    """
+
+    def __init__(
+        self,
+        units,
+        depth,
+        tied=False,
+        input_mode="first",
+        normalization=None,
+        dropout=0.0,
+        state_initializer="zeros",
+        forget_bias="depth",
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        return_all_steps=False,
+        return_state=False,
+        momentum=0.99,
+        epsilon=1e-3,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            units,
+            depth,
+            activation=activation,
+            dropout=dropout,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            return_all_steps=return_all_steps,
+            seed=seed,
+            **kwargs,
+        )
+        self.tied = validation.boolean("tied", tied)
+        self.input_mode = validation.one_of("input_mode", input_mode, ("first", "every", "state"))
+        self.normalization = validation.one_of(
+            "normalization", normalization, (None, "batch", "layer")
+        )
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.return_state = validation.boolean("return_state", return_state)
+        self.momentum = validation.fraction("momentum", momentum)
+        self.epsilon = validation.finite("epsilon", epsilon, positive=True)
+
+        self.state_initializer = state_initializer
+        if state_initializer not in ("zeros", "noise"):
+            self.state_initializer = keras.initializers.get(state_initializer)
+        if input_mode == "state" and state_initializer != "zeros":
+            raise ValueError(
+                "With `input_mode='state'` the input gives the initial state, so that "
+                f"`state_initializer` must be left out. Received: {state_initializer!r}"
+            )
+        self.forget_bias = forget_bias
+        if forget_bias not in ("depth", None):
+            if not isinstance(forget_bias, numbers.Real) or isinstance(forget_bias, bool):
+                raise ValueError(
+                    "Argument `forget_bias` must be a number, 'depth' or None. "
+                    f"Received: forget_bias={forget_bias!r}"
+                )
+            self.forget_bias = validation.finite("forget_bias", forget_bias)
+        if isinstance(self.bias_initializer, GateBias) and forget_bias is not None:
+            raise ValueError(
+                "`GateBias` sets the forget bias itself: pass `forget_bias=None` with it. "
+                f"Received: forget_bias={forget_bias!r}"
+            )
+
+    @property
+    def _state_is_zero(self):
+        return self.input_mode != "state" and self.state_initializer == "zeros"
+
+    @property
+    def _recurrent_steps(self):
+        """The depth steps that have a recurrent kernel."""
+        return range(2 if self._state_is_zero else 1, self.depth + 1)
+
+    def _weights(self, features):
+        units, steps, recurrent_steps = self.units, range(1, self.depth + 1), self._recurrent_steps
+        if self.input_mode == "state":
+            weights = [
+                Weight("hidden_kernel", (features, units), "kernel"),
+                Weight("memory_kernel", (features, units), "kernel"),
+            ]
+            if self.use_bias:
+                # Biases of plain projections, not of gates.
+                weights += [
+                    Weight("hidden_bias", (units,), "offset"),
+                    Weight("memory_bias", (units,), "offset"),
+                ]
+        else:
+            weights = [Weight("kernel", (features, 4 * units), "kernel")]
+            if self.state_initializer not in ("zeros", "noise"):
+                weights += [
+                    Weight("initial_hidden_state", (units,), "state"),
+                    Weight("initial_memory_cell", (units,), "state"),
+                ]
+        kernel = Weight("recurrent_kernel", (units, 4 * units), "recurrent", gates=4)
+        bias = Weight("bias", (4 * units,), "bias")
+        if recurrent_steps:
+            weights.append(kernel if self.tied else kernel.stacked(recurrent_steps))
+        if self.use_bias:
+            weights.append(bias if self.tied else bias.stacked(steps))
+        if self.normalization:
+            if self.input_mode != "state":
+                weights += self._scales("input", 4 * units)
+            if recurrent_steps:
+                weights += [
+                    w.stacked(recurrent_steps) for w in self._scales("recurrent", 4 * units)
+                ]
+            weights += [w.stacked(steps) for w in self._scales("memory", units)]
+            # z has b; only the memory needs an offset of its own.
+            weights.append(Weight("memory_offset", (units,), "offset").stacked(steps))
+        return weights
+
+    def _scales(self, what, size):
+        roles = ("scale", "mean", "variance") if self.normalization == "batch" else ("scale",)
+        return [Weight(f"{what}_{role}", (size,), role) for role in roles]
+
+    def _initializer(self, weight):
+        return self.state_initializer if weight.role == "state" else super()._initializer(weight)
+
+    def _initial_bias(self, shape, dtype):
+        bias = super()._initial_bias(shape, dtype)
+        if self.forget_bias is None:
+            return bias
+        value = max(1.0, math.log(self.depth)) if self.forget_bias == "depth" else self.forget_bias
+        z_i, z_f, z_co = ops.split(bias, [self.units, 2 * self.units], axis=-1)
+        return ops.concatenate([z_i, ops.full_like(z_f, value), z_co], axis=-1)
+
+    def _run(self, x, row_mask, training):
+        normalize = functools.partial(self._normalize, row_mask=row_mask, training=training)
+        z_x, statistics = 0, {}
+        if self.input_mode == "state":
+            h, c = ops.matmul(x, self.hidden_kernel), ops.matmul(x, self.memory_kernel)
+            carry = (h + self.hidden_bias, c + self.memory_bias) if self.use_bias else (h, c)
+        else:
+            carry = self._initial_state(x, training)
+            z_x = ops.matmul(x, self.kernel)
+            z_x, statistics["input"] = normalize(z_x, self._normalization("input", training))
+
+        shared, always, recurrent = self._weights_by_step(x, training)
+        z_later = z_x if self.input_mode == "every" else 0
+
+        def step(carry, weights, z=z_later, with_recurrence=True):
+            h, c = carry
+            weights = {**shared, **weights}
+            seen = {}
+            if with_recurrence:
+                z_h = ops.matmul(h, weights["recurrent_kernel"])
+                z_h, seen["recurrent"] = normalize(z_h, weights.get("recurrent"))
+                z = z + z_h
+            if self.use_bias:
+                z = z + weights["bias"]
+
+            def normalize_memory(c):
+                c, seen["memory"] = normalize(c, weights.get("memory"))
+                return c
+
+            h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory)
+            return (h * weights["dropout"] if "dropout" in weights else h, c), seen
+
+        first, rest, seen_first = None, {**always, **recurrent}, {}
+        if self._state_is_zero or z_later is not z_x:
+            # The first step has a form of its own: no recurrence, or the only one with the input.
+            head = {**always} if self._state_is_zero else {**always, **recurrent}
+            rest = {**_take(always, slice(1, None)), **recurrent}
+            if not self._state_is_zero:
+                rest.update(_take(recurrent, slice(1, None)))
+
+            def first(carry):
+                carry, seen = step(carry, _take(head, 0), z_x, not self._state_is_zero)
+                seen_first.update(keras.tree.map_structure(lambda moment: moment[None], seen))
+                return carry
+
+        carry, hidden, seen = self._scan(step, carry, rest, first)
+        if training and self.normalization == "batch":
+            seen = dict(seen)  # () where the first step was the only one
+            for name in seen_first | seen:
+                parts = [each[name] for each in (seen_first, seen) if name in each]
+                statistics[name] = [ops.concatenate(stacks) for stacks in zip(*parts, strict=True)]
+            self._update_moving_averages(statistics)
+        return carry, hidden
+
+    def _initial_state(self, x, training):
+        shape = (ops.shape(x)[0], self.units)
+        if isinstance(self.state_initializer, str):
+            if self.state_initializer == "noise" and training:
+                return tuple(
+                    keras.random.normal(
+                        shape,
+                        stddev=NOISE_STDDEV,
+                        dtype=self.compute_dtype,
+                        seed=self.seed_generator,
+                    )
+                    for _ in range(2)
+                )
+            zeros = ops.zeros(shape, dtype=self.compute_dtype)
+            return zeros, zeros
+        states = self.initial_hidden_state, self.initial_memory_cell
+        return tuple(ops.broadcast_to(ops.convert_to_tensor(s), shape) for s in states)
+
+    def _weights_by_step(self, x, training):
+        """Weights that all steps share, that each step has, and that each recurrent step has."""
+        shared, always, recurrent = {}, {}, {}
+        if self._recurrent_steps:
+            where = shared if self.tied else recurrent
+            where["recurrent_kernel"] = ops.convert_to_tensor(self.recurrent_kernel)
+        if self.use_bias:
+            (shared if self.tied else always)["bias"] = ops.convert_to_tensor(self.bias)
+        if self.normalization:
+            always["memory"] = self._normalization("memory", training)
+            if self._recurrent_steps:
+                recurrent["recurrent"] = self._normalization("recurrent", training)
+        masks = self._dropout_masks(x, training)
+        if masks is not None:
+            always["dropout"] = masks
+        return shared, always, recurrent
+
+    def _normalization(self, what, training):
+        roles = ["scale", "offset"]
+        if not training:
+            roles += ["mean", "variance"]
+        weights = {role: getattr(self, f"{what}_{role}", None) for role in roles}
+        return {
+            role: ops.convert_to_tensor(weight)
+            for role, weight in weights.items()
+            if weight is not None
+        }
+
+    def _normalize(self, x, weights, row_mask, training):
+        """Normalize `x`; in training with batch statistics also return their (mean, variance)."""
+        if self.normalization is None:
+            return x, ()
+        statistics = ()
+        # Half precision overflows in sums over a batch.
+        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        if self.normalization == "layer":
+            mean, variance = ops.moments(wide, axes=[-1], keepdims=True)
+        elif training:
+            if row_mask is None:
+                mean, variance = ops.moments(wide, axes=[0])
+            else:
+                share = ops.cast(row_mask, wide.dtype)
+                share = share / ops.maximum(ops.sum(share), 1)
+                mean = ops.sum(share * wide, axis=0)
+                variance = ops.sum(share * ops.square(wide - mean), axis=0)
+            statistics = (ops.stop_gradient(mean), ops.stop_gradient(variance))
+        else:
+            mean, variance = weights["mean"], weights["variance"]
+        wide = (wide - mean) * ops.rsqrt(variance + self.epsilon)
+        y = ops.cast(wide, x.dtype) * weights["scale"]
+        return (y + weights["offset"] if "offset" in weights else y), statistics
+
+    def _update_moving_averages(self, statistics):
+        for what, moments in statistics.items():
+            for role, moment in zip(("mean", "variance"), moments, strict=True):
+                moving = getattr(self, f"{what}_{role}")
+                moving.assign(moving * self.momentum + moment * (1 - self.momentum))
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        state = self.state_initializer
+        return {
+            **super().get_config(),
+            "tied": self.tied,
+            "input_mode": self.input_mode,
+            "normalization": self.normalization,
+            "state_initializer": state
+            if isinstance(state, str)
+            else keras.initializers.serialize(state),
+            "forget_bias": self.forget_bias,
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "return_state": self.return_state,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+def _take(stacks, index):
+    return keras.tree.map_structure(lambda stack: stack[index], stacks)

@@ -1,0 +1,53 @@
+"""One wording for wrong arguments, used by layers, callbacks, models and experiments."""
+
+import difflib
+import math
+import numbers
+
+
+def _refuse(name, expected, value):
+    kind = "" if isinstance(value, numbers.Real | type(None)) else f" (of type {type(value)})"
+    raise ValueError(f"Argument `{name}` must be {expected}. Received: {name}={value!r}{kind}")
+
+
+def positive_integer(name, value, at_most=None):
+    """Return `value` as an int; raise ValueError unless it is an integer in 1 ... `at_most`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        _refuse(name, "a positive integer", value)
+    if at_most is not None and value > at_most:
+        _refuse(name, f"at most {at_most}", value)
+    return int(value)
+
+
+def fraction(name, value):
+    """Return `value` as a float; raise ValueError unless 0 <= value < 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
+        _refuse(name, "a float in the range [0, 1)", value)
+    return float(value)
+
+
+def finite(name, value, positive=False):
+    """Return `value` as a float; raise ValueError unless it is a finite (positive) number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        _refuse(name, "a finite number", value)
+    if positive and value <= 0:
+        _refuse(name, "a positive number", value)
+    return float(value)
+
+
+def boolean(name, value):
+    """Return `value`; raise ValueError unless it is True or False."""
+    if not isinstance(value, bool):
+        _refuse(name, "True or False", value)
+    return value
+
+
+def one_of(name, value, options):
+    """Return `value`; raise ValueError, with the nearest option, unless it is one of `options`."""
+    if isinstance(value, str | None) and value in options:
+        return value
+    near = difflib.get_close_matches(str(value), [o for o in options if o is not None], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"Argument `{name}` must be one of {list(options)}. Received: {name}={value!r}.{hint}"
+    )

@@ -1,0 +1,57 @@
+"""Independent NumPy references. They share no code with the package and loop over everything."""
+
+import numpy as np
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def lstm_step(z, c, units, memory_seen=lambda c: c):
+    """One LSTM step for one row; gate order i, f, c, o."""
+    i, f = sigmoid(z[:units]), sigmoid(z[units : 2 * units])
+    g, o = np.tanh(z[2 * units : 3 * units]), sigmoid(z[3 * units :])
+    c = f * c + i * g
+    return o * np.tanh(memory_seen(c)), c
+
+
+def unfolded_lstm(x, weights, *, units, depth, input_mode="first", tied=False, h0=None, c0=None):
+    """Hidden states `(rows, depth, units)` and last memory cells, without normalization.
+
+    `weights` by name as in the layer. Steps without a recurrent kernel take none.
+    """
+    outputs, memories = [], []
+    for row in x:
+        h = np.zeros(units) if h0 is None else h0
+        c = np.zeros(units) if c0 is None else c0
+        if input_mode == "state":
+            h = row @ weights["hidden_kernel"] + weights["hidden_bias"]
+            c = row @ weights["memory_kernel"] + weights["memory_bias"]
+        steps = []
+        missing = depth - len(weights["recurrent_kernel"]) if not tied else int(h0 is None)
+        for step in range(depth):
+            z = weights["bias"] if tied else weights["bias"][step]
+            if input_mode == "every" or (input_mode == "first" and step == 0):
+                z = z + row @ weights["kernel"]
+            if tied:
+                z = z + h @ weights["recurrent_kernel"]
+            elif step >= missing:
+                z = z + h @ weights["recurrent_kernel"][step - missing]
+            h, c = lstm_step(z, c, units)
+            steps.append(h)
+        outputs.append(steps)
+        memories.append(c)
+    return np.array(outputs), np.array(memories)
+
+
+def dense_stack(x, weights, *, depth, activation):
+    """Hidden states `(rows, depth, units)` of an untied stack."""
+    outputs = []
+    for row in x:
+        h, steps = row, []
+        for step in range(depth):
+            kernel = weights["kernel"] if step == 0 else weights["recurrent_kernel"][step - 1]
+            h = activation(h @ kernel + weights["bias"][step])
+            steps.append(h)
+        outputs.append(steps)
+    return np.array(outputs)
