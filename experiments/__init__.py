@@ -1,1 +1,1 @@
-"""Tasks, runs, studies and reports: the experiments behind the package, and the command ``deeplstm``."""
+"""Tasks, runs, studies and reports, and the command ``deeplstm``."""

@@ -1,4 +1,4 @@
-"""The settings of a run, as dataclasses: the command line, ``config.json`` and Python all use them."""
+"""The settings of a run as dataclasses, for Python, the command line and ``config.json``."""
 
 import dataclasses
 from contextlib import contextmanager
@@ -11,17 +11,14 @@ import tyro
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks import get_task
 
-# The options each block understands beyond depth, units and dropout, and the name of its layer.
+# Of each block: the name of its layer, and the options it knows beyond depth, units and dropout.
+_SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 BLOCKS = {
     "unfolded_lstm": (
         "UnfoldedLSTMBlock",
-        ("tied", "input_mode", "normalization", "forget_bias")
-        + ("activation", "kernel_initializer", "recurrent_initializer"),
+        (*_SHARED, "input_mode", "normalization", "forget_bias"),
     ),
-    "dense": (
-        "DenseStack",
-        ("activation", "kernel_initializer", "recurrent_initializer"),
-    ),
+    "dense": ("DenseStack", _SHARED),
 }
 OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
 
@@ -54,14 +51,13 @@ class ModelConfig:
     dropout: float = 0.0
     """Dropout rate on the output of every step."""
     tied: bool = False
-    """All steps share one set of weights (unfolded_lstm)."""
+    """All steps share one set of weights."""
     input_mode: Literal["first", "every", "state"] = "first"
-    """Where the input enters: at the first step, at every step, or as initial state
-    (unfolded_lstm)."""
+    """Where the input enters (unfolded_lstm): first step, every step, or initial state."""
     normalization: Literal["batch", "layer"] | None = None
     """Normalization inside the LSTM (unfolded_lstm)."""
     forget_bias: float | Literal["depth"] | None = "depth"
-    """Initial bias of the forget gate; "depth" stands for log(depth) (unfolded_lstm)."""
+    """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
     activation: str | None = None
     """Keras activation; None leaves the choice to the block."""
     kernel_initializer: str | None = None
@@ -116,11 +112,11 @@ class ModelConfig:
     @property
     def flags(self) -> list[str]:
         """What tells this model from others of its block, in words: ``["tied", "batch"]``."""
-        words = []
-        if "tied" in BLOCKS[self.block][1]:
-            words.append("tied" if self.tied else "untied")
         changed = self._changed()
-        changed.pop("tied", None)
+        words = ["tied"] if changed.pop("tied", False) else []
+        # Whoever reads LSTM expects tied weights, whoever reads dense does not.
+        if not words and self.block == "unfolded_lstm":
+            words = ["untied"]
         if "forget_bias" in changed:
             changed["forget_bias"] = f"bias{self.forget_bias}"
         words += changed.values()
@@ -160,7 +156,9 @@ class RunConfig:
         with _config_errors():
             get_task(self.task)
             if not isinstance(self.model, ModelConfig):
-                raise ValueError(f"Argument `model` must be a ModelConfig. Received: {self.model!r}")
+                raise ValueError(
+                    f"Argument `model` must be a ModelConfig. Received: {self.model!r}"
+                )
             validation.positive_integer("epochs", self.epochs)
             validation.positive_integer("batch_size", self.batch_size)
             validation.one_of("optimizer", self.optimizer, OPTIMIZERS)

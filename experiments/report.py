@@ -20,7 +20,6 @@ from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.studies import STUDIES, ratio_text
 from keras_deeplstm.experiments.tasks import get_task
 
-MOMENTS = 5  # of training, in a picture of gradient norm against depth
 LINES = 10  # in one picture; more runs make more pictures
 
 
@@ -115,9 +114,7 @@ def _title(study, found, folder):
 
 def _labels(finished):
     """A name for each run in legends: that of its model, or of its folder where models repeat."""
-    keys = [
-        (run.config.task, run.config.model.depth, run.config.model.label) for run in finished
-    ]
+    keys = [(run.config.task, run.config.model.depth, run.config.model.label) for run in finished]
     return [
         key[-1] if keys.count(key) == 1 else run.name
         for run, key in zip(finished, keys, strict=True)
@@ -180,7 +177,8 @@ def _sections(finished, labels):
             "Gradient against depth",
             "Norm of the loss gradient of each step's recurrent matrix at several moments of "
             "training: step 1 is next to the input, the last step next to the output. A flat line "
-            "means that the gradient arrives undiminished. All pictures have the same scale.",
+            "means that the gradient arrives undiminished. All pictures have the same scale. Models "
+            "whose steps share one matrix are not shown: it has one gradient.",
             _depth_pictures(named),
         ),
         Section(
@@ -215,9 +213,9 @@ def _ratio_picture(title, members, colors):
     figure, ax = _figure(title, "training step", "first / last gradient norm", log=True)
     ax.axhline(1, color="0.6", linewidth=1)
     for run, name in members:
-        ratios = gradient_plots.first_last_ratio(run.gradients)
-        label = name if len(ratios) else f"{name}: one matrix, no ratio"
-        ax.plot(ratios["step"], ratios["ratio"], color=colors[name], label=label)
+        ratios = gradient_plots.first_last_ratio(_stacked(run))
+        if len(ratios):
+            ax.plot(ratios["step"], ratios["ratio"], color=colors[name], label=name)
     ends = "; ".join(
         f"{name} {ratio_text(run.result['gradient_ratio_start'])} to "
         f"{ratio_text(run.result['gradient_ratio_end'])}"
@@ -227,26 +225,27 @@ def _ratio_picture(title, members, colors):
 
 
 def _depth_pictures(named):
-    """One picture per run whose recurrent matrices are stacked over depth."""
-    frames = {}
+    """One picture per run, but none of a run whose steps share one matrix; all of one scale."""
+    drawn = []
     for run, label in named:
-        frame = run.gradients
-        frame = frame[(frame["weight"] == "recurrent_kernel") & frame["depth"].notna()]
-        if len(frame):
-            frames[run, label] = frame
-    norms = pd.concat(frame["value"] for frame in frames.values()) if frames else pd.Series()
-    norms = norms[np.isfinite(norms) & (norms > 0)]
-    pictures = []
-    for (run, label), frame in frames.items():
-        title = f"{label}, depth {run.config.model.depth}"
-        figure, ax = _figure(title, "depth step", "L2 norm of the gradient", log=True)
-        steps = frame["step"].unique()
-        moments = np.linspace(0, len(steps) - 1, min(MOMENTS, len(steps))).astype(int)
-        gradient_plots.plot_depth(frame, ax=ax, steps=list(steps[moments]))
-        if len(norms):
-            ax.set_ylim(norms.min() / 2, norms.max() * 2)
-        pictures.append(_picture(figure, f"Gradient norm against depth step, {title}."))
-    return pictures
+        if len(_stacked(run)):
+            title = f"{label}, depth {run.config.model.depth}"
+            figure, ax = _figure(title, "depth step", "gradient norm (L2)", log=True)
+            gradient_plots.plot_depth(_stacked(run), ax=ax)
+            ax.set_title(_plain(title))
+            drawn.append((figure, ax, title))
+    limits = np.array([ax.get_ylim() for _, ax, _ in drawn])
+    for _, ax, _ in drawn:
+        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    return [
+        _picture(figure, f"Gradient norm against depth step, {title}.")
+        for figure, _, title in drawn
+    ]
+
+
+def _stacked(run):
+    """The gradient norms of the weights that each depth step has of its own."""
+    return run.gradients[run.gradients["depth"].notna()]
 
 
 def _filter_pictures(run, label):
@@ -273,7 +272,7 @@ def _picture(figure, alt):
     if ax.get_legend() is not None:
         ax.get_legend().remove()
     # Below the axes, where it covers no data.
-    figure.legend(handles, [_plain(label) for label in labels], loc="outside lower center")
+    figure.legend(handles, [_plain(label) for label in labels], loc="outside lower center", ncols=2)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     return Picture(base64.b64encode(file.getvalue()).decode(), alt)

@@ -192,4 +192,3 @@ def environment(command: str) -> dict[str, Any]:
         "processor": platform.machine(),
         "cpus": os.cpu_count(),
     }
-

@@ -19,10 +19,20 @@ class Study:
 
     name: str
     question: str
+    datasets: tuple[str, ...]
     configs: Callable[[str, int | None, int], list[RunConfig]]
     """The runs, from data set, number of epochs (None: the study's choice) and seed."""
     answer: Callable[[list[runs.Run]], list[str]]
     """Sentences computed from the finished runs, at least one of them; the first is the answer."""
+
+    def folder_name(self, dataset: str, epochs: int | None, seed: int) -> str:
+        """Name of the folder for these choices: ``"depth-digits-epochs5"``."""
+        words = [self.name, dataset]
+        if epochs is not None:
+            words.append(f"epochs{epochs}")
+        if seed:
+            words.append(f"seed{seed}")
+        return "-".join(words)
 
 
 def ratio_text(ratio: float | None) -> str:
@@ -96,6 +106,7 @@ depth = Study(
     name="depth",
     question="Does the gradient reach the bottom of an LSTM over depth, "
     "and of a plain network of the same depth?",
+    datasets=("digits", "mnist"),
     configs=_depth_configs,
     answer=_depth_answer,
 )

@@ -73,9 +73,7 @@ def train(
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     try:
-        model = classifier(
-            task.input_shape, task.num_classes, seed=config.seed, **config.model.build_arguments()
-        )
+        model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
     except ValueError as error:
         raise ConfigError(str(error)) from error
     settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
@@ -95,9 +93,7 @@ def train(
             verbose=0,
             callbacks=[
                 gradients,
-                FilterImages(
-                    folder / "filters", every=max(1, config.epochs // FILTER_PICTURES)
-                ),
+                FilterImages(folder / "filters", every=max(1, config.epochs // FILTER_PICTURES)),
                 epochs,
             ],
         )
@@ -112,7 +108,8 @@ def train(
     runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
     with runs.atomic(folder / "model.keras") as path:
         model.save(path)
-    ratios = first_last_ratio(frame)["ratio"]
+    # Without the weights that are not stacked over depth: a tied model has no ratio.
+    ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
     later = [row["seconds"] for row in epochs.rows[1:]]  # the first epoch compiles
     result = {
         "state": "finished",
@@ -122,7 +119,6 @@ def train(
         "epochs": config.epochs,
         "seconds": round(seconds, 2),
         "seconds_per_epoch": statistics.median(later) if later else None,
-        # None where no weight is stacked over depth (tied) or a norm is 0.
         "gradient_ratio_start": _finite(ratios.iloc[0]) if len(ratios) else None,
         "gradient_ratio_end": _finite(ratios.iloc[-1]) if len(ratios) else None,
     }

@@ -1,1 +1,28 @@
-"""LSTM along depth, for Keras 3."""
+"""LSTM along depth, for Keras 3.
+
+`keras_deeplstm.layers`, `.models`, `.callbacks`, `.diagnostics`, `.initializers`, `.experiments`.
+Importing the package registers its layers, so that `keras.models.load_model` finds them.
+"""
+
+import importlib
+import pathlib
+import sys
+
+__version__ = "0.1.0"
+
+_SUBMODULES = ("callbacks", "diagnostics", "experiments", "initializers", "layers", "models")
+
+# Keras takes seconds to import. Everybody who imports the package wants the layers registered;
+# only the command `deeplstm` does not, until one of its commands needs them: its help is instant.
+if pathlib.PurePath(sys.argv[0] if sys.argv else "").name not in ("deeplstm", "deeplstm.exe"):
+    from keras_deeplstm import initializers, layers  # noqa: F401
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *_SUBMODULES]

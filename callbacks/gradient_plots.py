@@ -1,0 +1,146 @@
+"""Pictures of the frames that `GradientFlow` records."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import LogNorm
+
+MOMENTS = 5
+
+
+def depth_profile(frame):
+    """Return the rows that show gradient norm against depth.
+
+    These are the recurrent kernels that are stacked over depth. A model without any is read as a
+    chain: its kernels in the order of the layers, numbered from 1.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+
+    Returns:
+        Its rows of statistic "norm" with `depth` filled in.
+    """
+    norms = frame[frame.statistic == "norm"]
+    stacked = norms[(norms.weight == "recurrent_kernel") & norms.depth.notna()]
+    if len(stacked):
+        return stacked
+    chain = norms[norms.weight.str.endswith("kernel")]
+    names = chain.layer + "/" + chain.weight
+    return chain.assign(depth=pd.factorize(names)[0] + 1.0)
+
+
+def first_last_ratio(frame):
+    """Return how much of the gradient of the last depth step arrives at the first.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+
+    Returns:
+        A DataFrame `step, layer, weight, ratio`: the gradient norm of the first depth step that
+        has a recurrent kernel, divided by that of the last, at each recorded step. A chain of
+        layers (see `depth_profile`) gives one row a step for the first and last of its kernels.
+    """
+    profile = depth_profile(frame)
+    stacked = profile.groupby("layer").depth.nunique().gt(1).any() if len(profile) else False
+    keys = ["step", "layer", "weight"] if stacked else ["step"]
+    ordered = profile.sort_values("depth").groupby(keys, sort=True).value
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (ordered.last().rdiv(ordered.first())).rename("ratio").reset_index()
+    if not stacked:
+        ratio.insert(1, "layer", "model")
+        ratio.insert(2, "weight", "kernel")
+    return ratio
+
+
+def plot_depth(frame, ax=None, steps=None):
+    """Draw the gradient norm against depth at several moments of training.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+        ax: Matplotlib axes; new ones by default.
+        steps: The steps to draw; by default up to five from the first to the last recorded.
+
+    Returns:
+        The axes.
+    """
+    profile = _one_layer(depth_profile(frame))
+    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    recorded = np.unique(profile.step)
+    if steps is None:
+        # Gradients change most at the start.
+        places = np.geomspace(1, len(recorded), MOMENTS) - 1 if len(recorded) else []
+        steps = recorded[np.unique(np.round(places).astype(int))]
+    colors = sns.color_palette("viridis", len(steps))
+    for step, color in zip(steps, colors, strict=True):
+        one = profile[profile.step == step].sort_values("depth")
+        ax.plot(one.depth, one.value, color=color, marker=".", label=f"step {step}")
+    _log_scale(ax, profile.value)
+    ax.set(xlabel="depth step (1 = next to the input)", ylabel="gradient norm (L2)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if len(steps):
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_title("Gradient norm against depth")
+    return ax
+
+
+def plot_heatmap(frame, ax=None):
+    """Draw the gradient norm over depth and training step, on a logarithmic colour scale.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+        ax: Matplotlib axes; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    profile = _one_layer(depth_profile(frame))
+    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    table = profile.pivot_table(index="depth", columns="step", values="value")
+    positive = profile.value[(profile.value > 0) & np.isfinite(profile.value)]
+    if len(positive):
+        # Zeros have no logarithm; they get the darkest colour.
+        norm = LogNorm(positive.min(), max(positive.max(), positive.min() * 1.01))
+        values = table.clip(lower=positive.min()).to_numpy()
+        mesh = ax.pcolormesh(
+            table.columns, table.index, values, norm=norm, cmap="viridis", shading="nearest"
+        )
+        ax.figure.colorbar(mesh, ax=ax, label="gradient norm (L2)")
+    ax.set(xlabel="training step", ylabel="depth step (1 = next to the input)")
+    ax.set_title("Gradient norm over depth and training")
+    return ax
+
+
+def plot_ratio(frame, ax=None):
+    """Draw the ratio of the gradient norms of the first and the last depth step over training.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+        ax: Matplotlib axes; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ratios = first_last_ratio(frame)
+    for layer, one in ratios.groupby("layer"):
+        ax.plot(one.step, one.ratio, label=layer)
+    _log_scale(ax, ratios.ratio)
+    ax.axhline(1, color="0.6", linewidth=1, zorder=0)
+    ax.set(xlabel="training step", ylabel="first / last gradient norm")
+    if ratios.layer.nunique() > 1:
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_title("How much of the gradient arrives at the first depth step")
+    return ax
+
+
+def _one_layer(profile):
+    """The first stacked layer: two blocks in one figure would be one zigzag line."""
+    if not profile.duplicated(["step", "depth"]).any():
+        return profile
+    return profile[profile.layer == profile.layer.iloc[0]]
+
+
+def _log_scale(ax, values):
+    if (values > 0).any():
+        ax.set_yscale("log")

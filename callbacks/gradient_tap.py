@@ -1,0 +1,165 @@
+"""The tap: gradients of the actual training step, taken out of the compiled step.
+
+How it works, on every backend: `train_step` returns summaries of the gradients as a private extra
+output, and a wrapper round the compiled `train_function` pops it before `fit` sees the logs. Thus
+there is no second backward pass, no variable is added to model or optimizer, and nothing shows up
+in `History`, progress bar or checkpoints.
+
+What is wrapped, on the instances and only during `fit`:
+
+- the optimizer's `apply` (TensorFlow, torch) or `stateless_apply` (JAX), where gradients pass;
+- the model's `train_step`, which adds the summaries to the logs it returns;
+- the model's `make_train_function`, so that the compiled step takes them out again.
+
+There is one tap per model. Callbacks subscribe to it, so that two of them do not undo each other.
+"""
+
+import keras
+from keras import ops
+
+KEY = "__keras_deeplstm_gradients__"
+_ATTRIBUTE = "_keras_deeplstm_tap"
+
+
+class GradientTap:
+    """The one tap of a model; see the module's text.
+
+    A callback calls `GradientTap.open(model, self)` in `set_model` and `tap.close(self)` in
+    `on_train_end`. It has two methods for the tap:
+
+    - `summarize(variables, gradients)` is traced into the compiled step. It gets the trainable
+      variables that have a gradient, and their true gradients (loss scale divided out, duplicate
+      rows of sparse gradients summed, replicas all-reduced), and returns a dict of tensors;
+    - `receive(summary)` gets these tensors, on the device, after each call of the train function.
+      With `steps_per_execution=n` one call runs n steps, and the summary is that of the last.
+    """
+
+    @classmethod
+    def open(cls, model, subscriber):
+        """Return the tap of `model`, created if there is none, with `subscriber` added to it."""
+        if getattr(model, "optimizer", None) is None:
+            raise ValueError(
+                "The model must be compiled before its gradients can be watched: call `compile()` "
+                f"first. Received: model={model.name!r}"
+            )
+        tap = model.__dict__.get(_ATTRIBUTE)
+        if tap is not None and tap._optimizer is not model.optimizer:
+            tap._remove()  # left by a fit that raised, before the model was compiled again
+            tap = None
+        tap = tap or cls(model)
+        if not any(other is subscriber for other in tap._subscribers):
+            tap._subscribers.append(subscriber)
+        model.train_function = None  # to be compiled with this subscriber in it
+        return tap
+
+    def close(self, subscriber):
+        """Remove `subscriber`; with the last one the model is as it was before."""
+        self._subscribers = [other for other in self._subscribers if other is not subscriber]
+        self._model.train_function = None
+        if not self._subscribers:
+            self._remove()
+
+    def __init__(self, model):
+        self._model = model
+        self._optimizer = model.optimizer
+        self._jax = keras.backend.backend() == "jax"
+        self._apply_name = "stateless_apply" if self._jax else "apply"
+        self._subscribers = []
+        self._summaries = None
+        self._apply = getattr(model.optimizer, self._apply_name)
+        self._train_step = model.train_step
+        self._make_train_function = model.make_train_function
+        # Past Keras' attribute tracking: these are no parts of the model.
+        object.__setattr__(model.optimizer, self._apply_name, self._tapped_apply)
+        object.__setattr__(model, "train_step", self._tapped_train_step)
+        object.__setattr__(model, "make_train_function", self._tapped_make_train_function)
+        object.__setattr__(model, _ATTRIBUTE, self)
+
+    def _remove(self):
+        object.__delattr__(self._optimizer, self._apply_name)
+        for name in ("train_step", "make_train_function", _ATTRIBUTE):
+            object.__delattr__(self._model, name)
+        self._model.train_function = None
+
+    def _tapped_apply(self, *args, **kwargs):
+        if self._jax:
+            names = ("optimizer_variables", "grads", "trainable_variables")
+        else:
+            names = ("grads", "trainable_variables")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        variables = None if self._jax else given.get("trainable_variables")
+        variables = list(variables or self._model.trainable_variables)
+        gradients = list(given["grads"])
+        if len(gradients) != len(variables):
+            raise RuntimeError(
+                f"The `train_step` of {self._model.name!r} hands {len(gradients)} gradients to the "
+                f"optimizer, but {len(variables)} variables are trainable: they cannot be told "
+                "apart"
+            )
+        scale = self._loss_scale(given.get("optimizer_variables"))
+        pairs = [
+            (variable, _true_gradient(gradient, scale))
+            for variable, gradient in zip(variables, gradients, strict=True)
+            # With overwrite_with_gradient, what arrives is a new value, not a gradient.
+            if gradient is not None and not variable.overwrite_with_gradient
+        ]
+        variables, gradients = [v for v, _ in pairs], [g for _, g in pairs]
+        self._summaries = {
+            str(i): subscriber.summarize(variables, gradients)
+            for i, subscriber in enumerate(self._subscribers)
+        }
+        return self._apply(*args, **kwargs)
+
+    def _loss_scale(self, optimizer_variables):
+        """What the loss was multiplied by: the optimizer's `loss_scale_factor` or dynamic scale."""
+        if optimizer_variables is None:
+            return self._optimizer.scale_loss(1.0)
+        mapping = list(zip(self._optimizer.variables, optimizer_variables, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return self._optimizer.scale_loss(1.0)
+
+    def _tapped_train_step(self, *args, **kwargs):
+        self._summaries = None
+        result = self._train_step(*args, **kwargs)
+        if self._model.optimizer is not self._optimizer:
+            return result  # compiled anew since; this tap is dead
+        if self._summaries is None:
+            raise RuntimeError(
+                f"The `train_step` of {self._model.name!r} did not call "
+                f"`self.optimizer.{self._apply_name}`, so that its gradients cannot be watched"
+            )
+        logs = result[0] if self._jax else result
+        logs = {**logs, KEY: self._summaries}
+        return (logs, *result[1:]) if self._jax else logs
+
+    def _tapped_make_train_function(self, force=False):
+        if self._model.train_function is not None and not force:
+            return
+        self._make_train_function(force)
+        compiled = self._model.train_function
+
+        def train_function(*args, **kwargs):
+            result = compiled(*args, **kwargs)
+            logs = result[0] if self._jax else result
+            summaries = logs.pop(KEY, {})
+            for i, subscriber in enumerate(self._subscribers):
+                if str(i) in summaries:
+                    subscriber.receive(summaries[str(i)])
+            return result
+
+        self._model.train_function = train_function
+
+
+def _true_gradient(gradient, scale):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Of an embedding: rows with their indices, some of them more than once. Dense sums them.
+        gradient = tf.convert_to_tensor(gradient)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            # Keras divides the loss of each replica by their number.
+            gradient = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
+    if isinstance(scale, float) and scale == 1.0:
+        return gradient
+    return ops.divide(gradient, ops.cast(scale, gradient.dtype))

@@ -1,0 +1,113 @@
+import json
+import re
+
+import pytest
+
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+
+
+def test_defaults_are_those_of_the_layers():
+    assert RunConfig("digits").model.build_arguments() == {
+        "block": "unfolded_lstm",
+        "depth": 10,
+        "units": 100,
+        "dropout": 0.0,
+    }
+
+
+def test_build_arguments_hold_what_was_changed():
+    model = ModelConfig(depth=3, units=8, tied=True, forget_bias=None, normalization="layer")
+    assert model.build_arguments() == {
+        "block": "unfolded_lstm",
+        "depth": 3,
+        "units": 8,
+        "dropout": 0.0,
+        "tied": True,
+        "forget_bias": None,
+        "normalization": "layer",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"depth": 0}, "`model.depth` must be a positive integer. Received: model.depth=0"),
+        ({"depth": 10**9}, "`model.depth` must be at most 10000"),
+        ({"depth": True}, "`model.depth` must be a positive integer"),
+        ({"units": "8"}, "Received: model.units='8' (of type <class 'str'>)"),
+        ({"dropout": 1.0}, "`model.dropout` must be a float in the range [0, 1)"),
+        ({"block": "dence"}, "Did you mean 'dense'?"),
+        ({"input_mode": "evry"}, "Did you mean 'every'?"),
+        ({"forget_bias": float("nan")}, "`model.forget_bias` must be a finite number"),
+        ({"forget_bias": "deep"}, "`model.forget_bias` must be"),
+        ({"activation": 3}, "`model.activation` must be a string or None"),
+        (
+            {"block": "dense", "forget_bias": 1.0},
+            "`model.forget_bias` has no meaning for block 'dense'. Its own options: tied,",
+        ),
+        ({"block": "dense", "normalization": "batch"}, "`model.normalization` has no meaning"),
+    ],
+)
+def test_wrong_model(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        ModelConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "mnits"}, "Unknown task 'mnits'. Did you mean 'mnist'? Available: ['digits',"),
+        ({"epochs": 0}, "`epochs` must be a positive integer. Received: epochs=0"),
+        ({"epochs": "10"}, "Received: epochs='10' (of type <class 'str'>)"),
+        ({"batch_size": -1}, "`batch_size` must be a positive integer"),
+        ({"optimizer": "adm"}, "Did you mean 'adam'?"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be a positive number"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
+        ({"clipnorm": -1.0}, "`clipnorm` must be a positive number"),
+        ({"seed": -1}, "`seed` must be an integer in [0, 4294967295]. Received: seed=-1"),
+        ({"seed": 1.0}, "`seed` must be an integer"),
+        ({"gradient_every": 0}, "`gradient_every` must be a positive integer"),
+        ({"model": {"depth": 3}}, "`model` must be a ModelConfig"),
+    ],
+)
+def test_wrong_run(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        RunConfig(**{"task": "digits", **settings})
+
+
+def test_json_round_trip():
+    model = ModelConfig(depth=20, tied=True, forget_bias=1.5)
+    config = RunConfig("mnist", model, epochs=3, clipnorm=None)
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "'config' must be a mapping. Received: list"),
+        ({}, "Missing required key 'task' in 'config'"),
+        ({"task": "digits", "epoch": 3}, "Unknown key 'epoch' in 'config'. Did you mean 'epochs'?"),
+        ({"task": "digits", "model": {"unit": 3}}, "Unknown key 'unit' in 'model'."),
+        ({"task": "digits", "model": 3}, "'model' must be a mapping. Received: int"),
+        ({"task": "digits", "epochs": "3"}, "`epochs` must be a positive integer"),
+    ],
+)
+def test_wrong_json(data, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        RunConfig.from_dict(data)
+
+
+def test_names():
+    relu = ModelConfig(
+        block="dense",
+        activation="relu",
+        kernel_initializer="he_normal",
+        recurrent_initializer="he_normal",
+    )
+    assert relu.label == "DenseStack relu he_normal"
+    assert ModelConfig().label == "UnfoldedLSTMBlock untied"
+    model = ModelConfig(tied=True, forget_bias=1.0, dropout=0.1, depth=20, units=32)
+    assert model.label == "UnfoldedLSTMBlock tied bias1.0 dropout0.1"
+    assert RunConfig("mnist", model, seed=7).slug == (
+        "mnist-unfolded_lstm-tied-bias1.0-dropout0.1-depth20-units32-seed7"
+    )
