@@ -111,10 +111,11 @@ def plot_filters(model, image_shape=None, layer=None, count=25, title=None):
     figure.suptitle(title or f"Filters of {_first_layer(model, layer).name!r}")
     limit = max(np.abs(images).max() for images in kinds.values()) or 1.0
     axes = np.atleast_1d(figure.subplots(1, len(kinds)))
+    colors = plt.get_cmap("RdBu_r").with_extremes(bad="0.3")  # white would read as a zero
     for ax, (kind, images) in zip(axes, kinds.items(), strict=True):
         largest = np.argsort(-np.linalg.norm(images.reshape(len(images), -1), axis=1))[:count]
         picture = _tile(images[largest], columns)
-        drawn = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        drawn = ax.imshow(picture, cmap=colors, vmin=-limit, vmax=limit, interpolation="nearest")
         ax.set_title(f"{kind} ({len(largest)} of {len(images)})", fontsize=9)
         ax.set_axis_off()
     if picture.ndim == 2:
@@ -135,7 +136,7 @@ def _tile(images, columns):
     for i, image in enumerate(images):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         grid[top : top + height, left : left + width] = image
-    return np.nan_to_num(grid, nan=1.0) if channels == 3 else grid[..., 0]
+    return np.nan_to_num(grid, nan=0.3) if channels == 3 else grid[..., 0]
 
 
 class FilterImages(keras.callbacks.Callback):

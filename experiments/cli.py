@@ -202,10 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print(
-            "deeplstm: interrupted; the same study command goes on with the next run",
-            file=sys.stderr,
-        )
+        print("deeplstm: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader, such as `head`, has gone. Python would complain when it flushes at the end.
@@ -235,6 +232,7 @@ def _load_keras():
 
 
 def _report(folders, output=None):
+    _load_keras()
     from keras_deeplstm.experiments.report import write_report
 
     path = write_report(folders, output)

@@ -34,11 +34,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures that belong together, and how to read them."""
+    """Pictures that belong together, in rows, and how to read them."""
 
     title: str
     text: str
-    pictures: list[Picture]
+    rows: list[list[Picture]]
 
 
 def write_report(folders: list[Path], output: Path | None = None) -> Path:
@@ -106,7 +106,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
 
 def _title(study, found, folder):
     if study:
-        return f"Study: {study.name}"
+        return f"Study: {study.name} ({found[0].config.task})" if found else f"Study: {study.name}"
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name
     return f"{len(found)} runs in {folder.name}"
@@ -160,40 +160,42 @@ def _sections(finished, labels):
         members = list(members)
         for first in range(0, len(members), LINES):
             groups.append((f"{task}, depth {depth}", members[first : first + LINES]))
+    depth_rows = _depth_pictures(groups)
+    if len(finished) == 1 and depth_rows[0]:
+        depth_rows[0].append(_heatmap(finished[0]))
     sections = [
         Section(
             "Learning",
             "Accuracy on the validation data, and loss on the training data, after each epoch.",
             [
-                _curves(name, members, colors, column, label, log)
-                for column, label, log in (
-                    ("val_accuracy", "validation accuracy", False),
-                    ("loss", "training loss (nats)", True),
-                )
-                for name, members in groups
+                [
+                    _curves(title, members, colors, "val_accuracy", "validation accuracy"),
+                    _curves(title, members, colors, "loss", "training loss (nats)", log=True),
+                ]
+                for title, members in groups
             ],
         ),
         Section(
             "Gradient against depth",
             "Norm of the loss gradient of each step's recurrent matrix at several moments of "
-            "training: step 1 is next to the input, the last step next to the output. A flat line "
-            "means that the gradient arrives undiminished. All pictures have the same scale. Models "
-            "whose steps share one matrix are not shown: it has one gradient.",
-            _depth_pictures(named),
+            "training: step 1 is next to the input, the last step next to the output. A flat "
+            "line means that the gradient arrives undiminished. All pictures have the same scale. "
+            "Models whose steps share one matrix are not shown: it has one gradient.",
+            depth_rows,
         ),
         Section(
             "First and last matrix during training",
             "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
             "get the same gradient; far below 1 it fades on its way to the input.",
-            [_ratio_picture(name, members, colors) for name, members in groups],
+            [[_ratio_picture(title, members, colors) for title, members in groups]],
         ),
         Section(
             "Filters of the first layer",
-            "The weights with which the first layer looks at the image, before and after training.",
-            [picture for run, label in named for picture in _filter_pictures(run, label)],
+            "The weights that the first layer applies to the image, before and after training.",
+            [_filter_pictures(run, label) for run, label in named],
         ),
     ]
-    return [section for section in sections if section.pictures]
+    return [section for section in sections if any(section.rows)]
 
 
 def _group(named):
@@ -201,10 +203,11 @@ def _group(named):
     return run.config.task, run.config.model.depth
 
 
-def _curves(title, members, colors, column, label, log):
+def _curves(title, members, colors, column, label, log=False):
     figure, ax = _figure(title, "epoch", label, log)
     for run, name in members:
         ax.plot(run.metrics["epoch"], run.metrics[column], ".-", color=colors[name], label=name)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     last = "; ".join(f"{name} {run.metrics[column].iloc[-1]:.3g}" for run, name in members)
     return _picture(figure, f"{label} against epoch, {title}. At the end: {last}.")
 
@@ -224,23 +227,31 @@ def _ratio_picture(title, members, colors):
     return _picture(figure, f"Ratio of gradient norms during training, {title}: {ends}.")
 
 
-def _depth_pictures(named):
-    """One picture per run, but none of a run whose steps share one matrix; all of one scale."""
-    drawn = []
-    for run, label in named:
-        if len(_stacked(run)):
-            title = f"{label}, depth {run.config.model.depth}"
-            figure, ax = _figure(title, "depth step", "gradient norm (L2)", log=True)
-            gradient_plots.plot_depth(_stacked(run), ax=ax)
-            ax.set_title(_plain(title))
-            drawn.append((figure, ax, title))
-    limits = np.array([ax.get_ylim() for _, ax, _ in drawn])
-    for _, ax, _ in drawn:
-        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+def _depth_pictures(groups):
+    """A picture for each run that has a matrix for each step; all of one scale."""
+    rows = []
+    for _, members in groups:
+        rows.append([])
+        for run, label in members:
+            if len(_stacked(run)):
+                title = f"{label}, depth {run.config.model.depth}"
+                figure, ax = _figure(title, "depth step", "gradient norm (L2)", log=True)
+                gradient_plots.plot_depth(_stacked(run), ax=ax)
+                ax.set_title(_plain(title))
+                rows[-1].append((title, figure))
+    limits = np.array([figure.axes[0].get_ylim() for row in rows for _, figure in row])
+    for _, figure in itertools.chain(*rows):
+        figure.axes[0].set_ylim(limits[:, 0].min(), limits[:, 1].max())
     return [
-        _picture(figure, f"Gradient norm against depth step, {title}.")
-        for figure, _, title in drawn
+        [_picture(figure, f"Gradient norm against depth step, {title}.") for title, figure in row]
+        for row in rows
     ]
+
+
+def _heatmap(run):
+    figure, ax = _figure("", "training step", "depth step")
+    gradient_plots.plot_heatmap(_stacked(run), ax=ax)
+    return _picture(figure, "Gradient norm over depth step and training step.")
 
 
 def _stacked(run):
@@ -249,17 +260,19 @@ def _stacked(run):
 
 
 def _filter_pictures(run, label):
-    title = f"{label}, depth {run.config.model.depth}"
+    pictures = []
     files = sorted((run.folder / "filters").glob("epoch_*.png"))
     for file in dict.fromkeys([*files[:1], *files[-1:]]):
         epoch = int(file.stem.removeprefix("epoch_"))
-        caption = f"{title}, after epoch {epoch}" if epoch else f"{title}, before training"
+        when = f"after {epoch} epochs" if epoch else "before training"
+        caption = f"{label}, depth {run.config.model.depth}, {when}"
         data = base64.b64encode(file.read_bytes()).decode()
-        yield Picture(data, f"Weights of the first layer: {caption}.", caption)
+        pictures.append(Picture(data, f"Weights of the first layer: {caption}.", caption))
+    return pictures
 
 
 def _figure(title, xlabel, ylabel, log=False):
-    figure = Figure(figsize=(5, 4), layout="constrained")
+    figure = Figure(figsize=(5, 4.2), layout="constrained")
     ax = figure.subplots()
     ax.set(title=_plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     ax.grid(alpha=0.3)
@@ -271,8 +284,10 @@ def _picture(figure, alt):
     handles, labels = ax.get_legend_handles_labels()
     if ax.get_legend() is not None:
         ax.get_legend().remove()
-    # Below the axes, where it covers no data.
-    figure.legend(handles, [_plain(label) for label in labels], loc="outside lower center", ncols=2)
+    if handles:
+        # Below the axes, where it covers no data.
+        columns = 1 if max(map(len, labels)) > 20 else 3
+        figure.legend(handles, list(map(_plain, labels)), loc="outside lower center", ncols=columns)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     return Picture(base64.b64encode(file.getvalue()).decode(), alt)

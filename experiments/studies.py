@@ -9,8 +9,9 @@ from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import DataError, get_task
 
-# A gradient that shrinks or grows by less than this factor on its way down is said to arrive.
+# A gradient that shrinks or grows by no more than this factor on its way down is said to arrive.
 ARRIVES_WITHIN = 100
+DEPTHS = (10, 30, 100)
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Study:
 
 
 def ratio_text(ratio: float | None) -> str:
-    """Two significant digits: ``0.41``, ``12``, ``2.1e-7``; a dash for None."""
+    """Two significant digits: ``0.41``, ``1.0``, ``12``, ``2.1e-7``; a dash for None."""
     if ratio is None:
         return "–"
     if ratio == 0 or 1e-3 <= ratio < 1e4:
-        return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
+        return f"{ratio:#.2g}".rstrip(".") if ratio < 100 else f"{ratio:.0f}"
     mantissa, exponent = f"{ratio:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
@@ -53,53 +54,50 @@ def _depth_configs(dataset, epochs, seed):
         ModelConfig(block="dense", activation="relu", kernel_initializer="he_normal"),
     )
     settings = {
-        "digits": {"epochs": 40, "batch_size": 64, "gradient_every": 10},
+        "digits": {"epochs": 20, "batch_size": 64, "gradient_every": 5},
         "mnist": {"epochs": 3, "batch_size": 128, "gradient_every": 20},
     }[dataset]
     if epochs is not None:
         settings["epochs"] = epochs
     return [
         RunConfig(dataset, dataclasses.replace(model, depth=depth), seed=seed, **settings)
-        for depth in (10, 30)
+        for depth in DEPTHS
         for model in models
     ]
 
 
 def _depth_answer(finished):
-    depth = max(run.config.model.depth for run in finished)
-    deepest = [run for run in finished if run.config.model.depth == depth]
-    verdicts = {"arrives": [], "fades": [], "grows": []}
-    details = []
-    for run in deepest:
-        label, result = run.config.model.label, run.result
-        start, end = result["gradient_ratio_start"], result["gradient_ratio_end"]
-        accuracy = f"test accuracy {result['test_accuracy']:.1%}"
-        if start is None:
-            details.append(
-                f"{label}: {accuracy}; all steps share one matrix, so there is no ratio."
-            )
-            continue
-        if start < 1 / ARRIVES_WITHIN:
-            verdicts["fades"].append(label)
-        elif start > ARRIVES_WITHIN:
-            verdicts["grows"].append(label)
-        else:
-            verdicts["arrives"].append(label)
-        details.append(
-            f"{label}: the gradient of the first matrix is {ratio_text(start)} times that of the "
-            f"last at the start of training, {ratio_text(end)} times at its end; {accuracy}."
-        )
-    clauses = [
-        f"{verdict} in {' and '.join(labels)}" for verdict, labels in verdicts.items() if labels
-    ]
-    if not clauses:
-        return [f"At depth {depth} no finished run has a matrix for each step.", *details]
+    sentences = []
+    for depth in sorted({run.config.model.depth for run in finished}, reverse=True):
+        verdicts = {}
+        for run in finished:
+            if run.config.model.depth == depth and (verdict := _verdict(run.result)):
+                accuracy = f"{run.result['test_accuracy']:.1%} test accuracy"
+                name = f"{run.config.model.label} ({accuracy})"
+                verdicts.setdefault(verdict, []).append(name)
+        if verdicts:
+            clauses = [f"{verdict} in {_enumerate(names)}" for verdict, names in verdicts.items()]
+            sentences.append(f"At depth {depth} the gradient {_enumerate(clauses)}.")
+    sentences = sentences or ["No finished run has a gradient for each step."]
     return [
-        f"At depth {depth}, at the start of training, the gradient {', '.join(clauses)} "
-        f"(arrives: the norms of the first and the last matrix differ less than "
-        f"{ARRIVES_WITHIN}-fold).",
-        *details,
+        *sentences,
+        f"It arrives if, at the start and at the end of training, its norm at the first recurrent "
+        f"matrix is at least 1/{ARRIVES_WITHIN} of and at most {ARRIVES_WITHIN} times that at the "
+        f"last; else it fades or grows. A model whose steps share one matrix has no such ratio.",
     ]
+
+
+def _verdict(result):
+    ratios = (result["gradient_ratio_start"], result["gradient_ratio_end"])
+    if None in ratios:
+        return None
+    if min(ratios) < 1 / ARRIVES_WITHIN:
+        return "fades"
+    return "grows" if max(ratios) > ARRIVES_WITHIN else "arrives"
+
+
+def _enumerate(words):
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 depth = Study(

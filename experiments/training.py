@@ -17,8 +17,6 @@ from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.models import classifier
 
-FILTER_PICTURES = 4  # during training, beside the one before it
-
 
 class _EpochLog(keras.callbacks.Callback):
     """Writes `metrics.csv` after each epoch, stops a run whose loss is no longer a number."""
@@ -34,7 +32,7 @@ class _EpochLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = round(time.perf_counter() - self.started, 3)
-        row = {"epoch": epoch + 1, **logs, "seconds": seconds}
+        row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
         self.rows.append(row)
         runs.write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
         if not math.isfinite(row["loss"]):
@@ -93,7 +91,7 @@ def train(
             verbose=0,
             callbacks=[
                 gradients,
-                FilterImages(folder / "filters", every=max(1, config.epochs // FILTER_PICTURES)),
+                FilterImages(folder / "filters", every=config.epochs),
                 epochs,
             ],
         )
@@ -110,6 +108,8 @@ def train(
         model.save(path)
     # Without the weights that are not stacked over depth: a tied model has no ratio.
     ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
+    # Single batches differ much once the loss is small.
+    late = ratios.tail(max(1, len(ratios) // 10))
     later = [row["seconds"] for row in epochs.rows[1:]]  # the first epoch compiles
     result = {
         "state": "finished",
@@ -119,8 +119,8 @@ def train(
         "epochs": config.epochs,
         "seconds": round(seconds, 2),
         "seconds_per_epoch": statistics.median(later) if later else None,
-        "gradient_ratio_start": _finite(ratios.iloc[0]) if len(ratios) else None,
-        "gradient_ratio_end": _finite(ratios.iloc[-1]) if len(ratios) else None,
+        "gradient_ratio_start": _finite(ratios.head(1).median()),
+        "gradient_ratio_end": _finite(late.median()),
     }
     runs.write_json(folder / "result.json", result)
     return result

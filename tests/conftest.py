@@ -11,11 +11,6 @@ os.environ.setdefault("MPLBACKEND", "agg")
 with contextlib.suppress(ImportError):
     import torch  # noqa: F401
 
-if os.environ["KERAS_BACKEND"] == "jax":
-    import jax
-
-    jax.config.update("jax_enable_x64", True)  # gradients are checked in float64
-
 import keras
 import pytest
 

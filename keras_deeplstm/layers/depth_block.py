@@ -1,12 +1,15 @@
-"""What the blocks that are scanned over depth have in common."""
+"""What the layers that are scanned over depth have in common."""
 
+import math
+import numbers
+import zlib
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.initializers import draw_blocks
+from keras_deeplstm.initializers import GateBias, draw_blocks
 from keras_deeplstm.layers.scan import probe_of, scan
 
 MAX_DEPTH = 10_000
@@ -23,7 +26,7 @@ class Weight(NamedTuple):
             name), "scale" or "offset" (normalization), "mean" or "variance" (moving averages).
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
-        gates: Number of square blocks side by side in each step of a recurrent kernel.
+        gates: Number of blocks side by side in each step of a kernel, drawn one by one.
     """
 
     name: str
@@ -37,13 +40,12 @@ class Weight(NamedTuple):
         return self._replace(shape=(len(steps), *self.shape), steps=steps)
 
 
-class DepthBlock(keras.layers.Layer):
-    """Base of the layers that apply `depth` steps of `units` each, as one scan over depth.
+class DepthLayer(keras.layers.Layer):
+    """Base of the layers that have `depth` steps of `units` each: their arguments and weights.
 
-    A subclass says which weights it has (`_weights`) and what a step computes (`_run`). The base
-    stores the common arguments, flattens leading axes, draws the dropout masks and shapes the
-    output. A weight that is stacked over depth carries the attribute `depth_steps`, the range of
-    depth steps along its first axis; that is all that diagnostics need to know.
+    A subclass says which weights it has (`_weights`). A weight that is stacked over depth carries
+    the attribute `depth_steps`, the range of depth steps along its first axis; that is all that
+    diagnostics need to know.
     """
 
     def __init__(
@@ -63,7 +65,6 @@ class DepthBlock(keras.layers.Layer):
         kernel_constraint,
         recurrent_constraint,
         bias_constraint,
-        return_all_steps,
         seed,
         **kwargs,
     ):
@@ -82,25 +83,16 @@ class DepthBlock(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.return_all_steps = validation.boolean("return_all_steps", return_all_steps)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
-
-    # What a subclass says.
 
     def _weights(self, features):
         """The list of `Weight` for inputs with `features` features."""
         raise NotImplementedError
 
-    def _run(self, x, row_mask, training):
-        """Map `(rows, features)` to the carry `(h, ...)` and, if asked, h of all steps."""
-        raise NotImplementedError
-
     def _initial_bias(self, shape, dtype):
         return self.bias_initializer(shape, dtype=dtype)
-
-    # What all share.
 
     def weight_shapes(self, features):
         """Shapes of all weights for inputs with `features` features: a dict name -> shape."""
@@ -141,12 +133,11 @@ class DepthBlock(keras.layers.Layer):
         return variable
 
     def _initializer(self, weight):
-        if weight.role == "kernel":
-            return self.kernel_initializer
+        if weight.role in ("kernel", "recurrent"):
+            initializer = getattr(self, f"{weight.role}_initializer")
+            return lambda shape, dtype: _draw(initializer, weight, dtype)
         if weight.role == "bias":
             return self._initial_bias
-        if weight.role == "recurrent":
-            return lambda shape, dtype: _recurrent(self.recurrent_initializer, weight, dtype)
         # Recurrent batch normalization (arXiv 1603.09025, section 4) starts scales at 0.1: at 1,
         # tanh saturates and the gradient vanishes.
         return {
@@ -155,6 +146,43 @@ class DepthBlock(keras.layers.Layer):
             "mean": "zeros",
             "variance": "ones",
         }[weight.role]
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "depth": self.depth,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            **{
+                f"{role}_{kind}": module.serialize(getattr(self, f"{role}_{kind}"))
+                for kind, module in (
+                    ("initializer", keras.initializers),
+                    ("regularizer", keras.regularizers),
+                    ("constraint", keras.constraints),
+                )
+                for role in ("kernel", "recurrent", "bias")
+            },
+            "seed": self.seed,
+        }
+
+
+class DepthBlock(DepthLayer):
+    """Base of the feed-forward layers that apply their steps as one scan over depth.
+
+    A subclass says what a step computes (`_run`). The base flattens leading axes, draws the dropout
+    masks and shapes the output.
+    """
+
+    def __init__(self, units, depth, *, return_all_steps, **kwargs):
+        super().__init__(units, depth, **kwargs)
+        self.return_all_steps = validation.boolean("return_all_steps", return_all_steps)
+
+    def _run(self, x, row_mask, training):
+        """Map `(rows, features)` to the carry `(h, ...)` and, if asked, h of all steps."""
+        raise NotImplementedError
 
     def call(self, inputs, mask=None, training=False):
         """Apply the block to `(batch, ..., features)`; `mask` has the shape `(batch, ...)`."""
@@ -208,33 +236,53 @@ class DepthBlock(keras.layers.Layer):
 
     def get_config(self):
         """Return the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "depth": self.depth,
-            "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            **{
-                f"{role}_{kind}": module.serialize(getattr(self, f"{role}_{kind}"))
-                for kind, module in (
-                    ("initializer", keras.initializers),
-                    ("regularizer", keras.regularizers),
-                    ("constraint", keras.constraints),
-                )
-                for role in ("kernel", "recurrent", "bias")
-            },
-            "return_all_steps": self.return_all_steps,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "return_all_steps": self.return_all_steps}
 
 
-def _recurrent(initializer, weight, dtype):
-    """Draw a recurrent kernel `(steps, units, gates * units)`, block by block."""
-    *steps, units, _ = weight.shape
-    count = steps[0] if steps else 1
-    blocks = draw_blocks(initializer, count * weight.gates, (units, units), dtype)
-    blocks = ops.reshape(blocks, (count, weight.gates, units, units))
+def checked_forget_bias(name, value, bias_initializer, words=("depth", None)):
+    """Return `value` if it is a number or one of `words`, and if no `GateBias` sets it already."""
+    if value not in words:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            expected = "".join(f", {word!r}" for word in words[:-1]) + f" or {words[-1]!r}"
+            raise ValueError(
+                f"Argument `{name}` must be a number{expected}. Received: {name}={value!r}"
+            )
+        value = validation.finite(name, value)
+    if isinstance(bias_initializer, GateBias) and value is not None:
+        raise ValueError(
+            f"`GateBias` sets the forget bias itself: pass `{name}=None` with it. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def with_forget_bias(initializer, value, depth):
+    """The bias initializer, with `value` for the forget gate; "depth" is log(depth), at least 1."""
+    if value is None:
+        return initializer
+    if value == "depth":
+        value = max(1.0, math.log(depth))
+
+    def initialize(shape, dtype=None):
+        z_i, z_f, z_c, z_o = ops.split(initializer(shape, dtype=dtype), 4, axis=-1)
+        return ops.concatenate([z_i, ops.full_like(z_f, value), z_c, z_o], axis=-1)
+
+    return initialize
+
+
+def _draw(initializer, weight, dtype):
+    """Draw a kernel `(steps, rows, gates * columns)`, block by block.
+
+    The seed also depends on the name of the weight: called for two weights of the same shape, a
+    Keras initializer returns the same values.
+    """
+    if isinstance(getattr(initializer, "seed", None), int):
+        seed = initializer.seed + zlib.crc32(weight.name.encode())
+        initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
+    *steps, rows, columns = weight.shape
+    count, gates, columns = math.prod(steps), weight.gates, columns // weight.gates
+    blocks = draw_blocks(initializer, count * gates, (rows, columns), dtype)
+    blocks = ops.reshape(blocks, (count, gates, rows, columns))
     return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), weight.shape)
 
 

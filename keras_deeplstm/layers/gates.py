@@ -3,7 +3,7 @@
 from keras import ops
 
 
-def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=None):
+def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=None, shift=None):
     """One LSTM step from its pre-activations.
 
         c' = sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_c)
@@ -19,12 +19,14 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
         recurrent_activation: Function of the three gates (sigmoid above).
         normalize_memory: Optional function applied to c' only where it enters `activation`
             (arXiv 1603.09025, eq. 8); the memory that is passed on stays as it is.
+        shift: Optional tensor added to c', as a `Probe` asks for.
 
     Returns:
         `(h', c')`, each of shape `(..., units)`.
     """
     z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
     c = recurrent_activation(z_f) * memory_cell + recurrent_activation(z_i) * activation(z_c)
+    c = c if shift is None else c + shift
     seen = c if normalize_memory is None else normalize_memory(c)
     h = recurrent_activation(z_o) * activation(seen)
     return h, c

@@ -21,8 +21,9 @@ class Probe(NamedTuple):
     """What a diagnostic asks of one layer's scan.
 
     Attributes:
-        offsets: A tuple like the carry, `(h,)` or `(h, c)`, of tensors `(steps, rows, units)` that
-            are added to the carry after each step; None adds nothing.
+        offsets: A tuple like the carry, `(h,)` or `(h, c)`, of tensors `(steps, rows, units)`; None
+            adds nothing. The offset of h_l is added after step l. That of c_l is added within the
+            step, before h_l is computed from c_l, so that its gradient is the whole dLoss/dc_l.
         cut: Path whose gradient is stopped between steps: "hidden", "memory" or None.
     """
 
@@ -64,12 +65,13 @@ def scan(
 
     Args:
         step: Function `(carry, x) -> (carry, y)`. `carry` is a tuple `(h,)` or `(h, c)`; `y` is any
-            structure of tensors (`()` for nothing), the same at each step.
+            structure of tensors (`()` for nothing), the same at each step. With a memory cell it
+            takes a third argument, None but for a `Probe`: the `shift` of `gates`.
         carry: The initial carry. Shapes and dtypes stay the same over the loop.
         xs: Structure of tensors whose first axis is the step.
         length: Number of steps, an int or (on TensorFlow) a scalar tensor.
-        first: Optional function `carry -> carry` that takes the place of the first step. Then `xs`
-            has one entry less, and so have the `ys`.
+        first: Optional function like `step`, but without `x` and `y`: `carry -> carry`, that takes
+            the place of the first step. Then `xs` has one entry less, and so have the `ys`.
         return_hidden: Also collect h after each step.
         reverse: Run from the last entry of `xs` to the first; what is collected stays in the
             order of `xs`. Not together with `first`.
@@ -86,16 +88,16 @@ def scan(
     def observed(step):
         def run(carry, x_and_offset):
             x, offset = x_and_offset
-            carry, y = step(_cut(carry, probe.cut), x)
+            carry, y = step(_cut(carry, probe.cut), x, *offset[1:])
             if offset:
-                carry = tuple(ops.add(s, o) for s, o in zip(carry, offset, strict=True))
+                carry = (carry[0] + offset[0], *carry[1:])
             return carry, (carry[:1] if return_hidden else (), y)
 
         return run
 
     hidden = []
     if first is not None:
-        start = observed(lambda carry, _: (first(carry), ()))
+        start = observed(lambda carry, _, *shift: (first(carry, *shift), ()))
         carry, (h, _) = start(carry, ((), tuple(o[0] for o in offsets)))
         hidden += [h[0][None]] if return_hidden else []
         offsets = tuple(o[1:] for o in offsets)

@@ -244,7 +244,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         shared, always, recurrent = self._weights_by_step(x, training)
         z_later = z_x if self.input_mode == "every" else 0
 
-        def step(carry, weights, z=z_later, with_recurrence=True):
+        def step(carry, weights, shift=None, z=z_later, with_recurrence=True):
             h, c = carry
             weights = {**shared, **weights}
             seen = {}
@@ -259,7 +259,7 @@ class UnfoldedLSTMBlock(DepthBlock):
                 c, seen["memory"] = normalize(c, weights.get("memory"))
                 return c
 
-            h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory)
+            h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory, shift)
             return (h * weights["dropout"] if "dropout" in weights else h, c), seen
 
         first, rest, seen_first = None, {**always, **recurrent}, {}
@@ -270,8 +270,9 @@ class UnfoldedLSTMBlock(DepthBlock):
             if not self._state_is_zero:
                 rest.update(_take(recurrent, slice(1, None)))
 
-            def first(carry):
-                carry, seen = step(carry, _take(head, 0), z_x, not self._state_is_zero)
+            def first(carry, shift=None):
+                weights = _take(head, 0)
+                carry, seen = step(carry, weights, shift, z_x, not self._state_is_zero)
                 seen_first.update(keras.tree.map_structure(lambda moment: moment[None], seen))
                 return carry
 

@@ -1,0 +1,37 @@
+"""Real float64 in Keras, on every backend."""
+
+import contextlib
+
+import keras
+
+# Keras offers no public way: on JAX and torch its type promotion caps float64 at float32, whatever
+# the dtype of the layer. This table is where it does so.
+from keras.src.backend.common.dtypes import BIT64_TO_BIT32_DTYPE
+
+
+@contextlib.contextmanager
+def float64():
+    """Within this context, layers of dtype "float64" compute in float64, on every backend.
+
+    Layers, inputs and results have to be created within it. Not for use in several threads.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm.diagnostics import float64
+    >>> with float64():
+    ...     y = keras.layers.Dense(2, dtype="float64")(np.ones((1, 3)))
+    """
+    before = dict(BIT64_TO_BIT32_DTYPE)
+    BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    try:
+        with _jax_float64() if keras.backend.backend() == "jax" else contextlib.nullcontext():
+            yield
+    finally:
+        BIT64_TO_BIT32_DTYPE.update(before)
+
+
+def _jax_float64():
+    import jax
+
+    return jax.enable_x64(True)

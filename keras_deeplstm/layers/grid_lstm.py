@@ -1,0 +1,516 @@
+"""GridLSTM2D: LSTMs over time and depth, for sequences."""
+
+import functools
+import types
+
+import keras
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.layers.depth_block import (
+    DepthLayer,
+    Weight,
+    checked_forget_bias,
+    with_forget_bias,
+)
+from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.scan import Probe, probe_of, scan
+
+EPSILON = 1e-3
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class GridLSTM2D(DepthLayer):
+    """LSTMs along time and along depth, for sequences (2D means time x depth, not images).
+
+    Each layer l has an LSTM along time (h_T, c_T) and one along depth (h_D, c_D), and each passes
+    its memory cell on: from a step to the next, and from a layer to the one above.
+
+        below:  h_D[t,0] = x[t] W_h + b_h,  c_D[t,0] = x[t] W_c + b_c    (or 0: `project_inputs`)
+        time:   h_T[t,l], c_T[t,l] = LSTM(h_D[t,l-1] W + h_T[t-1,l] U + b,  c_T[t-1,l])
+        depth:  h_D[t,l], c_D[t,l] = LSTM(h_T* W' + h_D[t,l-1] U' + b',  c_D[t,l-1])
+                h_T* = h_T[t,l] with `priority="depth"`, h_T[t-1,l] with `priority=None`
+        output: h_D[t,depth], or [h_D[t,depth], c_D[t,depth]] with `output="both"`
+        LSTM:   c' = sigmoid(z_f) c + sigmoid(z_i) tanh(z_c),  h' = sigmoid(z_o) tanh(c')
+
+    Source: Grid LSTM (Kalchbrenner et al., arXiv 1507.01526, sections 3.2 to 3.5), a 2-LSTM. What
+    differs: h' is that of the usual LSTM, sigmoid(z_o) tanh(c'), where the paper has
+    tanh(sigmoid(z_o) c'); and by default the layers are not tied and c_D starts at 0. The paper's
+    language model is `tied=True, project_inputs="both", output="both"`.
+
+    Within a layer h_D[:,l-1] is known for all times. So only `h_T U` is computed step by step; all
+    other products are made for all times at once. The layers are one loop too, so that the time to
+    compile does not grow with the depth.
+
+    Args:
+        units: Size of h_T, c_T, h_D and c_D.
+        depth: Number of layers.
+        tied: False: each layer has its own two LSTMs. "depth": one depth LSTM for all layers. True:
+            one time LSTM and one depth LSTM for all layers. Scales are always each layer's own.
+        priority: "depth": the depth LSTM reads the new h_T. None: it reads the state before.
+        project_inputs: "hidden": a projection of the input gives h_D below the first layer, and c_D
+            starts at 0. "both": a second projection gives c_D. None: the input, which then has
+            `units` features, is h_D.
+        output: "hidden" or "both": what is read out at the top.
+        normalization: None or "layer": layer normalization with a gain that starts at 0.1, each
+            layer's own, of the four products above, and (with an offset) of c' where it enters
+            tanh; the memory that is passed on stays as it is (as in `UnfoldedLSTMBlock`).
+        dropout: Fraction of h_D set to zero, in training, where it enters the layers 2 ... depth,
+            drawn for each time. c_D is never dropped.
+        recurrent_dropout: Fraction of h_T[t-1] set to zero, in training, where it enters
+            `h_T[t-1,l] U`: the same units at all times.
+        forget_bias: Initial bias of the forget gate of the time LSTMs, over what `bias_initializer`
+            draws; None leaves `bias_initializer` alone.
+        depth_forget_bias: The same of the depth LSTMs; "depth" is log(depth), but at least 1, so
+            that what the first layer writes into c_D still has weight at the top.
+        activation: Of the candidate and the memory.
+        recurrent_activation: Of the gates.
+        use_bias: Whether projections and LSTMs have biases.
+        kernel_initializer: For W_h, W_c, W and W', drawn for each layer.
+        recurrent_initializer: For U and U', drawn for each layer and each gate.
+        bias_initializer: For the biases of the LSTMs, e.g. `initializers.GateBias`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`;
+            summed over the layers.
+        kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; applied
+            to each layer.
+        return_sequences: Return the output of all times instead of the last.
+        return_state: Return `(output, h_1, c_1, ..., h_depth, c_depth)` with the last h_T, c_T.
+        go_backwards: Read the sequence from its end; the output is in the order of reading.
+        stateful: Start each batch from the last state of the one before. The states are no weights:
+            they are not saved, and weights load into a layer with another batch size.
+        unroll: Write both loops out in the graph.
+        zero_output_for_mask: With `return_sequences`, output 0 at masked times (`Bidirectional`
+            sets this).
+        seed: Of dropout.
+        **kwargs: `name`, `dtype`, `trainable`, ... of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: `[h_1, c_1, ..., h_depth, c_depth]`, each `(batch, units)`.
+        mask: `(batch, time)`. A masked time keeps the state and repeats the output of the time
+            before (in the order of reading); before the first valid time the output is 0. As in
+            all Keras RNNs, pass it explicitly together with `initial_state`.
+        training: Whether dropout is on.
+
+    Returns:
+        `(batch, units)`, or `(batch, time, units)` with `return_sequences`; 2 * units with
+        `output="both"`; a tuple with `return_state`.
+
+    Weights, `(depth, ...)` unless tied:
+        `hidden_kernel`, `memory_kernel`: W_h and W_c, `(features, units)`, of one layer only, with
+        `hidden_bias`, `memory_bias`, `(units,)`. `time_kernel`, `time_recurrent_kernel`: W and U,
+        `(depth, units, 4 * units)`; `time_bias`: b, `(depth, 4 * units)`. `depth_kernel`,
+        `depth_recurrent_kernel` and `depth_bias`: W', U' and b', alike. Gate order i, f, c, o.
+
+    Diagnostics (`scan.probing`): the probe of this layer is a dict `{"time": Probe, "depth":
+    Probe}`, either may be left out. Offsets are `(h, c)`, each `(depth, time, batch, units)` in the
+    order of reading, added to h_T and c_T after each step and to h_D and c_D after each layer. A
+    cut stops the gradient between steps ("time") or between layers ("depth").
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.layers import GridLSTM2D
+    >>> grid = GridLSTM2D(units=16, depth=3, return_sequences=True)
+    >>> grid(np.zeros((2, 10, 8), "float32")).shape  # doctest: +SKIP
+    (2, 10, 16)
+    """
+
+    _held = types.SimpleNamespace(states=None)
+
+    def __init__(
+        self,
+        units,
+        depth,
+        tied=False,
+        priority="depth",
+        project_inputs="hidden",
+        output="hidden",
+        normalization=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        forget_bias=1.0,
+        depth_forget_bias="depth",
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            units,
+            depth,
+            activation=activation,
+            dropout=dropout,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            seed=seed,
+            **kwargs,
+        )
+        if not isinstance(tied, bool) and tied != "depth":
+            raise ValueError(
+                f"Argument `tied` must be False, 'depth' or True. Received: tied={tied!r}"
+            )
+        self.tied = tied
+        self.priority = validation.one_of("priority", priority, ("depth", None))
+        self.project_inputs = validation.one_of(
+            "project_inputs", project_inputs, ("hidden", "both", None)
+        )
+        # `output` is a property of every Keras layer.
+        self.read_out = validation.one_of("output", output, ("hidden", "both"))
+        self.normalization = validation.one_of("normalization", normalization, (None, "layer"))
+        self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
+        self.forget_bias = checked_forget_bias(
+            "forget_bias", forget_bias, self.bias_initializer, words=(None,)
+        )
+        self.depth_forget_bias = checked_forget_bias(
+            "depth_forget_bias", depth_forget_bias, self.bias_initializer
+        )
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.return_sequences = validation.boolean("return_sequences", return_sequences)
+        self.return_state = validation.boolean("return_state", return_state)
+        self.go_backwards = validation.boolean("go_backwards", go_backwards)
+        self.stateful = validation.boolean("stateful", stateful)
+        self.unroll = validation.boolean("unroll", unroll)
+        self.zero_output_for_mask = validation.boolean("zero_output_for_mask", zero_output_for_mask)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+
+    # Weights.
+
+    def _weights(self, features):
+        units, layers = self.units, range(1, self.depth + 1)
+        weights = []
+        if self.project_inputs is None and features != units:
+            raise ValueError(
+                "With `project_inputs=None` the inputs must have `units` features. "
+                f"Received: features={features}, units={units}"
+            )
+        projections = {"hidden": ["hidden"], "both": ["hidden", "memory"], None: []}
+        for state in projections[self.project_inputs]:
+            weights.append(Weight(f"{state}_kernel", (features, units), "kernel"))
+            if self.use_bias:
+                weights.append(Weight(f"{state}_bias", (units,), "offset"))
+        for direction, tied in (("time", self.tied is True), ("depth", self.tied is not False)):
+            lstm = [
+                Weight(f"{direction}_kernel", (units, 4 * units), "kernel"),
+                Weight(f"{direction}_recurrent_kernel", (units, 4 * units), "recurrent", gates=4),
+            ]
+            if self.use_bias:
+                lstm.append(Weight(f"{direction}_bias", (4 * units,), "bias"))
+            weights += lstm if tied else [weight.stacked(layers) for weight in lstm]
+            if self.normalization:
+                weights += [
+                    Weight(f"{direction}_{name}", (size,), role).stacked(layers)
+                    for name, size, role in (
+                        ("kernel_scale", 4 * units, "scale"),
+                        ("recurrent_kernel_scale", 4 * units, "scale"),
+                        ("memory_scale", units, "scale"),
+                        ("memory_offset", units, "offset"),
+                    )
+                ]
+        return weights
+
+    def _initializer(self, weight):
+        if weight.role == "bias":
+            value = self.forget_bias if weight.name == "time_bias" else self.depth_forget_bias
+            return with_forget_bias(self.bias_initializer, value, self.depth)
+        return super()._initializer(weight)
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        """Create the weights, and with `stateful` the states, for `(batch, time, features)`."""
+        super().build(sequences_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+        if self.stateful:
+            if sequences_shape[0] is None:
+                raise ValueError(
+                    "With `stateful=True` the batch size must be static. "
+                    f"Received: sequences_shape={tuple(sequences_shape)}"
+                )
+            # Out of sight of Keras' tracking, so that they are no weights: weights trained with
+            # one batch size load into a layer with another.
+            self._held = types.SimpleNamespace(
+                states=[
+                    keras.Variable(
+                        zeros, trainable=False, dtype=self.variable_dtype, name=f"state_{i}"
+                    )
+                    for i, zeros in enumerate(self.get_initial_state(sequences_shape[0]))
+                ]
+            )
+
+    # States.
+
+    @property
+    def states(self):
+        """With `stateful`, the variables [h_1, c_1, ..., h_depth, c_depth]; else None."""
+        return self._held.states
+
+    @property
+    def variables(self):
+        """All variables: weights, seed and, unlike in `keras.layers.LSTM`, the kept states.
+
+        A compiled JAX step updates only what is listed here.
+        """
+        return [*super().variables, *(self.states or [])]
+
+    def get_initial_state(self, batch_size):
+        """Zeros `[h_1, c_1, ..., h_depth, c_depth]`, each `(batch_size, units)`."""
+        return [
+            ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
+            for _ in range(2 * self.depth)
+        ]
+
+    def reset_state(self):
+        """Set the kept states to zero."""
+        for state in self.states or []:
+            state.assign(ops.zeros_like(state))
+
+    # Computation. Inside, time is the first axis.
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        """Apply the layer to `(batch, time, features)`; `mask` has the shape `(batch, time)`."""
+        self._check_call(sequences, initial_state, mask)
+        x = ops.swapaxes(ops.cast(sequences, self.compute_dtype), 0, 1)
+        valid = None if mask is None else ops.transpose(ops.cast(mask, "bool"))
+        if self.go_backwards:
+            x = ops.flip(x, axis=0)
+            valid = None if mask is None else ops.flip(valid, axis=0)
+
+        probes = probe_of(self) or {}
+        time_probe, depth_probe = (probes.get(path, Probe()) for path in ("time", "depth"))
+        shared, by_layer = self._weights_by_layer(x.shape[-1])
+        by_layer["state"] = self._state_before(initial_state, ops.shape(x)[1])
+        by_layer["offsets"] = time_probe.offsets or ()
+        by_layer.update(self._dropout_masks(x, training))
+
+        def layer(carry, own, shift=None):
+            return self._layer(carry, {**shared, **own}, valid, time_probe.cut, shift)
+
+        (h_D, c_D), _, (h_T, c_T) = scan(
+            layer,
+            self._below_first_layer(x, shared),
+            by_layer,
+            self.depth,
+            unroll=self.unroll,
+            probe=depth_probe,
+        )
+        h_T, c_T = (ops.unstack(state, num=self.depth, axis=0) for state in (h_T, c_T))
+        states = [state for pair in zip(h_T, c_T, strict=True) for state in pair]
+        if self.stateful:
+            for kept, state in zip(self.states, states, strict=True):
+                kept.assign(state)
+        output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
+        output = self._returned(output, valid)
+        return (output, *states) if self.return_state else output
+
+    def _layer(self, carry, w, valid, cut, shift):
+        """Both LSTMs of one layer at all times: `(h_D, c_D)` of the layer below -> of this one.
+
+        `w` holds the weights of this layer, its state before the first time, dropout masks and
+        offsets by name. Also returns the state after the last time.
+        """
+        h_D, c_D = carry
+        if "dropout" in w:
+            h_D = h_D * w["dropout"]
+
+        def product(x, kernel):
+            return _normalize(ops.matmul(x, w[kernel]), w.get(f"{kernel}_scale"))
+
+        def lstm(direction, z, c, shift):
+            scale, offset = (w.get(f"{direction}_memory_{role}") for role in ("scale", "offset"))
+            normalize = functools.partial(_normalize, scale=scale, offset=offset)
+            return gates(z, c, self.activation, self.recurrent_activation, normalize, shift)
+
+        def step(state, at, shift=None):
+            h, c = state
+            seen = h * w["recurrent_dropout"] if "recurrent_dropout" in w else h
+            new_h, new_c = lstm("time", at["z"] + product(seen, "time_recurrent_kernel"), c, shift)
+            if "valid" in at:
+                new_h = ops.where(at["valid"], new_h, h)
+                new_c = ops.where(at["valid"], new_c, c if shift is None else c + shift)
+            return (new_h, new_c), ()
+
+        xs = {"z": product(h_D, "time_kernel") + w.get("time_bias", 0)}
+        if valid is not None:
+            xs["valid"] = valid[..., None]
+        state, h_T, _ = scan(
+            step,
+            w["state"],
+            xs,
+            ops.shape(h_D)[0],
+            return_hidden=True,
+            unroll=self.unroll,
+            probe=Probe(w["offsets"], cut),
+        )
+        if self.priority is None:
+            h_T = ops.concatenate([w["state"][0][None], h_T[:-1]], axis=0)
+        z = product(h_T, "depth_kernel") + product(h_D, "depth_recurrent_kernel")
+        return lstm("depth", z + w.get("depth_bias", 0), c_D, shift), state
+
+    def _below_first_layer(self, x, w):
+        """h_D and c_D that enter the first layer."""
+
+        def project(state):
+            return ops.matmul(x, w[f"{state}_kernel"]) + w.get(f"{state}_bias", 0)
+
+        h_D = project("hidden") if self.project_inputs else x
+        return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
+
+    def _weights_by_layer(self, features):
+        """Weights by name: those that all layers share, and those stacked over the layers."""
+        shared, by_layer = {}, {}
+        for weight in self._weights(features):
+            tensor = ops.convert_to_tensor(getattr(self, weight.name), dtype=self.compute_dtype)
+            (shared if weight.steps is None else by_layer)[weight.name] = tensor
+        return shared, by_layer
+
+    def _state_before(self, initial_state, batch_size):
+        """`(h_T, c_T)` before the first step, each `(depth, batch, units)`."""
+        if initial_state is None:
+            initial_state = self.states or self.get_initial_state(batch_size)
+        states = [ops.cast(state, self.compute_dtype) for state in initial_state]
+        return ops.stack(states[::2]), ops.stack(states[1::2])
+
+    def _dropout_masks(self, x, training):
+        """Masks for h_D entering the layers 2 ... depth and for h_T, drawn before any scan."""
+        masks = {}
+        time, batch = ops.shape(x)[:2]
+        if training and self.dropout and self.depth > 1:
+            ones = ops.ones((self.depth, time, batch, self.units), dtype=self.compute_dtype)
+            drawn = keras.random.dropout(ones[1:], self.dropout, seed=self.seed_generator)
+            masks["dropout"] = ops.concatenate([ones[:1], drawn], axis=0)
+        if training and self.recurrent_dropout:
+            masks["recurrent_dropout"] = keras.random.dropout(
+                ops.ones((self.depth, batch, self.units), dtype=self.compute_dtype),
+                self.recurrent_dropout,
+                seed=self.seed_generator,
+            )
+        return masks
+
+    def _returned(self, output, valid):
+        """What is returned of the output of all times, after the mask rule of the class.
+
+        The depth LSTM also computes at masked times, so the output is held here.
+        """
+        if valid is None:
+            return ops.swapaxes(output, 0, 1) if self.return_sequences else output[-1]
+        last = _last_valid(valid) if self.return_sequences else _last_valid(valid)[-1:]
+        batch = ops.shape(output)[1]
+        rows = ops.reshape(output, (-1, output.shape[-1]))
+        held = ops.take(rows, ops.maximum(last, 0) * batch + ops.arange(batch), axis=0)
+        shown = valid if self.zero_output_for_mask and self.return_sequences else last >= 0
+        held = ops.where(shown[..., None], held, ops.zeros_like(held))
+        return ops.swapaxes(held, 0, 1) if self.return_sequences else held[0]
+
+    def _check_call(self, sequences, initial_state, mask):
+        batch, time, _ = sequences.shape
+        received = f"Received: inputs.shape={tuple(sequences.shape)}"
+        if time == 0:
+            raise ValueError(f"Input sequences must have at least one time step. {received}")
+        if self.unroll and time is None:
+            raise ValueError(f"Cannot unroll a time dimension that is undefined. {received}")
+        if self.stateful and batch not in (None, self.states[0].shape[0]):
+            raise ValueError(
+                "With `stateful=True` the batch size must stay the same, "
+                f"{self.states[0].shape[0]}. {received}"
+            )
+        if mask is not None and not _agree(mask.shape, (batch, time)):
+            raise ValueError(
+                f"Argument `mask` must have shape (batch, time)={(batch, time)}. "
+                f"Received: mask.shape={tuple(mask.shape)}"
+            )
+        if initial_state is not None and len(initial_state) != 2 * self.depth:
+            raise ValueError(
+                f"Argument `initial_state` must contain 2*depth={2 * self.depth} tensors. "
+                f"Received: {len(initial_state)}"
+            )
+        for i, state in enumerate(initial_state or []):
+            if not _agree(state.shape, (batch, self.units)):
+                raise ValueError(
+                    f"initial_state[{i}] must have shape (batch, {self.units}). "
+                    f"Received: {tuple(state.shape)}"
+                )
+
+    # Shapes, masks and config.
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        """Shape of the output, or with `return_state` a tuple of shapes."""
+        batch, time, _ = sequences_shape
+        size = 2 * self.units if self.read_out == "both" else self.units
+        output = (batch, time, size) if self.return_sequences else (batch, size)
+        if self.return_state:
+            return (output, *[(batch, self.units)] * (2 * self.depth))
+        return output
+
+    def compute_mask(self, sequences, mask=None):
+        """The mask of the sequences if they are returned; states have none."""
+        mask = mask if self.return_sequences else None
+        return [mask, *[None] * (2 * self.depth)] if self.return_state else mask
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "tied": self.tied,
+            "priority": self.priority,
+            "project_inputs": self.project_inputs,
+            "output": self.read_out,
+            "normalization": self.normalization,
+            "recurrent_dropout": self.recurrent_dropout,
+            "forget_bias": self.forget_bias,
+            "depth_forget_bias": self.depth_forget_bias,
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "zero_output_for_mask": self.zero_output_for_mask,
+        }
+
+
+def _normalize(x, scale, offset=None):
+    """Layer normalization over the last axis, where the layer has a scale."""
+    return x if scale is None else ops.layer_normalization(x, scale, offset, epsilon=EPSILON)
+
+
+def _last_valid(valid):
+    """For each entry of `(time, batch)`, the last valid time up to it; -1 where there is none."""
+    time = ops.shape(valid)[0]
+    times = ops.arange(time)[:, None]
+    in_order = ops.argsort(ops.where(valid, times, times + time), axis=0)  # the valid ones first
+    count = ops.cumsum(ops.cast(valid, "int32"), axis=0)
+    last = ops.take_along_axis(in_order, ops.maximum(count - 1, 0), axis=0)
+    return ops.where(count > 0, last, -1)
+
+
+def _agree(shape, expected):
+    """Whether a shape is the expected one, as far as both are known."""
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+    )
