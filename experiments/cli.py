@@ -223,6 +223,7 @@ def _load_keras():
     os.dup2(silence, 2)
     try:
         import keras
+        import tensorflow  # noqa: F401  Keras imports it later, whatever the backend
 
         keras.ops.zeros(1)  # the first operation makes the backend look for devices
     finally:

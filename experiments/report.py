@@ -57,10 +57,13 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         found += runs.find(folder)
         if not found or not found[-1].folder.is_relative_to(folder):
             raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
-    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    if len(folders) == 1:
+        common = folders[0]
+    else:
+        common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
     study, missing = None, []
-    if (folders[0] / "study.json").exists() and len(folders) == 1:
-        plan = runs.read_json(folders[0] / "study.json")
+    if len(folders) == 1 and (common / "study.json").exists():
+        plan = runs.read_json(common / "study.json")
         study = STUDIES.get(plan["study"])
         present = {run.name: run for run in found}
         found = [present[name] for name in plan["runs"] if name in present]

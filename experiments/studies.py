@@ -167,7 +167,11 @@ def run_study(
     todo = todo[:limit]
     succeeded = True
     progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        transient=True,
     )
     progress.disable = not progress.console.is_terminal
 
@@ -178,20 +182,20 @@ def run_study(
         say(f"{skipped} of {len(configs)} runs are already finished and are not run again.")
     with progress:
         # The time of an epoch grows with the depth, so depth x epochs measures the work.
-        work = sum(config.model.depth * config.epochs for config in todo)
-        bar = progress.add_task("", total=work)
+        bar = progress.add_task("", total=sum(run.model.depth * run.epochs for run in todo))
+        done = 0
         for number, config in enumerate(todo, skipped + 1):
-            title = f"run {number} of {len(configs)}  {config.title}"
+            depth = config.model.depth
+            title = f"{number}/{len(configs)} {config.model.label}, depth {depth}"
 
-            def show(row, title=title, config=config):
+            def show(row, title=title, config=config, done=done):
                 progress.update(
                     bar,
-                    description=f"{title}, epoch {row['epoch']} of {config.epochs}",
-                    advance=config.model.depth,
+                    description=f"{title}, epoch {row['epoch']}/{config.epochs}",
+                    completed=done + config.model.depth * row["epoch"],
                 )
 
             progress.update(bar, description=title)
-            before = progress.tasks[0].completed
             try:
                 result = train(
                     config, folder / config.slug, data_dir=data_dir, command=command, on_epoch=show
@@ -199,11 +203,12 @@ def run_study(
             except DataError:
                 raise
             except Exception as error:  # one bad run must not cost the others
-                say(f"{title}: FAILED: {type(error).__name__}: {error}")
+                say(f"{title}: FAILED: {error}")
                 succeeded = False
             else:
                 say(f"{title}: {outcome(config, result)}")
-            progress.update(bar, completed=before + config.model.depth * config.epochs)
+            done += depth * config.epochs
+            progress.update(bar, completed=done)
     return succeeded
 
 

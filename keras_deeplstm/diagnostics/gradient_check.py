@@ -12,7 +12,7 @@ from keras_deeplstm.diagnostics.float64 import float64
 FIVE_POINT = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 
-def gradient_check(layer_or_model, x, y=None, *, entries=10, step=1e-3, seed=0):
+def gradient_check(layer_or_model, x, y=None, *, entries=10, step=3e-4, seed=0):
     """Compare the gradients of a layer or model with central finite differences, in float64.
 
     The check works on a float64 copy; what is passed in stays as it is. The loss is half the mean
@@ -52,7 +52,7 @@ def gradient_check(layer_or_model, x, y=None, *, entries=10, step=1e-3, seed=0):
 
 
 def _table(layer_or_model, x, y, entries, step, seed):
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the numbers that a caller may draw from the seed
     one = not isinstance(x, list | tuple)
     inputs = [np.array(each, "float64") for each in ([x] if one else x)]
     model = _float64_copy(layer_or_model, inputs[0] if one else inputs)

@@ -1,0 +1,288 @@
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from keras_deeplstm.experiments import cli, runs, studies, training
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.tasks import DataError
+
+# Under the name of the installed command, by which the package knows that Keras can wait.
+SCRIPT = "import sys; from keras_deeplstm.experiments.cli import main; sys.exit(main())"
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SMALL = ["--model.depth", "3", "--model.units", "8", "--epochs", "2", "--gradient-every", "4"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def status(argv):
+    """Exit status of the command, also where tyro ends the program."""
+    try:
+        return cli.main(argv)
+    except SystemExit as exit:
+        return exit.code
+
+
+def test_help(capsys):
+    assert status(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("run", "study", "report", "list", "--debug"))
+    assert status(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--model.forget-bias {None}|FLOAT|{depth}" in text
+    assert "Number of steps over depth." in text
+
+
+def test_help_is_instant(folder):
+    (folder / "deeplstm").write_text(SCRIPT)
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "deeplstm", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        check=True,
+    )
+    seconds = time.perf_counter() - started
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    slow = {"keras", "tensorflow", "jax", "torch", "pandas", "matplotlib", "sklearn"}
+    assert not imported & slow
+    assert seconds < 3  # far below on a machine that does nothing else
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run mnits", "Unknown task 'mnits'. Did you mean 'mnist'?"),
+        ("run digits --model.depth 0", "Argument `model.depth` must be a positive integer."),
+        ("run digits --model.block dense --model.forget-bias 1", "no meaning for block 'dense'"),
+        ("run digits --optimizer adm", "Did you mean 'adam'?"),
+        ("run digits --learning-rate nan", "Argument `learning_rate` must be a finite number."),
+        ("run digits --name ../x", "Invalid run name '../x'. Use letters, digits,"),
+        ("run digits --model.activation tahn", "tahn"),
+        ("study dept", "Did you mean 'depth'?"),
+        ("study depth --dataset digit", "Did you mean 'digits'?"),
+        ("study depth --limit 0", "Argument `limit` must be a positive integer."),
+        ("study depth --epochs 0", "Argument `epochs` must be a positive integer."),
+        ("report nosuch", "'nosuch' holds no keras_deeplstm runs"),
+        ("report", "at least one folder"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys, folder):
+    assert status(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("deeplstm: error: ")
+    assert message in error
+    assert "Traceback" not in error
+    assert not os.listdir(folder)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "rum digits", "run", "run digits --epoch 3", "run digits --epochs ten", "list run"],
+)
+def test_arguments_that_tyro_refuses(arguments, capsys):
+    assert status(arguments.split()) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_data_error(folder, capsys):
+    assert status(["run", "mnist", "--data-dir", str(folder)]) == 4
+    assert "deeplstm: error: Dataset 'mnist' is not in" in capsys.readouterr().err
+    assert not os.listdir(folder)
+
+
+def test_run(folder, capsys):
+    argv = ["run", "digits", *SMALL, "--name", "a"]
+    assert status(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    path = folder / "runs" / "a"
+    assert lines[0] == "digits: UnfoldedLSTMBlock untied, depth 3"
+    assert lines[1].startswith("epoch 1 of 2  loss ")
+    assert lines[-2:] == ["Report: runs/a/report.html", (path / "report.html").as_uri()]
+    assert sorted(os.listdir(path)) == [
+        *("config.json", "environment.json", "filters", "gradient_flow.csv", "metrics.csv"),
+        *("model.keras", "report.html", "result.json", "table.csv"),
+    ]
+
+    run = runs.load(path)
+    model = ModelConfig(depth=3, units=8)
+    assert run.config == RunConfig("digits", model, epochs=2, gradient_every=4)
+    assert run.environment["command"] == "deeplstm run digits " + " ".join(SMALL) + " --name a"
+    assert run.metrics["epoch"].tolist() == [1, 2]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"} < set(run.metrics)
+    assert run.gradients["step"].unique().tolist() == [1, 4, 8, 12, 16, 20]
+
+    import keras
+
+    from keras_deeplstm.experiments.tasks import get_task
+
+    model = keras.models.load_model(path / "model.keras")
+    test = model.evaluate(*get_task("digits").load(None).test, verbose=0, return_dict=True)
+    assert test["accuracy"] == pytest.approx(run.result["test_accuracy"])
+    assert run.result["parameters"] == model.count_params()
+    norms = run.gradients[run.gradients["weight"] == "recurrent_kernel"].set_index("step")["value"]
+    first, last = norms.loc[1]
+    assert run.result["gradient_ratio_start"] == pytest.approx(first / last)
+
+    # The same settings and seed give the same result.
+    assert status([*argv[:-1], "b"]) == 0
+    again = runs.load(folder / "runs" / "b")
+    assert again.result["test_loss"] == run.result["test_loss"]
+    pd.testing.assert_frame_equal(again.gradients, run.gradients)
+
+    capsys.readouterr()
+    assert status(argv) == 3
+    message = "Run 'a' already exists (finished, 2 epochs). Use --overwrite or another --name"
+    assert message in capsys.readouterr().err
+
+    assert status(["report", "runs/a", "runs/b", "--output", "ab.html"]) == 0
+    assert "Report: ab.html\nfile://" in capsys.readouterr().out
+    assert (folder / "ab.html").exists()
+
+    assert status(["list"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["RUN", "STATE", "TASK", "MODEL"]
+    assert [row.split()[:2] for row in rows] == [["a", "finished"], ["b", "finished"]]
+
+
+def test_a_loss_that_is_no_number(folder, capsys):
+    argv = [*("run", "digits", *SMALL, "--learning-rate", "1e30", "--name", "a")]
+    argv += ["--model.block", "dense", "--model.activation", "relu"]
+    assert status(argv) == 1
+    assert "deeplstm: error: The loss became nan in epoch 1" in capsys.readouterr().err
+    run = runs.load(folder / "runs" / "a")
+    assert (run.state, run.reason) == (
+        "failed",
+        "FloatingPointError: The loss became nan in epoch 1",
+    )
+
+
+@pytest.fixture
+def tiny_study(monkeypatch):
+    """The depth study with three models so small that they train in a second."""
+    study = studies.STUDIES["depth"]
+
+    def configs(dataset, epochs, seed):
+        models = [ModelConfig(depth=2, units=4), ModelConfig(depth=3, units=4)]
+        models.append(ModelConfig(block="dense", depth=3, units=4))
+        return [RunConfig(dataset, model, epochs=epochs or 1, seed=seed) for model in models]
+
+    small = dataclasses.replace(study, configs=configs)
+    monkeypatch.setitem(studies.STUDIES, "depth", small)
+    return small
+
+
+def test_study(tiny_study, folder, capsys, monkeypatch):
+    assert status(["study", "depth", "--limit", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1/3 UnfoldedLSTMBlock untied, depth 2: test accuracy ")
+    assert lines[-2] == "Report: runs/depth-digits/report.html"
+    assert "digits-dense-depth3-units4-seed0</strong>: missing" in (
+        folder / "runs/depth-digits/report.html"
+    ).read_text(encoding="utf-8")
+
+    # The second run fails, the third is trained all the same.
+    train = training.train
+
+    def fail_once(config, folder, **options):
+        if config.model == ModelConfig(depth=3, units=4):
+            raise MemoryError("no room for run two")
+        return train(config, folder, **options)
+
+    monkeypatch.setattr(training, "train", fail_once)
+    assert status(["study", "depth"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 of 3 runs are already finished and are not run again."
+    assert lines[1] == "2/3 UnfoldedLSTMBlock untied, depth 3: FAILED: no room for run two"
+    assert lines[2].startswith("3/3 DenseStack, depth 3: test accuracy ")
+
+    # Only that one is trained when the study is started again.
+    monkeypatch.setattr(training, "train", train)
+    assert status(["study", "depth"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 of 3 runs are already finished and are not run again."
+    assert lines[1].startswith("3/3 UnfoldedLSTMBlock untied, depth 3: test accuracy ")
+    table = pd.read_csv(folder / "runs/depth-digits/table.csv")
+    assert table["depth"].tolist() == [2, 3, 3]
+
+
+def test_study_refuses_runs_of_other_settings(tiny_study, folder, capsys):
+    config = tiny_study.configs("digits", 1, 0)[0]
+    path = folder / "runs" / "depth-digits" / config.slug
+    runs.start(path, dataclasses.replace(config, learning_rate=0.5), "")
+    assert status(["study", "depth"]) == 3
+    assert "other settings (learning_rate: 0.5 -> 0.001)" in capsys.readouterr().err
+    # Another number of epochs or another seed has a folder of its own.
+    assert tiny_study.folder_name("mnist", 5, 1) == "depth-mnist-epochs5-seed1"
+
+
+def test_the_depth_study_treats_all_models_alike():
+    for dataset in studies.STUDIES["depth"].datasets:
+        configs = studies.STUDIES["depth"].configs(dataset, None, 3)
+        settings = [{**config.to_dict(), "model": None} for config in configs]
+        assert all(setting == settings[0] for setting in settings)
+        assert len({config.slug for config in configs}) == len(configs)
+        assert {10, 30} <= {config.model.depth for config in configs}
+
+
+def test_list(folder, capsys):
+    assert status(["list"]) == 0
+    assert capsys.readouterr().out == "No runs in 'runs'\n"
+    runs.start(folder / "runs" / "a", RunConfig("digits"), "")
+    (folder / "runs" / "b").mkdir()
+    (folder / "runs" / "b" / "config.json").write_text("{")
+    assert status(["list"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert rows == [
+        "a    unfinished  digits  UnfoldedLSTMBlock untied  10",
+        "b    damaged",
+    ]
+    assert status(["list", "tasks"]) == 0
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == ["digits", "mnist"]
+    assert status(["list", "studies"]) == 0
+    assert capsys.readouterr().out.startswith("depth  Does the gradient")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 141),
+        (DataError("x"), 4),
+        (runs.RunExistsError("x"), 3),
+        (RuntimeError("x"), 1),
+    ],
+)
+def test_exit_status(error, code, monkeypatch, capfd):
+    def fail(root):
+        raise error
+
+    monkeypatch.setattr(runs, "find", fail)
+    assert status(["list"]) == code
+    assert "Traceback" not in capfd.readouterr().err
+    if code == 1:
+        assert status(["list", "--debug"]) == 1
+        assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_reader_that_has_gone(folder):
+    (folder / "deeplstm").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, "deeplstm", "list", "tasks"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+    process.stderr.close()
