@@ -107,10 +107,12 @@ def plot_filters(model, image_shape=None, layer=None, count=25, title=None):
     kinds = filter_images(model, image_shape, layer)
     count = min(count, max(len(images) for images in kinds.values()))
     columns = math.ceil(math.sqrt(count))
-    figure = plt.figure(figsize=(3.2 * len(kinds), 3.6), layout="constrained")
+    across = min(2, len(kinds))  # two by two gates can be read on a phone, four in a row cannot
+    down = math.ceil(len(kinds) / across)
+    figure = plt.figure(figsize=(3.2 * across + 1, 3.2 * down + 0.6), layout="constrained")
     figure.suptitle(title or f"Filters of {_first_layer(model, layer).name!r}")
     limit = max(np.abs(images).max() for images in kinds.values()) or 1.0
-    axes = np.atleast_1d(figure.subplots(1, len(kinds)))
+    axes = figure.subplots(down, across, squeeze=False).reshape(-1)
     colors = plt.get_cmap("RdBu_r").with_extremes(bad="0.3")  # white would read as a zero
     for ax, (kind, images) in zip(axes, kinds.items(), strict=True):
         largest = np.argsort(-np.linalg.norm(images.reshape(len(images), -1), axis=1))[:count]
@@ -119,7 +121,7 @@ def plot_filters(model, image_shape=None, layer=None, count=25, title=None):
         ax.set_title(f"{kind} ({len(largest)} of {len(images)})", fontsize=9)
         ax.set_axis_off()
     if picture.ndim == 2:
-        figure.colorbar(drawn, ax=list(axes), label="weight", shrink=0.8)
+        figure.colorbar(drawn, ax=axes, label="weight", shrink=0.8)
     return figure
 
 

@@ -55,7 +55,11 @@ class GradientFlow(keras.callbacks.Callback):
 
     def summarize(self, variables, gradients):
         """L2 norms by the number of the variable; traced into the compiled step."""
-        self._weights = [(v.path, getattr(v, "depth_steps", None)) for v in variables]
+        # Keras puts the name of some models, but not of all, before the names of their layers.
+        prefix = f"{self._model.name}/"
+        self._weights = [
+            (v.path.removeprefix(prefix), getattr(v, "depth_steps", None)) for v in variables
+        ]
         norms = {}
         for i, gradient in enumerate(gradients):
             steps = self._weights[i][1]
@@ -83,7 +87,7 @@ class GradientFlow(keras.callbacks.Callback):
         """Start to count where this callback, or the optimizer, stands."""
         self._training = True
         if self._step is None:
-            self._step = int(self.model.optimizer.iterations)
+            self._step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
         self._next = 0
 
     def on_epoch_begin(self, epoch, logs=None):

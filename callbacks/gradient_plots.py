@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator
 
 MOMENTS = 5
 
@@ -13,7 +14,7 @@ def depth_profile(frame):
     """Return the rows that show gradient norm against depth.
 
     These are the recurrent kernels that are stacked over depth. A model without any is read as a
-    chain: its kernels in the order of the layers, numbered from 1.
+    chain of layers: their kernels in order, numbered from 1.
 
     Args:
         frame: A frame of `GradientFlow.to_frame()`.
@@ -25,7 +26,8 @@ def depth_profile(frame):
     stacked = norms[(norms.weight == "recurrent_kernel") & norms.depth.notna()]
     if len(stacked):
         return stacked
-    chain = norms[norms.weight.str.endswith("kernel")]
+    # What leads from a layer to itself, in time or in tied depth, is no further layer of a chain.
+    chain = norms[norms.weight.str.endswith("kernel") & (norms.weight != "recurrent_kernel")]
     names = chain.layer + "/" + chain.weight
     return chain.assign(depth=pd.factorize(names)[0] + 1.0)
 
@@ -77,7 +79,7 @@ def plot_depth(frame, ax=None, steps=None):
         ax.plot(one.depth, one.value, color=color, marker=".", label=f"step {step}")
     _log_scale(ax, profile.value)
     ax.set(xlabel="depth step (1 = next to the input)", ylabel="gradient norm (L2)")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(steps):
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set_title("Gradient norm against depth")
@@ -107,6 +109,7 @@ def plot_heatmap(frame, ax=None):
         )
         ax.figure.colorbar(mesh, ax=ax, label="gradient norm (L2)")
     ax.set(xlabel="training step", ylabel="depth step (1 = next to the input)")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title("Gradient norm over depth and training")
     return ax
 

@@ -9,13 +9,12 @@ import shlex
 import sys
 import traceback
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from keras_deeplstm import validation
+from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.studies import STUDIES, outcome, run_study
@@ -180,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv == ["--version"]:
-        print(f"deeplstm {metadata.version('keras_deeplstm')}")
+        print(f"deeplstm {__version__}")
         return 0
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window
     command = shlex.join(["deeplstm", *argv])

@@ -253,6 +253,7 @@ def _depth_pictures(groups):
 
 def _heatmap(run):
     figure, ax = _figure("", "training step", "depth step")
+    ax.grid(visible=False)
     gradient_plots.plot_heatmap(_stacked(run), ax=ax)
     return _picture(figure, "Gradient norm over depth step and training step.")
 

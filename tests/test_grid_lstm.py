@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_deeplstm.diagnostics import gradient_check
+from keras_deeplstm.diagnostics import float64, gradient_check
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.initializers import GateBias
 from keras_deeplstm.layers import GridLSTM2D
@@ -36,6 +36,12 @@ MASK = np.array(
 def inputs(*shape, seed=1, dtype="float32"):
     shape = shape or (ROWS, TIME, FEATURES)
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+@pytest.fixture
+def in_float64():
+    with float64():
+        yield
 
 
 def states(rows=ROWS, units=UNITS, depth=DEPTH, dtype="float32"):
@@ -108,7 +114,7 @@ CONFIGS = pairwise(
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: " ".join(map(str, c.values())))
-def test_forward_equals_numpy_reference(config):
+def test_forward_equals_numpy_reference(config, in_float64):
     config = dict(config)
     masked, with_state, dtype = (config.pop(k) for k in ("masked", "with_state", "dtype"))
     features = UNITS if config["project_inputs"] is None else FEATURES
@@ -161,7 +167,8 @@ def test_masks(return_sequences, return_state, with_state, go_backwards):
 def test_a_mask_of_ones_changes_nothing(dtype):
     layer = grid(return_sequences=True, output="both")
     mask = np.ones((ROWS, TIME), dtype)
-    np.testing.assert_array_equal(numpy_of(layer(inputs(), mask=mask)), numpy_of(layer(inputs())))
+    masked, plain = layer(inputs(), mask=mask), layer(inputs())
+    np.testing.assert_allclose(numpy_of(masked), numpy_of(plain), atol=1e-6)
 
 
 def test_values_and_gradients_at_masked_times_do_not_matter():
@@ -243,7 +250,7 @@ def test_gradients_equal_finite_differences(config):
     assert (table.relative_error < 1e-6).all(), table
 
 
-def test_gradients_with_mask_and_state_equal_finite_differences():
+def test_gradients_with_mask_and_state_equal_finite_differences(in_float64):
     layer = grid(3, 2, return_sequences=True, dtype="float64")
     x, state = inputs(6, 5, 3, dtype="float64"), states(6, 3, 2, dtype="float64")
     layer.build(x.shape)
@@ -420,7 +427,7 @@ def test_stateful_chunks_equal_the_whole_sequence():
     model.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse")
     layer.reset_state()
     for chunk in (x[:, :3], x[:, 3:]):
-        model.fit(chunk, np.zeros((2, 3, UNITS)), batch_size=2, verbose=0)
+        model.fit(chunk, np.zeros((2, 3, UNITS)), batch_size=2, shuffle=False, verbose=0)
     _, _, last = grid_reference.grid_lstm(x, weights_of(layer), units=UNITS, depth=DEPTH)
     np.testing.assert_allclose([numpy_of(s) for s in layer.states], last, atol=1e-5)
     with pytest.raises(ValueError, match="batch size must stay the same, 2"):
@@ -527,7 +534,7 @@ def test_save_and_load(tmp_path):
         np.testing.assert_array_equal(a, b)
     model.save_weights(tmp_path / "model.weights.h5")
     for weight in loaded.weights:
-        weight.assign(ops.zeros_like(weight))
+        weight.assign(np.zeros(weight.shape))
     loaded.load_weights(tmp_path / "model.weights.h5")
     for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -624,7 +631,7 @@ def probed(layer, x, cut=None, mask=None):
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
-def test_probes_give_the_gradients_of_states(mask):
+def test_probes_give_the_gradients_of_states(mask, in_float64):
     layer = grid(dtype="float64")
     x = inputs(dtype="float64")
     output = numpy_of(layer(x, mask=mask))
@@ -636,7 +643,7 @@ def test_probes_give_the_gradients_of_states(mask):
         np.testing.assert_allclose(gradients[2][-1, -1], 2 * output, atol=1e-10)
 
 
-def test_cuts_stop_one_path_between_steps_and_layers():
+def test_cuts_stop_one_path_between_steps_and_layers(in_float64):
     layer = grid(dtype="float64")
     x = inputs(dtype="float64")
     layer.build(x.shape)

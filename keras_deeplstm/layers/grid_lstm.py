@@ -288,7 +288,7 @@ class GridLSTM2D(DepthLayer):
     def reset_state(self):
         """Set the kept states to zero."""
         for state in self.states or []:
-            state.assign(ops.zeros_like(state))
+            state.assign(ops.zeros(state.shape, dtype=state.dtype))
 
     # Computation. Inside, time is the first axis.
 

@@ -1,0 +1,51 @@
+# The commands of this project; CONTRIBUTING.md says when to use which.
+# Each one makes the virtual environment that it needs, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MARK := $(VENV)/.installed
+TORCH ?= torch==2.13.0
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test test-backends test-long check format clean
+
+help:  ## Show the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+# Torch first, and in its own step: resolved together with the rest, pip may take the CUDA build.
+$(MARK): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/.backends: $(MARK)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,jax]'
+	touch $@
+
+demo: $(MARK)  ## Train the study `depth` on handwritten digits and write its report
+	$(BIN)/deeplstm study depth
+
+test: $(MARK)  ## Run the tests on TensorFlow
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m 'not long'
+
+test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnostics on JAX and PyTorch
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'backends and not long'
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m 'backends and not long'
+
+test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m long
+
+check: $(MARK)  ## Lint, and look whether everything is formatted
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(MARK)  ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Remove the virtual environment and build products, not the runs
+	rm -rf $(VENV) build dist *.egg-info

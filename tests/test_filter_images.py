@@ -1,0 +1,72 @@
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_deeplstm import models
+from keras_deeplstm.callbacks import FilterImages, filter_images, plot_filters
+
+pytestmark = pytest.mark.backends
+
+
+def first_kernel(model):
+    return next(w for w in model.weights if w.name == "kernel")
+
+
+def test_kernels_are_split_by_gate_and_shaped_as_images():
+    model = models.classifier((4, 5, 1), 3, depth=2, units=6)
+    kernel = np.arange(20 * 24, dtype="float32").reshape(20, 24)
+    first_kernel(model).assign(kernel)
+    images = filter_images(model)
+    names = ["input gate", "forget gate", "candidate", "output gate"]
+    assert list(images) == [f"kernel, {name}" for name in names]
+    assert images["kernel, candidate"].shape == (6, 4, 5, 1)
+    # Filter 2 of the candidate is column 2 * 6 + 2 of the kernel.
+    np.testing.assert_array_equal(
+        images["kernel, candidate"][2, ..., 0], kernel[:, 14].reshape(4, 5)
+    )
+
+
+def test_dense_colour_convolution_and_lstm_layers():
+    dense = keras.Sequential(
+        [keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
+    )
+    assert filter_images(dense)["kernel"].shape == (5, 2, 2, 3)
+    conv = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(7, (3, 2))])
+    assert filter_images(conv)["kernel"].shape == (7, 3, 2, 3)
+    lstm = keras.Sequential([keras.Input((None, 6)), keras.layers.LSTM(4)])
+    assert filter_images(lstm, image_shape=(2, 3))["kernel, output gate"].shape == (4, 2, 3, 1)
+    state = models.classifier((2, 2), 3, depth=2, units=6, input_mode="state")
+    assert set(filter_images(state)) == {"hidden_kernel", "memory_kernel"}
+
+
+def test_pictures_before_and_during_training(tmp_path):
+    model = models.classifier((4, 4, 1), 3, depth=2, units=5)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.zeros((8, 4, 4, 1)), np.zeros(8)
+    model.fit(x, y, epochs=5, verbose=0, callbacks=[FilterImages(tmp_path / "new", every=2)])
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == [f"epoch_{n:04d}.png" for n in (0, 2, 4, 5)]
+    picture = np.asarray(Image.open(tmp_path / "new" / names[0]).convert("RGB"))
+    assert picture.std() > 10  # not a blank page
+
+
+def test_the_largest_filters_come_first():
+    model = keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    kernel = np.array([[1, 3, 2]] * 4, "float32")
+    first_kernel(model).assign(kernel)
+    drawn = plot_filters(model, count=1).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(drawn, [[3, 3], [3, 3]])
+
+
+def test_wrong_use():
+    with pytest.raises(ValueError, match="`every` must be a positive integer"):
+        FilterImages("x", every=0)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"Pass `image_shape=\(height, width, channels\)`"):
+        filter_images(model)
+    with pytest.raises(ValueError, match="Did you mean 'readout'"):
+        named = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="readout")])
+        filter_images(named, (2, 2), layer="readut")
+    with pytest.raises(ValueError, match="has a kernel to show"):
+        filter_images(keras.Sequential([keras.Input((5,)), keras.layers.Activation("relu")]))

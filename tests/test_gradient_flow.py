@@ -1,0 +1,367 @@
+import copy
+import math
+
+import keras
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from keras import ops
+
+from keras_deeplstm.callbacks import GradientFlow, first_last_ratio, gradient_plots
+from keras_deeplstm.diagnostics.autodiff import compiled
+from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
+
+pytestmark = pytest.mark.backends
+
+BACKEND = keras.backend.backend()
+ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="about TensorFlow")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 6)).astype("float32")
+Y = RNG.normal(size=(24, 2)).astype("float32")
+IDS = RNG.integers(0, 5, size=(24, 6))
+
+
+def chain():
+    return [keras.Input((6,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(2)]
+
+
+def unfolded(**options):
+    return [keras.Input((6,)), UnfoldedLSTMBlock(4, 5, **options), keras.layers.Dense(2)]
+
+
+MODELS = {
+    "chain": chain,
+    "unfolded": unfolded,
+    "tied": lambda: unfolded(tied=True, normalization="layer"),
+    "stack": lambda: [keras.Input((6,)), DenseStack(4, 5), keras.layers.Dense(2)],
+    "lstm": lambda: [
+        keras.Input((6,)),
+        keras.layers.Reshape((3, 2)),
+        keras.layers.LSTM(4),
+        keras.layers.Dense(2),
+    ],
+    "embedding": lambda: [
+        keras.Input((6,), dtype="int32"),
+        keras.layers.Embedding(5, 3),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2),
+    ],
+    "conv": lambda: [
+        keras.Input((6,)),
+        keras.layers.Reshape((2, 3, 1)),
+        keras.layers.Conv2D(3, 2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2),
+    ],
+}
+
+
+def build(name, optimizer=None, **options):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(MODELS[name]())
+    model.compile(optimizer or keras.optimizers.SGD(0.1), "mse", **options)
+    return model
+
+
+def data_of(name):
+    return IDS if name == "embedding" else X
+
+
+def expected_norms(model, x, y):
+    """Norms by the backend's own autodiff, one for each variable or depth step."""
+    loss = compiled(
+        lambda: ops.mean(ops.square(ops.subtract(model(x, training=True), y))),
+        model.trainable_variables,
+        with_gradients=True,
+    )
+    norms = []
+    for variable, gradient in zip(model.trainable_variables, loss()[1], strict=True):
+        steps = getattr(variable, "depth_steps", None)
+        parts = [gradient] if steps is None else gradient
+        norms += [np.linalg.norm(part) for part in parts]
+    return norms
+
+
+def traces_of_the_tap(model):
+    patched = {"train_step", "make_train_function", "_keras_deeplstm_tap"} & set(model.__dict__)
+    return patched | ({"apply", "stateless_apply"} & set(model.optimizer.__dict__))
+
+
+def fit(model, name="chain", callbacks=(), **options):
+    options = {"batch_size": 24, "epochs": 1, "shuffle": False, "verbose": 0, **options}
+    return model.fit(data_of(name), Y, callbacks=list(callbacks), **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=ON_TENSORFLOW)])
+def test_norms_equal_the_backends_own_autodiff(name, jit_compile):
+    model = build(name, jit_compile=jit_compile if BACKEND == "tensorflow" else "auto")
+    expected = expected_norms(model, data_of(name), Y)
+    flow = GradientFlow()
+    fit(model, name, [flow])
+    frame = flow.to_frame()
+    assert list(frame.columns) == ["step", "layer", "weight", "depth", "statistic", "value"]
+    np.testing.assert_allclose(frame.value, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["unfolded", "embedding"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_trained_weights_are_bitwise_the_same(name, optimizer):
+    weights = []
+    for callbacks in ([], [GradientFlow(every=2)], [GradientFlow(), GradientFlow(every=3)]):
+        model = build(name, optimizer)
+        history = fit(model, name, callbacks, batch_size=8, epochs=3)
+        assert list(history.history) == ["loss"]
+        weights.append(model.get_weights())
+    for other in weights[1:]:
+        for one, two in zip(weights[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_frame_names_layers_weights_and_depth_steps():
+    model = build("unfolded")
+    flow = GradientFlow()
+    fit(model, callbacks=[flow])
+    frame = flow.to_frame()
+    block = model.layers[0].name
+    kernel = frame[(frame.layer == block) & (frame.weight == "recurrent_kernel")]
+    assert kernel.depth.tolist() == [2, 3, 4, 5]
+    assert frame[(frame.layer == block) & (frame.weight == "bias")].depth.tolist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert frame[frame.weight == "kernel"].depth.isna().all()
+    assert set(frame.statistic) == {"norm"}
+
+
+def test_schedule_counts_over_epochs_and_fits():
+    model = build("chain")
+    flow = GradientFlow(every=4)
+    fit(model, callbacks=[flow], batch_size=8, epochs=3)  # 9 steps
+    assert flow.to_frame().step.unique().tolist() == [1, 4, 8]
+    fit(model, callbacks=[flow], batch_size=8, epochs=1)
+    assert flow.to_frame().step.unique().tolist() == [1, 4, 8, 10, 12]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch has no steps_per_execution")
+def test_steps_per_execution_records_the_last_step_of_each_call():
+    model = build("chain", steps_per_execution=4)
+    flow = GradientFlow()
+    fit(model, callbacks=[flow], batch_size=4, epochs=2)  # 6 steps an epoch: calls of 4 and 2
+    every = build("chain")
+    reference = GradientFlow()
+    fit(every, callbacks=[reference], batch_size=4, epochs=2)
+    frame, reference = flow.to_frame(), reference.to_frame()
+    assert frame.step.unique().tolist() == [4, 6, 10, 12]
+    same = reference[reference.step.isin([4, 6, 10, 12])]
+    np.testing.assert_allclose(frame.value, same.value, rtol=1e-5)
+
+
+def test_values_are_before_clipping_and_without_the_loss_scale():
+    plain = GradientFlow()
+    fit(build("chain"), callbacks=[plain])
+    for options in (
+        {"clipnorm": 1e-3},
+        {"loss_scale_factor": 64.0},
+        {"gradient_accumulation_steps": 2},
+    ):
+        flow = GradientFlow()
+        fit(build("chain", keras.optimizers.SGD(0.1, **options)), callbacks=[flow])
+        np.testing.assert_allclose(flow.to_frame().value, plain.to_frame().value, rtol=1e-5)
+    flow = GradientFlow()
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=1024.0)
+    fit(build("chain", scaled), callbacks=[flow], batch_size=12, epochs=2)
+    plain = GradientFlow()
+    fit(build("chain"), callbacks=[plain], batch_size=12, epochs=2)
+    np.testing.assert_allclose(flow.to_frame().value, plain.to_frame().value, rtol=1e-4)
+
+
+def test_mixed_precision_gives_finite_norms_near_float32():
+    frames = []
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(
+            [keras.Input((6,)), UnfoldedLSTMBlock(4, 5, dtype=policy), keras.layers.Dense(2)]
+        )
+        model.compile("sgd", "mse")
+        flow = GradientFlow()
+        fit(model, callbacks=[flow])
+        frames.append(flow.to_frame().value)
+    np.testing.assert_allclose(frames[1], frames[0], rtol=0.1)
+
+
+def test_subclassed_model_that_is_built_in_fit():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = UnfoldedLSTMBlock(4, 3)
+            self.readout = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.readout(self.block(x))
+
+    model = Subclassed()
+    model.compile("sgd", "mse")
+    flow = GradientFlow()
+    fit(model, callbacks=[flow])
+    assert len(flow.to_frame()) == 1 + 2 + 3 + 2
+
+
+def test_frozen_and_unused_weights_have_no_rows():
+    model = build("chain")
+    model.layers[0].trainable = False
+    model.compile("sgd", "mse")
+    flow = GradientFlow()
+    fit(model, callbacks=[flow])
+    assert set(flow.to_frame().layer) == {model.layers[1].name}
+
+
+def test_nothing_is_left_on_the_model_and_checkpoints_load_cleanly(tmp_path, recwarn):
+    model = build("chain", "adam")
+    path = tmp_path / "model.keras"
+    fit(model, callbacks=[GradientFlow(), keras.callbacks.ModelCheckpoint(path)], epochs=2)
+    assert not traces_of_the_tap(model)
+    loaded = keras.models.load_model(path)
+    assert len(loaded.optimizer.variables) == len(model.optimizer.variables)
+    assert not [w for w in recwarn if "optimizer" in str(w.message)]
+
+
+class Interrupted(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_after_a_fit_that_raised():
+    model = build("chain")
+    flow = GradientFlow()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[flow, Interrupted()])
+    assert list(fit(model).history) == ["loss"]  # without the callback
+    fit(model, callbacks=[flow])
+    expected = GradientFlow()
+    model.compile("sgd", "mse")
+    assert list(fit(model).history) == ["loss"]
+    fit(model, callbacks=[expected])
+    assert len(expected.to_frame()) == 4
+    assert not traces_of_the_tap(model)
+
+
+def test_evaluate_and_predict_take_no_notice():
+    model = build("chain")
+    flow = GradientFlow()
+    model.evaluate(X, Y, callbacks=[flow], verbose=0)
+    model.predict(X, callbacks=[flow], verbose=0)
+    assert not traces_of_the_tap(model) and flow.to_frame().empty
+    fit(model, callbacks=[flow], validation_data=(X, Y), epochs=2)
+    assert flow.to_frame().step.unique().tolist() == [1, 2]
+
+
+def test_a_train_step_that_hides_its_gradients_is_refused():
+    class Hiding(keras.Sequential):
+        def train_step(self, *args):
+            if BACKEND == "jax":
+                return {"loss": ops.zeros(())}, args[0]
+            return {"loss": ops.zeros(())}
+
+    model = Hiding([keras.Input((6,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    with pytest.raises(RuntimeError, match=r"did not call `self\.optimizer"):
+        fit(model, callbacks=[GradientFlow()])
+
+
+def test_wrong_use():
+    for every in (0, -1, 0.5, True):
+        with pytest.raises(ValueError, match="`every` must be a positive integer"):
+            GradientFlow(every=every)
+    model = keras.Sequential(chain())
+    with pytest.raises(ValueError, match=r"call `compile\(\)` first"):
+        GradientFlow().set_model(model)
+    with pytest.raises(ValueError, match="Did you mean 'ratio'"):
+        GradientFlow().plot("ration")
+
+
+def test_deep_copy_as_keras_tuner_makes_them():
+    flow = copy.deepcopy(GradientFlow(every=2))
+    fit(build("chain"), callbacks=[flow])
+    assert flow.every == 2 and len(flow.to_frame()) == 4
+
+
+@ON_TENSORFLOW
+def test_replicas_are_all_reduced_before_the_norm():
+    """Two virtual devices give the norm of the whole batch, not the mean of local norms."""
+    import subprocess
+    import sys
+
+    code = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, numpy as np
+from keras_deeplstm.callbacks import GradientFlow
+from keras_deeplstm.layers import UnfoldedLSTMBlock
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(16, 6)).astype("float32"), rng.normal(size=(16, 2)).astype("float32")
+values = []
+for strategy in (tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), None):
+    keras.utils.set_random_seed(1)
+    import contextlib
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        block = UnfoldedLSTMBlock(4, 3)
+        model = keras.Sequential([keras.Input((6,)), block, keras.layers.Dense(2)])
+        model.compile("sgd", "mse")
+    flow = GradientFlow()
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[flow])
+    values.append(flow.to_frame().value.to_numpy())
+np.testing.assert_allclose(*values, rtol=1e-5)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def frame_of(values):
+    """A frame with norms `values[step][depth]` of one stacked kernel."""
+    rows = [
+        (step, "block", "recurrent_kernel", float(depth), "norm", value)
+        for step, by_depth in values.items()
+        for depth, value in by_depth.items()
+    ]
+    return pd.DataFrame(rows, columns=["step", "layer", "weight", "depth", "statistic", "value"])
+
+
+def test_first_last_ratio():
+    frame = frame_of({1: {2: 1e-6, 3: 1e-3, 4: 1.0}, 10: {4: 0.5, 2: 1.0}, 20: {2: 1.0, 4: 0.0}})
+    ratio = first_last_ratio(frame)
+    assert ratio.ratio.tolist() == [1e-6, 2.0, math.inf]
+    chain = frame.assign(
+        depth=np.nan, layer=[f"dense_{d:.0f}" for d in frame.depth], weight="kernel"
+    )
+    assert first_last_ratio(chain[chain.step == 1]).ratio.tolist() == [1e-6]
+
+
+def test_plots_show_the_numbers():
+    frame = frame_of(
+        {step: {d: 10.0**-d for d in range(2, 31)} for step in (1, 10, 20, 30, 40, 50)}
+    )
+    ax = gradient_plots.plot_depth(frame)
+    assert ax.get_yscale() == "log" and 1 < len(ax.lines) <= 5
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [10.0**-d for d in range(2, 31)])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), range(2, 31))
+    assert ax.get_legend().texts[0].get_text() == "step 1"
+    ax = gradient_plots.plot_heatmap(frame)
+    np.testing.assert_allclose(ax.collections[0].get_array().data[0], [1e-2] * 6)
+    ax = gradient_plots.plot_ratio(frame)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 1e28)
+    matplotlib.pyplot.close("all")
+    # Nothing recorded and zero gradients are pictures too, not errors.
+    for empty in (frame.iloc[:0], frame.assign(value=0.0), frame.assign(value=np.nan)):
+        for plot in (
+            gradient_plots.plot_depth,
+            gradient_plots.plot_heatmap,
+            gradient_plots.plot_ratio,
+        ):
+            plot(empty)
+    matplotlib.pyplot.close("all")
