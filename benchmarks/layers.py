@@ -31,6 +31,7 @@ def measure(depth, units, steps):
     started = time.perf_counter()
     model = models.classifier((FEATURES,), 10, depth=depth, units=units)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.optimizer.build(model.trainable_variables)
     build = time.perf_counter() - started
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(BATCH, FEATURES)).astype("float32"), rng.integers(0, 10, BATCH)

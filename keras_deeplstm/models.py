@@ -1,11 +1,33 @@
-"""Model builders: plain `keras.Model`s around the blocks of `keras_deeplstm.layers`."""
+"""Model builders: plain `keras.Model`s around the blocks, with a parameter budget if wanted.
+
+Every builder takes the block by name, its `depth`, either `units` or `parameters`, and passes
+further keyword arguments on to the block. With `parameters=500_000` it chooses the largest `units`
+with which the whole model has at most that many parameters, so that a comparison at equal
+parameters is one argument. Models are not compiled. Classifiers and language models return logits:
+use a loss with `from_logits=True`.
+"""
+
+import math
 
 import keras
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
+from keras_deeplstm.layers import (
+    DenseStack,
+    GridLSTM2D,
+    HighwayBlock,
+    ResidualBlock,
+    UnfoldedLSTMBlock,
+)
 
-BLOCKS = {"unfolded_lstm": UnfoldedLSTMBlock, "dense": DenseStack}
+BLOCKS = {
+    "unfolded_lstm": UnfoldedLSTMBlock,
+    "dense": DenseStack,
+    "highway": HighwayBlock,
+    "residual": ResidualBlock,
+}
+SEQUENCE_BLOCKS = ("grid_lstm", "lstm")
+DEFAULT_UNITS = 100
 
 
 def classifier(
@@ -14,7 +36,8 @@ def classifier(
     block="unfolded_lstm",
     *,
     depth=10,
-    units=100,
+    units=None,
+    parameters=None,
     name=None,
     **block_options,
 ):
@@ -23,31 +46,372 @@ def classifier(
     Args:
         input_shape: Shape of one sample, e.g. `(28, 28, 1)` or `(64,)`.
         num_classes: Number of classes.
-        block: Name of the block, "unfolded_lstm" or "dense", or a layer class called like one.
+        block: "unfolded_lstm", "dense", "highway" or "residual".
         depth: Number of depth steps.
-        units: Size of each step.
+        units: Size of each step; 100 by default.
+        parameters: Instead of `units`: the largest number of parameters.
         name: Name of the model.
         **block_options: Further arguments of the block, e.g. `tied=True`.
 
     Returns:
-        A `keras.Model`, not compiled, from `(batch, *input_shape)` to logits
-        `(batch, num_classes)`: use a loss with `from_logits=True`.
+        A `keras.Model` from `(batch, *input_shape)` to logits `(batch, num_classes)`.
 
     Raises:
-        ValueError: An argument is out of its range or unknown to the block.
+        ValueError: An argument is out of its range or unknown to the block, or no `units` fit the
+            budget.
 
     Example:
 
     >>> from keras_deeplstm import models
-    >>> model = models.classifier((28, 28, 1), 10, depth=20, units=100)
-    >>> model.output_shape
-    (None, 10)
+    >>> model = models.classifier((28, 28, 1), 10, depth=20, parameters=500_000)
+    >>> model.output_shape, model.count_params() <= 500_000
+    ((None, 10), True)
     """
     validation.positive_integer("num_classes", num_classes)
-    if isinstance(block, str):
-        block = BLOCKS[validation.one_of("block", block, tuple(BLOCKS))]
+    block = BLOCKS[validation.one_of("block", block, tuple(BLOCKS))]
+    features = math.prod(input_shape)
+
+    def make(units):
+        return block(units=units, depth=depth, name="block", **block_options)
+
+    def total(units):
+        return _count(make(units), features) + (units + 1) * num_classes
+
+    units = _choose_units(units, parameters, total)
     inputs = keras.Input(input_shape)
     x = keras.layers.Flatten()(inputs) if len(input_shape) > 1 else inputs
-    x = block(units=units, depth=depth, name="block", **block_options)(x)
-    outputs = keras.layers.Dense(num_classes, name="logits")(x)
+    outputs = keras.layers.Dense(num_classes, name="logits")(make(units)(x))
     return keras.Model(inputs, outputs, name=name)
+
+
+def cnn_classifier(
+    input_shape,
+    num_classes,
+    *,
+    filters=(32, 64),
+    kernel_size=5,
+    units=1024,
+    dropout=0.5,
+    name=None,
+):
+    """A small convolutional network, to compare filters with.
+
+    The defaults are those of TensorFlow's old tutorial "Deep MNIST for Experts": two 5 x 5
+    convolutions with relu and 2 x 2 max pooling, a dense layer, dropout, a readout.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+        filters: Number of filters of each convolution.
+        kernel_size: Height and width of the filters.
+        units: Size of the dense layer.
+        dropout: Fraction of its outputs set to zero in training.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images to logits `(batch, num_classes)`.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> models.cnn_classifier((28, 28, 1), 10).count_params()
+    3274634
+    """
+    validation.positive_integer("num_classes", num_classes)
+    if len(input_shape) != 3:
+        raise ValueError(
+            "Argument `input_shape` must be (height, width, channels). "
+            f"Received: input_shape={input_shape}"
+        )
+    x = inputs = keras.Input(input_shape)
+    for count in filters:
+        x = keras.layers.Conv2D(count, kernel_size, padding="same", activation="relu")(x)
+        x = keras.layers.MaxPooling2D(padding="same")(x)
+    x = keras.layers.Dense(units, activation="relu")(keras.layers.Flatten()(x))
+    x = keras.layers.Dropout(validation.fraction("dropout", dropout))(x)
+    return keras.Model(inputs, keras.layers.Dense(num_classes, name="logits")(x), name=name)
+
+
+def sequence_classifier(
+    features,
+    num_classes,
+    block="grid_lstm",
+    *,
+    depth=2,
+    units=None,
+    parameters=None,
+    mask_value=None,
+    name=None,
+    **block_options,
+):
+    """A classifier of sequences: a sequence block, its last output, a dense readout.
+
+    Args:
+        features: Number of features of a time step.
+        num_classes: Number of classes.
+        block: "grid_lstm", or "lstm" for stacked `keras.layers.LSTM`.
+        depth: Number of layers.
+        units: Size of each layer; 100 by default.
+        parameters: Instead of `units`: the largest number of parameters.
+        mask_value: Time steps with all features equal to it are masked; None masks nothing.
+        name: Name of the model.
+        **block_options: Further arguments of the block.
+
+    Returns:
+        A `keras.Model` from `(batch, time, features)` to logits `(batch, num_classes)`.
+
+    Raises:
+        ValueError: As for `classifier`.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> models.sequence_classifier(3, 5, depth=4, units=16).output_shape
+    (None, 5)
+    """
+    validation.positive_integer("num_classes", num_classes)
+    return _from_last_output(
+        features, num_classes, "logits", block, depth, units, parameters, mask_value, name,
+        block_options,
+    )  # fmt: skip
+
+
+def sequence_regressor(
+    features,
+    num_outputs=1,
+    block="grid_lstm",
+    *,
+    depth=2,
+    units=None,
+    parameters=None,
+    output_range=None,
+    mask_value=None,
+    name=None,
+    **block_options,
+):
+    """A regressor of sequences: as `sequence_classifier`, with real numbers for logits.
+
+    Args:
+        features, block, depth, units, parameters, mask_value, name, **block_options: As for
+            `sequence_classifier`.
+        num_outputs: Number of real outputs.
+        output_range: `(low, high)` bounds the outputs by a sigmoid scaled to that range; None
+            leaves them unbounded.
+
+    Returns:
+        A `keras.Model` from `(batch, time, features)` to `(batch, num_outputs)`.
+
+    Raises:
+        ValueError: As for `classifier`; `output_range` is no pair of finite numbers low < high.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> models.sequence_regressor(2, output_range=(0, 100), units=8).output_shape
+    (None, 1)
+    """
+    validation.positive_integer("num_outputs", num_outputs)
+    return _from_last_output(
+        features, num_outputs, "outputs", block, depth, units, parameters, mask_value, name,
+        block_options, output_range,
+    )  # fmt: skip
+
+
+def forecaster(
+    horizon,
+    features=1,
+    block="grid_lstm",
+    *,
+    depth=2,
+    units=None,
+    parameters=None,
+    name=None,
+    **block_options,
+):
+    """A forecaster: from n past time steps to the next `horizon` ones, all at once.
+
+    Args:
+        horizon: Number of future time steps.
+        features: Number of series.
+        block, depth, units, parameters, name, **block_options: As for `sequence_classifier`.
+
+    Returns:
+        A `keras.Model` from `(batch, n, features)` to `(batch, horizon, features)`.
+
+    Raises:
+        ValueError: As for `classifier`.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> models.forecaster(50, block="lstm", depth=4, units=32).output_shape
+    (None, 50, 1)
+    """
+    validation.positive_integer("horizon", horizon)
+    model = _from_last_output(
+        features, horizon * features, "outputs", block, depth, units, parameters, None, name,
+        block_options,
+    )  # fmt: skip
+    outputs = keras.layers.Reshape((horizon, features))(model.output)
+    return keras.Model(model.input, outputs, name=name)
+
+
+def character_language_model(
+    vocabulary_size,
+    block="grid_lstm",
+    *,
+    depth=2,
+    units=None,
+    parameters=None,
+    batch_size=None,
+    stateful=False,
+    dropout=0.0,
+    name=None,
+    **block_options,
+):
+    """A language model: embedding, sequence block, dropout, a readout for each time step.
+
+    The embedding has the size of the block's layers, so that "grid_lstm" needs no projection of
+    its inputs (`project_inputs=None`, unless given).
+
+    Args:
+        vocabulary_size: Number of different symbols.
+        block, depth, units, parameters, name, **block_options: As for `sequence_classifier`.
+        batch_size: Number of sequences in a batch; needed with `stateful`.
+        stateful: Carry the state of each row from batch to batch.
+        dropout: On the outputs of layers, between them and before the readout.
+
+    Returns:
+        A `keras.Model` from integers `(batch, time)` to logits `(batch, time, vocabulary_size)`.
+
+    Raises:
+        ValueError: As for `classifier`; `stateful` without `batch_size`.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> models.character_language_model(65, depth=3, units=32).output_shape
+    (None, None, 65)
+    """
+    validation.positive_integer("vocabulary_size", vocabulary_size)
+    if stateful and batch_size is None:
+        raise ValueError("With `stateful=True` the `batch_size` must be given. Received: None")
+    options = {"stateful": stateful, "dropout": dropout, **block_options}
+    if block == "grid_lstm":
+        options.setdefault("project_inputs", None)
+
+    def make(units):
+        return _sequence_layers(block, units, depth, options, return_sequences=True)
+
+    def total(units):
+        size, read_out = _count_sequence(make(units), units)
+        return size + vocabulary_size * units + (read_out + 1) * vocabulary_size
+
+    units = _choose_units(units, parameters, total)
+    inputs = keras.Input((None,), batch_size=batch_size, dtype="int32")
+    x = keras.layers.Embedding(vocabulary_size, units, name="embedding")(inputs)
+    for layer in make(units):
+        x = layer(x)
+    x = keras.layers.Dropout(dropout)(x)
+    return keras.Model(inputs, keras.layers.Dense(vocabulary_size, name="logits")(x), name=name)
+
+
+# What the builders share.
+
+
+def _from_last_output(
+    features, size, readout, block, depth, units, parameters, mask_value, name, options,
+    output_range=None,
+):  # fmt: skip
+    validation.positive_integer("features", features)
+    if output_range is not None:
+        low, high = (validation.finite("output_range", bound) for bound in output_range)
+        if not low < high:
+            raise ValueError(
+                "Argument `output_range` must be (low, high) with low < high. "
+                f"Received: output_range={output_range}"
+            )
+
+    def make(units):
+        return _sequence_layers(block, units, depth, options, return_sequences=False)
+
+    def total(units):
+        count, read_out = _count_sequence(make(units), features)
+        return count + (read_out + 1) * size
+
+    units = _choose_units(units, parameters, total)
+    x = inputs = keras.Input((None, features))
+    if mask_value is not None:
+        x = keras.layers.Masking(mask_value)(x)
+    for layer in make(units):
+        x = layer(x)
+    activation = None if output_range is None else "sigmoid"
+    outputs = keras.layers.Dense(size, activation=activation, name=readout)(x)
+    if output_range is not None:
+        outputs = keras.layers.Rescaling(high - low, offset=low)(outputs)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _sequence_layers(block, units, depth, options, return_sequences):
+    """The layers of a sequence block, in order."""
+    validation.one_of("block", block, SEQUENCE_BLOCKS)
+    if block == "grid_lstm":
+        options = {**options, "return_sequences": return_sequences}
+        return [GridLSTM2D(units=units, depth=depth, name="block", **options)]
+    validation.positive_integer("depth", depth)
+    # Keras' LSTM drops its inputs, GridLSTM2D what passes between layers: the first keeps all.
+    dropout = {"dropout": validation.fraction("dropout", options.get("dropout", 0.0))}
+    options = {key: value for key, value in options.items() if key != "dropout"}
+    return [
+        keras.layers.LSTM(
+            units,
+            return_sequences=return_sequences or layer < depth,
+            name=f"block_{layer}",
+            **options,
+            **(dropout if layer > 1 else {}),
+        )
+        for layer in range(1, depth + 1)
+    ]
+
+
+def _count_sequence(layers, features):
+    """Number of parameters of these layers, and number of features of the last one's output."""
+    count = 0
+    for layer in layers:
+        if isinstance(layer, GridLSTM2D):
+            count += _count(layer, features)
+        else:
+            bias = 1 if layer.use_bias else 0
+            count += 4 * layer.units * (features + layer.units + bias)
+        features = layer.compute_output_shape((None, None, features))[-1]
+    return count, features
+
+
+def _count(layer, features):
+    return sum(math.prod(shape) for shape in layer.weight_shapes(features).values())
+
+
+def _choose_units(units, parameters, total):
+    """`units`, or the largest units with which `total(units)` is at most `parameters`."""
+    if parameters is None:
+        return validation.positive_integer("units", DEFAULT_UNITS if units is None else units)
+    if units is not None:
+        raise ValueError(
+            f"Pass either `units` or `parameters`. Received: units={units}, parameters={parameters}"
+        )
+    budget = validation.positive_integer("parameters", parameters)
+    if total(1) > budget:
+        raise ValueError(
+            f"No `units` fit the budget: one unit needs {total(1)} parameters. "
+            f"Received: parameters={budget}"
+        )
+    fits, too_many = 1, 2
+    while total(too_many) <= budget:
+        fits, too_many = too_many, 2 * too_many
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if total(middle) <= budget else (fits, middle)
+    return fits

@@ -55,3 +55,37 @@ def dense_stack(x, weights, *, depth, activation):
             steps.append(h)
         outputs.append(steps)
     return np.array(outputs)
+
+
+def highway(x, weights, *, depth):
+    """Hidden states `(rows, depth, units)` of an untied highway network with tanh."""
+    outputs = []
+    for row in x:
+        h = np.tanh(row @ weights["kernel"] + weights["input_bias"])
+        steps = [h]
+        for kernel, bias in zip(weights["recurrent_kernel"], weights["bias"], strict=True):
+            candidate, gate = np.split(h @ kernel + bias, 2)
+            t = sigmoid(gate)
+            h = t * np.tanh(candidate) + (1 - t) * h
+            steps.append(h)
+        outputs.append(steps)
+    return np.array(outputs)
+
+
+def residual(x, weights, *, depth, epsilon=1e-3):
+    """Outputs `(rows, depth, units)` of an untied pre-norm residual network with tanh."""
+
+    def norm(h, scale, offset):
+        return (h - h.mean()) / np.sqrt(h.var() + epsilon) * scale + offset
+
+    w, outputs = weights, []
+    for row in x:
+        h = row @ w["kernel"] + w["input_bias"]
+        stream = [h]
+        for i in range(depth - 1):
+            z = norm(h, w["norm_scale"][i], w["norm_offset"][i])
+            z = np.tanh(z @ w["recurrent_kernel"][i] + w["bias"][i])
+            h = h + z @ w["output_kernel"][i] + w["output_bias"][i]
+            stream.append(h)
+        outputs.append([norm(h, w["output_norm_scale"], w["output_norm_offset"]) for h in stream])
+    return np.array(outputs)

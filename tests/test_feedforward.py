@@ -4,19 +4,43 @@ import pytest
 import reference
 from keras import ops
 
-from keras_deeplstm.diagnostics import gradient_check
-from keras_deeplstm.layers import DenseStack
+from keras_deeplstm.diagnostics import float64, gradient_check
+from keras_deeplstm.layers import DenseStack, HighwayBlock, ResidualBlock
 
 pytestmark = pytest.mark.backends
 
+BLOCKS = {DenseStack: reference.dense_stack, HighwayBlock: reference.highway,
+          ResidualBlock: reference.residual}  # fmt: skip
 
-def test_dense_stack_equals_numpy_reference():
-    layer = DenseStack(4, 5, return_all_steps=True, bias_initializer="random_normal")
-    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
-    output = ops.convert_to_numpy(layer(x))
-    weights = {w.name: ops.convert_to_numpy(w) for w in layer.weights}
-    expected = reference.dense_stack(x, weights, depth=5, activation=np.tanh)
-    np.testing.assert_allclose(output, expected, atol=1e-5)
+
+def randomized(layer, features, seed=2):
+    """The layer, built, with all weights drawn, so that none is zero or one."""
+    layer.build((None, features))
+    rng = np.random.default_rng(seed)
+    for weight in layer.weights:
+        weight.assign(rng.uniform(0.3, 1.0, weight.shape) * rng.choice([-1, 1], weight.shape))
+    return layer
+
+
+def weights_of(layer):
+    return {w.name: np.array(ops.convert_to_numpy(w)) for w in layer.weights}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.__name__)
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
+def test_block_equals_numpy_reference(block, dtype, tolerance):
+    with float64():
+        layer = block(4, 5, activation="tanh", return_all_steps=True, dtype=dtype)
+        randomized(layer, 3)
+        x = np.random.default_rng(0).normal(size=(6, 3)).astype(dtype)
+        output = ops.convert_to_numpy(layer(x))
+        options = {"activation": np.tanh} if block is DenseStack else {}
+        expected = BLOCKS[block](x, weights_of(layer), depth=5, **options)
+        np.testing.assert_allclose(output, expected, atol=tolerance)
+        last = block.from_config({**layer.get_config(), "return_all_steps": False})
+        last.build(x.shape)
+        last.set_weights(layer.get_weights())
+        np.testing.assert_allclose(ops.convert_to_numpy(last(x)), expected[:, -1], atol=tolerance)
 
 
 def test_dense_stack_equals_a_chain_of_keras_dense():
@@ -41,18 +65,44 @@ def test_he_initialization_has_the_fan_of_one_layer():
     assert np.abs(kernels[0] - kernels[1]).max() > 0.1
 
 
+def test_highway_starts_nearly_as_the_identity():
+    block = HighwayBlock(8, 30, transform_bias=-20.0, return_all_steps=True)
+    steps = ops.convert_to_numpy(block(np.random.default_rng(0).normal(size=(5, 3))))
+    np.testing.assert_allclose(steps[:, -1], steps[:, 0], atol=1e-6)
+    bias = ops.convert_to_numpy(block.bias)
+    np.testing.assert_array_equal(bias, [[0] * 8 + [-20] * 8] * 29)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.__name__)
 @pytest.mark.parametrize("tied", [False, True])
-def test_dense_stack_gradients(tied):
-    layer = DenseStack(3, 4, tied=tied, bias_initializer="random_normal")
-    table = gradient_check(layer, np.random.default_rng(1).normal(size=(5, 2)))
+def test_gradients_equal_finite_differences(block, tied):
+    layer = randomized(block(3, 4, tied=tied), 2)
+    table = gradient_check(layer, np.random.default_rng(1).normal(size=(5, 2)), entries=6)
     assert (table.relative_error < 1e-6).all(), table
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-def test_dense_stack_config_round_trip_and_counts(depth):
-    layer = DenseStack(4, depth, dropout=0.2, seed=3, recurrent_initializer="orthogonal")
-    again = DenseStack.from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
-    layer(np.zeros((2, 3), "float32"), training=True)
-    assert layer.count_params() == 3 * 4 + 4 + (depth - 1) * (4 * 4 + 4)
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.__name__)
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_config_counts_dropout_and_saved_file(block, depth, tmp_path):
+    layer = block(4, depth, dropout=0.2, seed=3, recurrent_initializer="orthogonal")
+    assert block.from_config(layer.get_config()).get_config() == layer.get_config()
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), layer])
+    dropped = [ops.convert_to_numpy(layer(x, training=True)) for _ in range(2)]
+    assert (block is ResidualBlock and depth == 1) or np.abs(dropped[0] - dropped[1]).max() > 1e-3
     assert layer.weight_shapes(3) == {w.name: tuple(w.shape) for w in layer.weights}
+    per_step = {DenseStack: 4 * 4 + 4, HighwayBlock: 4 * 8 + 8, ResidualBlock: 2 * 4 * 4 + 4 * 4}
+    output_norm = 8 if block is ResidualBlock else 0
+    assert layer.count_params() == 3 * 4 + 4 + (depth - 1) * per_step[block] + output_norm
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="`transform_bias` must be a finite number"):
+        HighwayBlock(4, 3, transform_bias=float("nan"))
+    with pytest.raises(ValueError, match="`epsilon` must be a positive number"):
+        ResidualBlock(4, 3, epsilon=0.0)
+    with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
+        HighwayBlock(4, 3, unit=3)

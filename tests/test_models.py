@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -6,18 +7,121 @@ from keras_deeplstm import models
 pytestmark = pytest.mark.backends
 
 
+def predict(model, x):
+    return model.predict(x, verbose=0)
+
+
 def test_classifier_flattens_images_and_gives_logits():
     model = models.classifier((4, 4, 1), 3, depth=2, units=5, tied=True)
-    assert model.output_shape == (None, 3)
     # 16 x 20 kernel, 5 x 20 recurrent kernel, 20 bias, 5 x 3 + 3 readout
     assert model.count_params() == 320 + 100 + 20 + 18
-    assert model.predict(np.zeros((2, 4, 4, 1)), verbose=0).shape == (2, 3)
+    assert predict(model, np.zeros((2, 4, 4, 1))).shape == (2, 3)
 
 
-def test_classifier_names_what_is_wrong():
-    with pytest.raises(ValueError, match="Did you mean 'dense'"):
-        models.classifier((4,), 3, block="dens")
-    with pytest.raises(ValueError, match="`num_classes` must be a positive integer"):
-        models.classifier((4,), 0)
-    with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
-        models.classifier((4,), 3, unit=3)
+BUDGETS = [
+    *(
+        (models.classifier, ((12,), 3), {"block": block, "depth": depth, **options})
+        for block, options in (
+            ("unfolded_lstm", {}),
+            ("unfolded_lstm", {"tied": True, "normalization": "batch"}),
+            ("dense", {}),
+            ("highway", {}),
+            ("residual", {}),
+        )
+        for depth in (1, 6)
+    ),
+    *(
+        (build, arguments, {"block": block, "depth": 3, **options})
+        for block, extra in (("grid_lstm", {"output": "both", "tied": True}), ("lstm", {}))
+        for options in ({}, extra)
+        for build, arguments in (
+            (models.sequence_classifier, (4, 3)),
+            (models.sequence_regressor, (4, 2)),
+            (models.forecaster, (6, 2)),
+            (models.character_language_model, (11,)),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("build, arguments, options", BUDGETS, ids=str)
+def test_a_budget_gives_the_largest_model_within_it(build, arguments, options):
+    budget = 7_000
+    model = build(*arguments, parameters=budget, **options)
+    blocks = [layer for layer in model.layers if layer.name.startswith("block")]
+    units = blocks[0].units
+    larger = build(*arguments, units=units + 1, **options)
+    assert model.count_params() <= budget < larger.count_params()
+
+
+def test_depth_and_width_against_known_counts():
+    # H&S-like stack of keras.layers.LSTM: 4 (u (f + u) + u) a layer, embedding, readout.
+    model = models.character_language_model(65, block="lstm", depth=2, units=128)
+    assert model.count_params() == 65 * 128 + 2 * 4 * (128 * 256 + 128) + 129 * 65
+    assert models.cnn_classifier((28, 28, 1), 10).count_params() == 3_274_634
+
+
+def test_bounded_outputs_stay_in_their_range():
+    model = models.sequence_regressor(2, output_range=(-5, 100), depth=1, units=3)
+    readout = model.get_layer("outputs")
+    x = np.random.default_rng(0).normal(size=(4, 7, 2))
+    for bias, expected in ((1e3, 100.0), (-1e3, -5.0), (0.0, 47.5)):
+        readout.set_weights([np.zeros((3, 1)), np.array([bias])])
+        np.testing.assert_allclose(predict(model, x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", models.SEQUENCE_BLOCKS)
+def test_masked_steps_do_not_matter(block):
+    model = models.sequence_classifier(2, 3, block=block, depth=2, units=4, mask_value=0.0)
+    x = np.random.default_rng(0).normal(size=(4, 7, 2)).astype("float32")
+    x[:, 5:] = 0.0
+    np.testing.assert_allclose(predict(model, x), predict(model, x[:, :5]), atol=1e-6)
+
+
+@pytest.mark.parametrize("block", models.SEQUENCE_BLOCKS)
+def test_stateful_language_model_carries_its_state(block):
+    keras.utils.set_random_seed(1)
+    model = models.character_language_model(
+        7, block=block, depth=2, units=4, batch_size=3, stateful=True
+    )
+    x = np.random.default_rng(0).integers(0, 7, (3, 8))
+    whole = predict(model, x)
+    for layer in model.layers:
+        if layer.name.startswith("block"):
+            layer.reset_state()
+    halves = np.concatenate([predict(model, x[:, :4]), predict(model, x[:, 4:])], axis=1)
+    np.testing.assert_allclose(halves, whole, atol=1e-6)
+
+
+def test_forecaster_and_saved_file(tmp_path):
+    model = models.forecaster(5, 2, depth=2, units=4)
+    x = np.random.default_rng(0).normal(size=(3, 9, 2)).astype("float32")
+    assert predict(model, x).shape == (3, 5, 2)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
+
+
+WRONG = [
+    (lambda: models.classifier((4,), 3, block="dens"), "Did you mean 'dense'"),
+    (lambda: models.classifier((4,), 0), "`num_classes` must be a positive integer"),
+    (lambda: models.classifier((4,), 3, unit=3), "Unrecognized keyword arguments"),
+    (lambda: models.classifier((4,), 3, units=3, parameters=9), "either `units` or `parameters`"),
+    (lambda: models.classifier((400,), 3, parameters=99), "No `units` fit the budget: one unit"),
+    (lambda: models.cnn_classifier((28, 28), 10), "must be (height, width, channels)"),
+    (lambda: models.sequence_classifier(2, 3, block="gru"), "`block` must be one of"),
+    (lambda: models.sequence_classifier(2, 3, depth=0), "`depth` must be a positive integer"),
+    (lambda: models.sequence_regressor(2, output_range=(1, 1)), "(low, high) with low < high"),
+    (lambda: models.forecaster(0), "`horizon` must be a positive integer"),
+    (lambda: models.character_language_model(5, stateful=True), "`batch_size` must be given"),
+    (lambda: models.character_language_model(5, dropout=1.0), "`dropout` must be a float in"),
+]
+
+
+@pytest.mark.parametrize(
+    "build, message", WRONG, ids=lambda v: v[:20] if isinstance(v, str) else ""
+)
+def test_wrong_arguments(build, message):
+    with pytest.raises(ValueError) as error:
+        build()
+    assert message in str(error.value)

@@ -216,12 +216,32 @@ class DepthBlock(DepthLayer):
             probe=probe_of(self),
         )
 
-    def _dropout_masks(self, x, training):
-        """Masks `(depth, rows, units)` for h, drawn before the scan; None without dropout."""
-        if not training or self.dropout == 0:
-            return None
-        ones = ops.ones((self.depth, ops.shape(x)[0], self.units), dtype=self.compute_dtype)
-        return keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
+    def _weights_by_step(self, x, training, own_first):
+        """All weights and dropout masks as tensors, by name, in three dicts.
+
+        What all steps share; what the first step has; and what the other steps have, stacked. With
+        `own_first=False` all steps are alike, and the first is among the others.
+        """
+        named = [
+            (weight.name, weight.steps, ops.convert_to_tensor(getattr(self, weight.name)))
+            for weight in self._weights(x.shape[-1])
+            # Moving averages stand in for the statistics of the batch, outside training only.
+            if not (training and weight.role in ("mean", "variance"))
+        ]
+        if training and self.dropout > 0:
+            # Drawn here, because random numbers drawn within the scan would leak from it on JAX.
+            ones = ops.ones((self.depth, ops.shape(x)[0], self.units), dtype=self.compute_dtype)
+            masks = keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
+            named.append(("dropout", range(1, self.depth + 1), masks))
+        shared, first, others = {}, {}, {}
+        for name, steps, value in named:
+            if steps is None:
+                shared[name] = value
+            elif own_first and steps[0] == 1:
+                first[name], others[name] = value[0], value[1:]
+            else:
+                others[name] = value
+        return shared, first, others
 
     def compute_output_shape(self, inputs_shape):
         """Shape of the output, or list of shapes with `return_state`."""
@@ -277,7 +297,7 @@ def _draw(initializer, weight, dtype):
     Keras initializer returns the same values.
     """
     if isinstance(getattr(initializer, "seed", None), int):
-        seed = initializer.seed + zlib.crc32(weight.name.encode())
+        seed = (initializer.seed + zlib.crc32(weight.name.encode())) % 2**32
         initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
     *steps, rows, columns = weight.shape
     count, gates, columns = math.prod(steps), weight.gates, columns // weight.gates

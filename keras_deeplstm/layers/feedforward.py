@@ -1,4 +1,9 @@
-"""The feed-forward blocks that the depth LSTM is compared with, with the same scan over depth."""
+"""The feed-forward blocks that the depth LSTM is compared with, with the same scan over depth.
+
+All three are called alike, so that a study changes one word. Their weights are named as in
+`UnfoldedLSTMBlock`: `kernel` is what sees the input, `recurrent_kernel` leads from one depth step
+to the next and is stacked over the depth steps 2 ... depth.
+"""
 
 import keras
 from keras import ops
@@ -7,8 +12,90 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers.depth_block import DepthBlock, Weight
 
 
+def _dropped(h, weights):
+    return h * weights["dropout"] if "dropout" in weights else h
+
+
+class FeedforwardBlock(DepthBlock):
+    """Base of the feed-forward blocks: a first step for the input, then `depth` - 1 like steps.
+
+    A subclass gives `_weights`, `_first(x, weights)` and `_step(h, weights)`.
+    """
+
+    def __init__(
+        self,
+        units,
+        depth,
+        tied=False,
+        activation="tanh",
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer=None,
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        return_all_steps=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            units,
+            depth,
+            activation=activation,
+            dropout=dropout,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer or kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            return_all_steps=return_all_steps,
+            seed=seed,
+            **kwargs,
+        )
+        self.tied = validation.boolean("tied", tied)
+
+    def _first(self, x, weights):
+        raise NotImplementedError
+
+    def _step(self, h, weights):
+        raise NotImplementedError
+
+    def _stacked(self, *weights):
+        """These weights, once for each of the steps 2 ... depth; once for all of them if tied."""
+        if self.depth == 1:
+            return []
+        steps = range(2, self.depth + 1)
+        return [weight if self.tied else weight.stacked(steps) for weight in weights]
+
+    def _run(self, x, row_mask, training):
+        shared, first_weights, weights = self._weights_by_step(x, training, own_first=True)
+
+        def first(carry):
+            return (self._first(*carry, {**shared, **first_weights}),)
+
+        def step(carry, weights):
+            return (self._step(*carry, {**shared, **weights}),), ()
+
+        carry, hidden, _ = self._scan(step, (x,), weights, first)
+        return carry, hidden
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "tied": self.tied}
+
+
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
-class DenseStack(DepthBlock):
+class DenseStack(FeedforwardBlock):
     """A plain network of `depth` dense layers of the same size (an MLP without its output layer).
 
         h_1 = dropout(activation(x W + b_1)),  h_l = dropout(activation(h_{l-1} U_l + b_l))
@@ -55,82 +142,172 @@ class DenseStack(DepthBlock):
     (2, 16)
     """
 
-    def __init__(
-        self,
-        units,
-        depth,
-        tied=False,
-        activation="tanh",
-        dropout=0.0,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer=None,
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        return_all_steps=False,
-        seed=None,
-        **kwargs,
-    ):
-        super().__init__(
-            units,
-            depth,
-            activation=activation,
-            dropout=dropout,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            recurrent_initializer=recurrent_initializer or kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            recurrent_regularizer=recurrent_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            recurrent_constraint=recurrent_constraint,
-            bias_constraint=bias_constraint,
-            return_all_steps=return_all_steps,
-            seed=seed,
-            **kwargs,
-        )
-        self.tied = validation.boolean("tied", tied)
-
     def _weights(self, features):
-        units, steps = self.units, range(1, self.depth + 1)
-        kernel = Weight("recurrent_kernel", (units, units), "recurrent")
-        bias = Weight("bias", (units,), "bias")
-        weights = [Weight("kernel", (features, units), "kernel")]
-        if self.depth > 1:
-            weights.append(kernel if self.tied else kernel.stacked(steps[1:]))
+        bias = Weight("bias", (self.units,), "bias")
+        weights = [Weight("kernel", (features, self.units), "kernel")]
+        weights += self._stacked(Weight("recurrent_kernel", (self.units, self.units), "recurrent"))
         if self.use_bias:
-            weights.append(bias if self.tied else bias.stacked(steps))
+            weights.append(bias if self.tied else bias.stacked(range(1, self.depth + 1)))
         return weights
 
-    def _run(self, x, row_mask, training):
-        shared, first, rest = {}, {"kernel": ops.convert_to_tensor(self.kernel)}, {}
-        if self.depth > 1:
-            stack = ops.convert_to_tensor(self.recurrent_kernel)
-            (shared if self.tied else rest)["kernel"] = stack
+    def _first(self, x, weights):
+        return self._layer(x, weights["kernel"], weights)
+
+    def _step(self, h, weights):
+        return self._layer(h, weights["recurrent_kernel"], weights)
+
+    def _layer(self, x, kernel, weights):
+        z = ops.matmul(x, kernel)
+        return _dropped(self.activation(z + weights["bias"] if self.use_bias else z), weights)
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class HighwayBlock(FeedforwardBlock):
+    """A highway network (arXiv 1505.00387, eq. 3): each step decides how much of itself to use.
+
+        h_1 = dropout(activation(x W + b_1))
+        T_l = sigmoid(h_{l-1} U_T + b_T),  H_l = activation(h_{l-1} U_H + b_H)
+        h_l = dropout(T_l H_l + (1 - T_l) h_{l-1})
+
+    `recurrent_kernel` holds [U_H, U_T] side by side, shape `(depth - 1, units, 2 * units)`.
+
+    Args:
+        transform_bias: Initial bias of the gate T, over what `bias_initializer` draws. Negative
+            values (the paper: -1 ... -4) start close to h_l = h_{l-1}. None leaves
+            `bias_initializer` alone.
+        units, depth, tied, activation, dropout, use_bias, kernel_initializer,
+            recurrent_initializer, bias_initializer, regularizers, constraints, return_all_steps,
+            seed, **kwargs: As for `DenseStack`.
+
+    Call arguments, returns, raises: As for `DenseStack`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.layers import HighwayBlock
+    >>> HighwayBlock(16, 10)(np.zeros((2, 8), "float32")).shape  # doctest: +SKIP
+    (2, 16)
+    """
+
+    def __init__(self, units, depth, transform_bias=-2.0, **kwargs):
+        super().__init__(units, depth, **kwargs)
+        self.transform_bias = transform_bias
+        if transform_bias is not None:
+            self.transform_bias = validation.finite("transform_bias", transform_bias)
+
+    def _weights(self, features):
+        weights = [Weight("kernel", (features, self.units), "kernel")]
+        size = 2 * self.units
+        step = [Weight("recurrent_kernel", (self.units, size), "recurrent", gates=2)]
         if self.use_bias:
-            bias = ops.convert_to_tensor(self.bias)
-            if self.tied:
-                shared["bias"] = bias
-            else:
-                first["bias"], rest["bias"] = bias[0], bias[1:]
-        masks = self._dropout_masks(x, training)
-        if masks is not None:
-            first["dropout"], rest["dropout"] = masks[0], masks[1:]
+            weights.append(Weight("input_bias", (self.units,), "bias"))
+            step.append(Weight("bias", (size,), "bias"))
+        return weights + self._stacked(*step)
 
-        def step(carry, weights):
-            weights = {**shared, **weights}
-            z = ops.matmul(carry[0], weights["kernel"])
-            h = self.activation(z + weights["bias"] if self.use_bias else z)
-            return (h * weights["dropout"] if "dropout" in weights else h,), ()
+    def _initial_bias(self, shape, dtype):
+        bias = super()._initial_bias(shape, dtype)
+        if shape[-1] == self.units or self.transform_bias is None:
+            return bias
+        z_h, z_t = ops.split(bias, 2, axis=-1)
+        return ops.concatenate([z_h, ops.full_like(z_t, self.transform_bias)], axis=-1)
 
-        return self._scan(step, (x,), rest, lambda carry: step(carry, first)[0])[:2]
+    def _first(self, x, weights):
+        z = ops.matmul(x, weights["kernel"])
+        return _dropped(self.activation(z + weights["input_bias"] if self.use_bias else z), weights)
+
+    def _step(self, h, weights):
+        z = ops.matmul(h, weights["recurrent_kernel"])
+        z_h, z_t = ops.split(z + weights["bias"] if self.use_bias else z, 2, axis=-1)
+        transform = ops.sigmoid(z_t)
+        return _dropped(transform * self.activation(z_h) + (1 - transform) * h, weights)
 
     def get_config(self):
         """Return the arguments of the constructor."""
-        return {**super().get_config(), "tied": self.tied}
+        return {**super().get_config(), "transform_bias": self.transform_bias}
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class ResidualBlock(FeedforwardBlock):
+    """A pre-norm residual network (arXiv 1603.05027) of dense layers.
+
+        h_1 = x W + b_1
+        h_l = h_{l-1} + dropout(activation(norm_l(h_{l-1}) U_l + b_l) V_l + d_l)
+        output = norm(h_depth)
+
+    norm is layer normalization with scale and offset. `recurrent_kernel` holds the U,
+    `output_kernel` the V, each of shape `(depth - 1, units, units)`: a step has two matrices.
+
+    Args:
+        epsilon: Added to variances.
+        units, depth, tied, activation, dropout, use_bias, kernel_initializer,
+            recurrent_initializer, bias_initializer, regularizers, constraints, return_all_steps,
+            seed, **kwargs: As for `DenseStack`. Here dropout hits what a step adds, not the sum.
+
+    Call arguments, returns, raises: As for `DenseStack`. With `return_all_steps`, the output norm
+    is applied to each h_l.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.layers import ResidualBlock
+    >>> ResidualBlock(16, 10, activation="relu", kernel_initializer="he_normal")(
+    ...     np.zeros((2, 8), "float32")
+    ... ).shape  # doctest: +SKIP
+    (2, 16)
+    """
+
+    def __init__(self, units, depth, epsilon=1e-3, **kwargs):
+        super().__init__(units, depth, **kwargs)
+        self.epsilon = validation.finite("epsilon", epsilon, positive=True)
+
+    def _weights(self, features):
+        matrix, vector = (self.units, self.units), (self.units,)
+        weights = [Weight("kernel", (features, self.units), "kernel")]
+        step = [
+            Weight("norm_scale", vector, "scale"),
+            Weight("norm_offset", vector, "offset"),
+            Weight("recurrent_kernel", matrix, "recurrent"),
+            Weight("output_kernel", matrix, "recurrent"),
+        ]
+        if self.use_bias:
+            weights.append(Weight("input_bias", vector, "bias"))
+            step += [Weight("bias", vector, "bias"), Weight("output_bias", vector, "bias")]
+        output = [
+            Weight("output_norm_scale", vector, "scale"),
+            Weight("output_norm_offset", vector, "offset"),
+        ]
+        return weights + self._stacked(*step) + output
+
+    def _initializer(self, weight):
+        return "ones" if weight.role == "scale" else super()._initializer(weight)
+
+    def _norm(self, h, weights, name):
+        # As keras.layers.LayerNormalization with this epsilon.
+        wide = ops.cast(h, keras.backend.result_type(h.dtype, "float32"))
+        mean, variance = ops.moments(wide, axes=[-1], keepdims=True)
+        wide = (wide - mean) * ops.rsqrt(variance + self.epsilon)
+        return ops.cast(wide, h.dtype) * weights[f"{name}_scale"] + weights[f"{name}_offset"]
+
+    def _first(self, x, weights):
+        h = ops.matmul(x, weights["kernel"])
+        return h + weights["input_bias"] if self.use_bias else h
+
+    def _step(self, h, weights):
+        z = ops.matmul(self._norm(h, weights, "norm"), weights["recurrent_kernel"])
+        z = self.activation(z + weights["bias"] if self.use_bias else z)
+        z = ops.matmul(z, weights["output_kernel"])
+        return h + _dropped(z + weights["output_bias"] if self.use_bias else z, weights)
+
+    def _run(self, x, row_mask, training):
+        (h,), hidden = super()._run(x, row_mask, training)
+        scale = {
+            "output_norm_scale": self.output_norm_scale,
+            "output_norm_offset": self.output_norm_offset,
+        }
+        if hidden is not None:
+            hidden = self._norm(hidden, scale, "output_norm")
+        return (self._norm(h, scale, "output_norm"),), hidden
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "epsilon": self.epsilon}

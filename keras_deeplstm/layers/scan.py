@@ -139,6 +139,8 @@ def _loop_unrolled(step, carry, xs, length, reverse):
 def _loop_jax(step, carry, xs, length, reverse):
     import jax
 
+    # An unknown time in `model.export` is no int; then xs tell the length.
+    length = length if isinstance(length, int) else None
     return jax.lax.scan(step, carry, xs, length=length, reverse=reverse)
 
 

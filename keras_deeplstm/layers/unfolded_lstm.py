@@ -231,6 +231,9 @@ class UnfoldedLSTMBlock(DepthBlock):
         return ops.concatenate([z_i, ops.full_like(z_f, value), z_co], axis=-1)
 
     def _run(self, x, row_mask, training):
+        # Without a recurrence, or the only one with the input: the first step has its own form.
+        own_first = self._state_is_zero or self.input_mode == "first"
+        shared, first_weights, weights = self._weights_by_step(x, training, own_first)
         normalize = functools.partial(self._normalize, row_mask=row_mask, training=training)
         z_x, statistics = 0, {}
         if self.input_mode == "state":
@@ -238,45 +241,37 @@ class UnfoldedLSTMBlock(DepthBlock):
             carry = (h + self.hidden_bias, c + self.memory_bias) if self.use_bias else (h, c)
         else:
             carry = self._initial_state(x, training)
-            z_x = ops.matmul(x, self.kernel)
-            z_x, statistics["input"] = normalize(z_x, self._normalization("input", training))
+            z_x, statistics["input"] = normalize(ops.matmul(x, self.kernel), "input", shared)
 
-        shared, always, recurrent = self._weights_by_step(x, training)
-        z_later = z_x if self.input_mode == "every" else 0
-
-        def step(carry, weights, shift=None, z=z_later, with_recurrence=True):
+        def lstm(carry, weights, z, shift, with_recurrence=True):
             h, c = carry
             weights = {**shared, **weights}
             seen = {}
             if with_recurrence:
                 z_h = ops.matmul(h, weights["recurrent_kernel"])
-                z_h, seen["recurrent"] = normalize(z_h, weights.get("recurrent"))
+                z_h, seen["recurrent"] = normalize(z_h, "recurrent", weights)
                 z = z + z_h
             if self.use_bias:
                 z = z + weights["bias"]
 
             def normalize_memory(c):
-                c, seen["memory"] = normalize(c, weights.get("memory"))
+                c, seen["memory"] = normalize(c, "memory", weights)
                 return c
 
             h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory, shift)
             return (h * weights["dropout"] if "dropout" in weights else h, c), seen
 
-        first, rest, seen_first = None, {**always, **recurrent}, {}
-        if self._state_is_zero or z_later is not z_x:
-            # The first step has a form of its own: no recurrence, or the only one with the input.
-            head = {**always} if self._state_is_zero else {**always, **recurrent}
-            rest = {**_take(always, slice(1, None)), **recurrent}
-            if not self._state_is_zero:
-                rest.update(_take(recurrent, slice(1, None)))
+        def step(carry, weights, shift=None):
+            return lstm(carry, weights, z_x if self.input_mode == "every" else 0, shift)
 
-            def first(carry, shift=None):
-                weights = _take(head, 0)
-                carry, seen = step(carry, weights, shift, z_x, not self._state_is_zero)
-                seen_first.update(keras.tree.map_structure(lambda moment: moment[None], seen))
-                return carry
+        seen_first = {}
 
-        carry, hidden, seen = self._scan(step, carry, rest, first)
+        def first(carry, shift=None):
+            carry, seen = lstm(carry, first_weights, z_x, shift, not self._state_is_zero)
+            seen_first.update(keras.tree.map_structure(lambda moment: moment[None], seen))
+            return carry
+
+        carry, hidden, seen = self._scan(step, carry, weights, first if own_first else None)
         if training and self.normalization == "batch":
             seen = dict(seen)  # () where the first step was the only one
             for name in seen_first | seen:
@@ -303,35 +298,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         states = self.initial_hidden_state, self.initial_memory_cell
         return tuple(ops.broadcast_to(ops.convert_to_tensor(s), shape) for s in states)
 
-    def _weights_by_step(self, x, training):
-        """Weights that all steps share, that each step has, and that each recurrent step has."""
-        shared, always, recurrent = {}, {}, {}
-        if self._recurrent_steps:
-            where = shared if self.tied else recurrent
-            where["recurrent_kernel"] = ops.convert_to_tensor(self.recurrent_kernel)
-        if self.use_bias:
-            (shared if self.tied else always)["bias"] = ops.convert_to_tensor(self.bias)
-        if self.normalization:
-            always["memory"] = self._normalization("memory", training)
-            if self._recurrent_steps:
-                recurrent["recurrent"] = self._normalization("recurrent", training)
-        masks = self._dropout_masks(x, training)
-        if masks is not None:
-            always["dropout"] = masks
-        return shared, always, recurrent
-
-    def _normalization(self, what, training):
-        roles = ["scale", "offset"]
-        if not training:
-            roles += ["mean", "variance"]
-        weights = {role: getattr(self, f"{what}_{role}", None) for role in roles}
-        return {
-            role: ops.convert_to_tensor(weight)
-            for role, weight in weights.items()
-            if weight is not None
-        }
-
-    def _normalize(self, x, weights, row_mask, training):
+    def _normalize(self, x, what, weights, row_mask, training):
         """Normalize `x`; in training with batch statistics also return their (mean, variance)."""
         if self.normalization is None:
             return x, ()
@@ -350,10 +317,12 @@ class UnfoldedLSTMBlock(DepthBlock):
                 variance = ops.sum(share * ops.square(wide - mean), axis=0)
             statistics = (ops.stop_gradient(mean), ops.stop_gradient(variance))
         else:
-            mean, variance = weights["mean"], weights["variance"]
+            mean, variance = weights[f"{what}_mean"], weights[f"{what}_variance"]
         wide = (wide - mean) * ops.rsqrt(variance + self.epsilon)
-        y = ops.cast(wide, x.dtype) * weights["scale"]
-        return (y + weights["offset"] if "offset" in weights else y), statistics
+        y = ops.cast(wide, x.dtype) * weights[f"{what}_scale"]
+        if f"{what}_offset" in weights:
+            y = y + weights[f"{what}_offset"]
+        return y, statistics
 
     def _update_moving_averages(self, statistics):
         for what, moments in statistics.items():
@@ -378,7 +347,3 @@ class UnfoldedLSTMBlock(DepthBlock):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
         }
-
-
-def _take(stacks, index):
-    return keras.tree.map_structure(lambda stack: stack[index], stacks)
