@@ -58,14 +58,16 @@ def main():
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)
     parser.add_argument("--units", type=int, nargs="+", default=(32, 100))
     parser.add_argument("--steps", type=int, default=5, help="later steps to take the median of")
+    parser.add_argument("--repeats", type=int, default=3, help="models to take the median of")
     arguments = parser.parse_args()
     measure(2, 4, 1)  # what the backend loads once is nobody's overhead
     rows = []
-    for units in arguments.units:
-        for depth in arguments.depths:
-            rows.append(measure(depth, units, arguments.steps))
-            print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
+    for _ in range(arguments.repeats):
+        for units in arguments.units:
+            for depth in arguments.depths:
+                rows.append(measure(depth, units, arguments.steps))
+                print(rows[-1], flush=True)
+    table = pd.DataFrame(rows).groupby(["backend", "units", "depth"], as_index=False).median()
     table["overhead_ratio"] = table.overhead_s / table.groupby("units").overhead_s.transform(
         "first"
     )

@@ -1,6 +1,7 @@
 """FilterImages: the weights of a model's first layer as pictures."""
 
 import math
+import os
 import pathlib
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 
 # Order of the gates in a kernel of `gates * units` columns, by their number, as in Keras.
 GATES = {
@@ -90,39 +92,51 @@ def _layers(model):
             yield layer
 
 
-def plot_filters(model, image_shape=None, layer=None, count=25, title=None):
+def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common", title=None):
     """Draw the filters of the first layer, the `count` largest of each kind.
-
-    Grey values have one scale for the whole figure, symmetric around zero; filters of colour
-    images are each scaled to the range of colours.
 
     Args:
         model, image_shape, layer: As for `filter_images`.
-        count: The number of filters of each kind, those with the largest L2 norm first.
+        count: The number of filters of each kind, those with the largest L2 norm first; None draws
+            all.
+        scaling: "common": one scale for the whole figure, symmetric around zero. "own": each
+            filter has its own, so that small ones can be seen as well. Filters of colour images
+            always have their own.
         title: Title of the figure; by default the layer's name.
 
     Returns:
         The matplotlib figure.
     """
+    validation.one_of("scaling", scaling, ("common", "own"))
     kinds = filter_images(model, image_shape, layer)
-    count = min(count, max(len(images) for images in kinds.values()))
+    most = max(len(images) for images in kinds.values())
+    count = most if count is None else min(validation.positive_integer("count", count), most)
     columns = math.ceil(math.sqrt(count))
     across = min(2, len(kinds))  # two by two gates can be read on a phone, four in a row cannot
     down = math.ceil(len(kinds) / across)
     figure = plt.figure(figsize=(3.2 * across + 1, 3.2 * down + 0.6), layout="constrained")
     figure.suptitle(title or f"Filters of {_first_layer(model, layer).name!r}")
+    if scaling == "own":
+        kinds = {kind: _each_to_one(images) for kind, images in kinds.items()}
     limit = max(np.abs(images).max() for images in kinds.values()) or 1.0
     axes = figure.subplots(down, across, squeeze=False).reshape(-1)
     colors = plt.get_cmap("RdBu_r").with_extremes(bad="0.3")  # white would read as a zero
-    for ax, (kind, images) in zip(axes, kinds.items(), strict=True):
+    for ax, (kind, images) in zip(axes, kinds.items(), strict=False):
         largest = np.argsort(-np.linalg.norm(images.reshape(len(images), -1), axis=1))[:count]
         picture = _tile(images[largest], columns)
         drawn = ax.imshow(picture, cmap=colors, vmin=-limit, vmax=limit, interpolation="nearest")
         ax.set_title(f"{kind} ({len(largest)} of {len(images)})", fontsize=9)
+    for ax in axes:
         ax.set_axis_off()
     if picture.ndim == 2:
-        figure.colorbar(drawn, ax=axes, label="weight", shrink=0.8)
+        label = "weight" if scaling == "common" else "weight / largest of the filter"
+        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
     return figure
+
+
+def _each_to_one(images):
+    largest = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
+    return images / np.where(largest > 0, largest, 1.0)
 
 
 def _tile(images, columns):
@@ -142,18 +156,20 @@ def _tile(images, columns):
 
 
 class FilterImages(keras.callbacks.Callback):
-    """Write pictures of the first layer's filters while `model.fit` runs.
+    """Draw pictures of the first layer's filters while `model.fit` runs.
 
     `epoch_0000.png` shows them before training, `epoch_0005.png` after the fifth epoch.
 
     Args:
-        directory: Folder for the PNG files, created if absent.
+        directory: Folder for the PNG files, created if absent; None writes none.
         every: Draw before the first, after each `every`-th and after the last epoch.
-        image_shape, layer, count: As for `plot_filters`.
+        image_shape, layer, count, scaling: As for `plot_filters`.
+        tensorboard: Folder for TensorBoard; None writes none.
+        show: Show each picture at once, inline in a notebook.
 
     Raises:
-        ValueError: `every` or `count` is not a positive integer; in `fit`: the model has no layer
-            with filters of that shape.
+        ValueError: An argument is out of its range; in `fit`: the model has no layer with filters
+            of that shape.
 
     Example:
 
@@ -161,20 +177,49 @@ class FilterImages(keras.callbacks.Callback):
     >>> model.fit(x, y, callbacks=[FilterImages("filters")])  # doctest: +SKIP
     """
 
-    def __init__(self, directory, every=1, image_shape=None, layer=None, count=25):
+    def __init__(
+        self,
+        directory=None,
+        every=1,
+        image_shape=None,
+        layer=None,
+        count=25,
+        scaling="common",
+        tensorboard=None,
+        show=False,
+    ):
         super().__init__()
-        self.directory = pathlib.Path(directory)
+        self.directory = None if directory is None else pathlib.Path(directory)
         self.every = validation.positive_integer("every", every)
         self.image_shape = image_shape
         self.layer = layer
-        self.count = validation.positive_integer("count", count)
+        self.count = None if count is None else validation.positive_integer("count", count)
+        self.scaling = validation.one_of("scaling", scaling, ("common", "own"))
+        self.tensorboard = tensorboard
+        self.show = validation.boolean("show", show)
+        self._writer = None
         self._epochs_done = None
         self._drawn = None
+        self._continues = False
+
+    def get_state(self):
+        """Return which epochs are done and drawn, for `set_state`; plain numbers."""
+        return {"epochs_done": self._epochs_done, "drawn": self._drawn}
+
+    def set_state(self, state):
+        """Go on, in the next `fit`, where `get_state` was called: nothing is drawn twice."""
+        self._epochs_done, self._drawn = state["epochs_done"], state["drawn"]
+        self._continues = True
 
     def on_train_begin(self, logs=None):
-        """Draw the filters before training."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._drawn = None
+        """Make the folder; one that cannot be made is an error before training."""
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        if self.tensorboard is not None:
+            self._writer = TensorBoardWriter(self.tensorboard)
+        if not self._continues:
+            self._drawn = None
+        self._continues = False
 
     def on_epoch_begin(self, epoch, logs=None):
         """Draw before the first epoch of this `fit` (on TensorFlow the model may be built late)."""
@@ -191,6 +236,9 @@ class FilterImages(keras.callbacks.Callback):
         """Draw the filters after the last epoch."""
         if self._epochs_done is not None and self._drawn != self._epochs_done:
             self._draw(self._epochs_done)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _draw(self, epochs):
         figure = plot_filters(
@@ -198,8 +246,17 @@ class FilterImages(keras.callbacks.Callback):
             self.image_shape,
             self.layer,
             self.count,
+            self.scaling,
             title=f"Filters of the first layer after {epochs} epochs",
         )
-        figure.savefig(self.directory / f"epoch_{epochs:04d}.png", dpi=120)
+        if self.directory is not None:
+            path = self.directory / f"epoch_{epochs:04d}.png"
+            temporary = path.with_name(f".{path.name}")  # whoever looks sees no half picture
+            figure.savefig(temporary, format="png", dpi=120)
+            os.replace(temporary, path)
+        if self._writer is not None:
+            self._writer.figure("filters", figure, epochs)
+        if self.show:
+            plt.show()
         plt.close(figure)
         self._drawn = epochs

@@ -137,6 +137,63 @@ def plot_ratio(frame, ax=None):
     return ax
 
 
+def plot_histograms(histograms, ax=None):
+    """Draw the distribution of log10 |g| over training, all weights taken together.
+
+    Args:
+        histograms: A frame of `GradientFlow.histograms()`.
+        ax: Matplotlib axes; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    if len(histograms):
+        table = histograms.pivot_table(index="low", columns="step", values="share", aggfunc="mean")
+        middle = table.index.to_numpy() + 0.25
+        middle[0] = middle[1] - 0.5  # zeros, and what is below the lowest edge
+        shown = np.flatnonzero(table.to_numpy().max(axis=1) > 0)
+        rows = slice(shown.min(), shown.max() + 1) if len(shown) else slice(None)
+        mesh = ax.pcolormesh(
+            table.columns, middle[rows], table.to_numpy()[rows], cmap="viridis", shading="nearest"
+        )
+        ax.figure.colorbar(mesh, ax=ax, label="share of weights")
+    ax.set(xlabel="training step", ylabel="log10 |gradient| (lowest: zeros)")
+    ax.set_title("Distribution of the gradient")
+    return ax
+
+
+def plot_paths(states, ax=None):
+    """Draw dLoss/dh and dLoss/dc against depth, in total and along each path alone.
+
+    Args:
+        states: A frame of `StateGradients.to_frame()` (its last epoch is drawn) or of
+            `diagnostics.state_gradients`.
+        ax: Matplotlib axes; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    if "epoch" in states:
+        states = states[states.epoch == states.epoch.max()]
+    states = states[states.direction == "depth"]
+    styles = {"total": "-", "memory": "--", "hidden": ":"}
+    colors = dict(zip(("h", "c"), sns.color_palette("colorblind"), strict=False))
+    names = {"h": "dLoss/dh", "c": "dLoss/dc"}
+    for (path, state), one in states.groupby(["path", "state"], sort=False):
+        norms = np.sqrt(one.assign(value=one.value**2).groupby("depth").value.sum())
+        label = names[state] + (", total" if path == "total" else f", {path} path alone")
+        ax.plot(norms.index, norms, linestyle=styles[path], color=colors[state], label=label)
+    _log_scale(ax, states.value)
+    ax.set(xlabel="depth step (1 = next to the input)", ylabel="gradient norm (L2)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(states):
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_title("Where the gradient travels")
+    return ax
+
+
 def _one_layer(profile):
     """The first stacked layer: two blocks in one figure would be one zigzag line."""
     if not profile.duplicated(["step", "depth"]).any():

@@ -9,7 +9,9 @@ What is wrapped, on the instances and only during `fit`:
 
 - the optimizer's `apply` (TensorFlow, torch) or `stateless_apply` (JAX), where gradients pass;
 - the model's `train_step`, which adds the summaries to the logs it returns;
-- the model's `make_train_function`, so that the compiled step takes them out again.
+- the model's `make_train_function`. It makes two functions, the step with the tap and the step as
+  it would be without, and each call takes the one that it needs: a step that nobody records costs
+  nothing. Each is compiled only when it is first used.
 
 There is one tap per model. Callbacks subscribe to it, so that two of them do not undo each other.
 """
@@ -25,13 +27,16 @@ class GradientTap:
     """The one tap of a model; see the module's text.
 
     A callback calls `GradientTap.open(model, self)` in `set_model` and `tap.close(self)` in
-    `on_train_end`. It has two methods for the tap:
+    `on_train_end`. It has three methods for the tap:
 
-    - `summarize(variables, gradients)` is traced into the compiled step. It gets the trainable
-      variables that have a gradient, and their true gradients (loss scale divided out, duplicate
-      rows of sparse gradients summed, replicas all-reduced), and returns a dict of tensors;
-    - `receive(summary)` gets these tensors, on the device, after each call of the train function.
-      With `steps_per_execution=n` one call runs n steps, and the summary is that of the last.
+    - `is_due(steps)` is asked before each call of the train function, which runs `steps` training
+      steps (`steps_per_execution`): are the gradients of the last of them wanted?
+    - `summarize(variables, values, gradients)` is traced into the compiled step: the trainable
+      variables that have a gradient, their values before the step, their true gradients (loss
+      scale divided out, duplicate rows of sparse gradients summed, replicas all-reduced). It
+      returns a dict of tensors;
+    - `receive(steps, summary, logs)` is called after each call of the train function, with these
+      tensors, on the device, or None where nothing was due, and with the step's logs.
     """
 
     @classmethod
@@ -56,7 +61,7 @@ class GradientTap:
         """Remove `subscriber`; with the last one the model is as it was before."""
         self._subscribers = [other for other in self._subscribers if other is not subscriber]
         self._model.train_function = None
-        if not self._subscribers:
+        if not self._subscribers and self._model.__dict__.get(_ATTRIBUTE) is self:
             self._remove()
 
     def __init__(self, model):
@@ -66,12 +71,13 @@ class GradientTap:
         self._apply_name = "stateless_apply" if self._jax else "apply"
         self._subscribers = []
         self._summaries = None
+        self._tapping = False
         self._apply = getattr(model.optimizer, self._apply_name)
         self._train_step = model.train_step
         self._make_train_function = model.make_train_function
         # Past Keras' attribute tracking: these are no parts of the model.
         object.__setattr__(model.optimizer, self._apply_name, self._tapped_apply)
-        object.__setattr__(model, "train_step", self._tapped_train_step)
+        self._set_train_step(True)
         object.__setattr__(model, "make_train_function", self._tapped_make_train_function)
         object.__setattr__(model, _ATTRIBUTE, self)
 
@@ -81,48 +87,40 @@ class GradientTap:
             object.__delattr__(self._model, name)
         self._model.train_function = None
 
-    def _tapped_apply(self, *args, **kwargs):
-        if self._jax:
-            names = ("optimizer_variables", "grads", "trainable_variables")
-        else:
-            names = ("grads", "trainable_variables")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        variables = None if self._jax else given.get("trainable_variables")
-        variables = list(variables or self._model.trainable_variables)
-        gradients = list(given["grads"])
-        if len(gradients) != len(variables):
-            raise RuntimeError(
-                f"The `train_step` of {self._model.name!r} hands {len(gradients)} gradients to the "
-                f"optimizer, but {len(variables)} variables are trainable: they cannot be told "
-                "apart"
-            )
-        scale = self._loss_scale(given.get("optimizer_variables"))
-        pairs = [
-            (variable, _true_gradient(gradient, scale))
-            for variable, gradient in zip(variables, gradients, strict=True)
-            # With overwrite_with_gradient, what arrives is a new value, not a gradient.
-            if gradient is not None and not variable.overwrite_with_gradient
-        ]
-        variables, gradients = [v for v, _ in pairs], [g for _, g in pairs]
-        self._summaries = {
-            str(i): subscriber.summarize(variables, gradients)
-            for i, subscriber in enumerate(self._subscribers)
-        }
-        return self._apply(*args, **kwargs)
+    def _tapped_make_train_function(self, force=False):
+        if self._model.train_function is not None and not force:
+            return
+        functions = {}
+        for due in (False, True):
+            self._set_train_step(due)
+            self._make_train_function(True)
+            functions[due] = self._model.train_function
 
-    def _loss_scale(self, optimizer_variables):
-        """What the loss was multiplied by: the optimizer's `loss_scale_factor` or dynamic scale."""
-        if optimizer_variables is None:
-            return self._optimizer.scale_loss(1.0)
-        mapping = list(zip(self._optimizer.variables, optimizer_variables, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            return self._optimizer.scale_loss(1.0)
+        def train_function(*args, **kwargs):
+            steps = self._model.steps_per_execution
+            due = [subscriber.is_due(steps) for subscriber in self._subscribers]
+            self._set_train_step(any(due))  # torch looks it up at each call
+            result = functions[any(due)](*args, **kwargs)
+            logs = result[0] if self._jax else result
+            summaries = logs.pop(KEY, {})
+            for i, subscriber in enumerate(self._subscribers):
+                subscriber.receive(steps, summaries.get(str(i)) if due[i] else None, logs)
+            return result
+
+        self._model.train_function = train_function
+
+    def _set_train_step(self, tapped):
+        step = self._tapped_train_step if tapped else self._train_step
+        object.__setattr__(self._model, "train_step", step)
 
     def _tapped_train_step(self, *args, **kwargs):
-        self._summaries = None
-        result = self._train_step(*args, **kwargs)
         if self._model.optimizer is not self._optimizer:
-            return result  # compiled anew since; this tap is dead
+            return self._train_step(*args, **kwargs)  # compiled anew since; this tap is dead
+        self._summaries, self._tapping = None, True
+        try:
+            result = self._train_step(*args, **kwargs)
+        finally:
+            self._tapping = False
         if self._summaries is None:
             raise RuntimeError(
                 f"The `train_step` of {self._model.name!r} did not call "
@@ -132,22 +130,55 @@ class GradientTap:
         logs = {**logs, KEY: self._summaries}
         return (logs, *result[1:]) if self._jax else logs
 
-    def _tapped_make_train_function(self, force=False):
-        if self._model.train_function is not None and not force:
-            return
-        self._make_train_function(force)
-        compiled = self._model.train_function
+    def _tapped_apply(self, *args, **kwargs):
+        if self._tapping:
+            self._summarize(*args, **kwargs)
+        return self._apply(*args, **kwargs)
 
-        def train_function(*args, **kwargs):
-            result = compiled(*args, **kwargs)
-            logs = result[0] if self._jax else result
-            summaries = logs.pop(KEY, {})
-            for i, subscriber in enumerate(self._subscribers):
-                if str(i) in summaries:
-                    subscriber.receive(summaries[str(i)])
-            return result
+    def _summarize(self, *args, **kwargs):
+        if self._summaries is not None:
+            raise RuntimeError(
+                f"The `train_step` of {self._model.name!r} applies gradients more than once, so "
+                "that it is not clear which are its gradients"
+            )
+        if self._jax:
+            names = ("optimizer_variables", "grads", "trainable_variables")
+        else:
+            names = ("grads", "trainable_variables")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        gradients = list(given["grads"])
+        variables = list((not self._jax and given.get("trainable_variables")) or [])
+        variables = variables or list(self._model.trainable_variables)
+        if len(gradients) != len(variables):
+            raise RuntimeError(
+                f"The `train_step` of {self._model.name!r} hands {len(gradients)} gradients to the "
+                f"optimizer, but {len(variables)} variables are trainable: they cannot be told "
+                "apart"
+            )
+        scale = self._loss_scale(given.get("optimizer_variables"))
+        triples = [
+            (variable, value, _true_gradient(gradient, scale))
+            for variable, value, gradient in zip(
+                variables,
+                given["trainable_variables"] if self._jax else variables,
+                gradients,
+                strict=True,
+            )
+            # With overwrite_with_gradient, what arrives is a new value, not a gradient.
+            if gradient is not None and not variable.overwrite_with_gradient
+        ]
+        columns = [list(column) for column in zip(*triples, strict=True)] or [[], [], []]
+        self._summaries = {
+            str(i): subscriber.summarize(*columns) for i, subscriber in enumerate(self._subscribers)
+        }
 
-        self._model.train_function = train_function
+    def _loss_scale(self, optimizer_variables):
+        """What the loss was multiplied by: the optimizer's `loss_scale_factor` or dynamic scale."""
+        if optimizer_variables is None:
+            return self._optimizer.scale_loss(1.0)
+        mapping = list(zip(self._optimizer.variables, optimizer_variables, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return self._optimizer.scale_loss(1.0)
 
 
 def _true_gradient(gradient, scale):

@@ -15,9 +15,11 @@ from typing import Annotated, Literal
 import tyro
 
 from keras_deeplstm import __version__, validation
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
-from keras_deeplstm.experiments.studies import STUDIES, outcome, run_study
+from keras_deeplstm.experiments.runner import outcome, run_study
+from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS, DataError
 
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
@@ -29,30 +31,47 @@ EXIT_STATUS = {ConfigError: 2, runs.RunExistsError: 3, DataError: 4}
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
 
 
 @dataclass(frozen=True)
 class RunCommand:
-    """Train one model on one task."""
+    """Train one model on one task. The same command again goes on with a run that was
+    interrupted, after its last checkpoint, as if nothing had happened."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of the run's folder; made from the settings if not given."""
+    """Name of the run's folder. If not given, it is made from the settings and a number: that of
+    an unfinished run with exactly these settings, which then goes on, or else a new one."""
+    new: bool = False
+    """Without --name: start a new run even if one with these settings is unfinished."""
     data_dir: OptionalFolder = None
     """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
     runs_dir: Folder = Path("runs")
     """Where the run's folder is made."""
+    checkpoint_share: Share = None
+    """Share of the training time that checkpoints may take, 0.025 if not given. Epochs that are
+    long against the writing of a checkpoint all get one; with 1, every epoch gets one."""
     overwrite: bool = False
     """Replace the run of that name."""
 
     def execute(self, command: str) -> int:
         """Train, and write the run's report."""
-        name = (
-            runs.check_name(self.name) if self.name else runs.new_name(self.runs_dir, self.config)
-        )
+        if self.name is None:
+            name = runs.name_for(self.runs_dir, self.config, self.new)
+        elif self.new:
+            raise ConfigError("--new has no meaning with --name. Use --overwrite or another --name")
+        else:
+            name = runs.check_name(self.name)
+        share = _checkpoint_options(self.checkpoint_share)
         folder = self.runs_dir / name
-        runs.check_free(folder, self.overwrite)
-        _load_keras()
+        runs.check_usable(folder, self.config, self.overwrite)
+        run = runs.load(folder)
+        if run.state == "finished" and not self.overwrite:
+            print(f"Run '{name}' is already finished: {outcome(run.config, run.result)}")
+            print("Use --overwrite or another --name to train it again")
+            return 0
+        load_keras()
         from keras_deeplstm.experiments.training import train
 
         def show(row):
@@ -63,7 +82,16 @@ class RunCommand:
             )
 
         print(self.config.title, flush=True)
-        result = train(self.config, folder, data_dir=self.data_dir, command=command, on_epoch=show)
+        result = train(
+            self.config,
+            folder,
+            data_dir=self.data_dir,
+            command=command,
+            overwrite=self.overwrite,
+            on_epoch=show,
+            on_message=lambda text: print(text, flush=True),
+            **share,
+        )
         print(outcome(self.config, result))
         _report([folder])
         return 0
@@ -71,22 +99,32 @@ class RunCommand:
 
 @dataclass(frozen=True)
 class StudyCommand:
-    """Train the runs of a study and write its report. Finished runs are not run again."""
+    """Train the runs of a study and write its report. Finished runs are not run again, and one
+    that was interrupted goes on."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """Name of the study; `deeplstm list studies` shows them all."""
-    dataset: str = "digits"
-    """Task of all runs: digits or mnist."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """Task of all runs; if not given, the first one of the study."""
     epochs: int | None = None
     """Passes over the training set; None leaves them to the study."""
-    seed: int = 0
-    """Seed of all runs."""
+    seeds: int = 1
+    """Train every model with this many seeds: 0, 1, ... The report shows means and intervals."""
+    folds: int | None = None
+    """Train every model on each of this many folds of a stratified cross-validation. The test data
+    are no part of it."""
+    only: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    """Train only the runs with this in their names; * stands for any text."""
     limit: int | None = None
     """Train at most this many runs now."""
+    restarts: int = 1
+    """How many times a run that diverges is tried again, with another seed (1000 higher)."""
     data_dir: OptionalFolder = None
     """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
     runs_dir: Folder = Path("runs")
     """Where the study's folder is made."""
+    checkpoint_share: Share = None
+    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
     overwrite: bool = False
     """Train all runs anew."""
 
@@ -94,24 +132,30 @@ class StudyCommand:
         """Run the study, and write its report."""
         try:
             study = STUDIES[validation.one_of("STUDY", self.name, tuple(STUDIES))]
-            validation.one_of("dataset", self.dataset, study.datasets)
-            if self.limit is not None:
-                validation.positive_integer("limit", self.limit)
+            dataset = study.datasets[0] if self.dataset is None else self.dataset
+            validation.one_of("dataset", dataset, study.datasets)
+            validation.positive_integer("seeds", self.seeds, at_most=1000)
+            for option in ("limit", "epochs"):
+                if getattr(self, option) is not None:
+                    validation.positive_integer(option, getattr(self, option))
+            if self.restarts:
+                validation.positive_integer("restarts", self.restarts)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        configs = study.configs(self.dataset, self.epochs, self.seed)
-        folder = self.runs_dir / study.folder_name(self.dataset, self.epochs, self.seed)
-        _load_keras()
-        succeeded = run_study(
+        plan = study.plan(dataset, self.epochs, self.seeds, self.folds)
+        succeeded, report = run_study(
             study,
-            configs,
-            folder,
+            plan,
+            self.runs_dir / study.folder_name(dataset, self.epochs, self.folds),
             data_dir=self.data_dir,
+            only=self.only,
             limit=self.limit,
+            restarts=self.restarts,
             overwrite=self.overwrite,
             command=command,
+            **_checkpoint_options(self.checkpoint_share),
         )
-        _report([folder])
+        _say_where(report)
         return 0 if succeeded else 1
 
 
@@ -174,8 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `deeplstm` with the given arguments and return its exit status.
 
     Wrong usage ends with status 2, a run folder that is taken with 3, missing or damaged data
-    with 4, any other error with 1, Ctrl-C with 130. argparse-like exits (`--help`, an unknown
-    option) raise SystemExit.
+    with 4, any other error with 1, Ctrl-C with 130, SIGTERM with 143. argparse-like exits
+    (`--help`, an unknown option) raise SystemExit.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv == ["--version"]:
@@ -197,12 +241,13 @@ def main(argv: list[str] | None = None) -> int:
             args=[argument for argument in argv if argument != "--debug"],
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-        status = action.execute(command)
+        with signals.handled_by(signals.raise_interrupted):
+            status = action.execute(command)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        print("deeplstm: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print("deeplstm: interrupted. The same command goes on", file=sys.stderr)
+        return getattr(interrupt, "status", 130)
     except BrokenPipeError:
         # The reader, such as `head`, has gone. Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -214,29 +259,27 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_STATUS.get(type(error), 1)
 
 
-def _load_keras():
-    """Import Keras without the start-up messages that its backends' C++ code writes to stderr."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)
-    try:
-        import keras
-        import tensorflow  # noqa: F401  Keras imports it later, whatever the backend
-
-        keras.ops.zeros(1)  # the first operation makes the backend look for devices
-    finally:
-        os.dup2(stderr, 2)
-        os.close(silence)
-        os.close(stderr)
+def _checkpoint_options(share):
+    """Options for `train`: none if the user has none, so that its default stands in one place."""
+    if share is None:
+        return {}
+    if not 0 <= share <= 1:
+        raise ConfigError(
+            f"Argument `checkpoint_share` must be a number in [0, 1]. "
+            f"Received: checkpoint_share={share}"
+        )
+    return {"checkpoint_share": share}
 
 
 def _report(folders, output=None):
-    _load_keras()
+    load_keras()
     from keras_deeplstm.experiments.report import write_report
 
-    path = write_report(folders, output)
-    print(f"Report: {path}\n{path.resolve().as_uri()}")
+    _say_where(write_report(folders, output))
+
+
+def _say_where(report):
+    print(f"Report: {report}\n{report.resolve().as_uri()}")
 
 
 if __name__ == "__main__":

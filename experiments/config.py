@@ -151,6 +151,11 @@ class RunConfig:
     """Seed of the initial weights, the order of the data and dropout."""
     gradient_every: int = 10
     """Gradient norms are recorded at every n-th training step."""
+    folds: int | None = None
+    """Cross-validation: training and validation data are parted into n folds, each with the same
+    share of every class; None leaves them as the task has them. The test data are never part."""
+    fold: int = 1
+    """The fold that validates, from 1 to the number of folds."""
 
     def __post_init__(self):
         with _config_errors():
@@ -175,6 +180,11 @@ class RunConfig:
                     f"Received: seed={self.seed!r}"
                 )
             validation.positive_integer("gradient_every", self.gradient_every)
+            if self.folds is not None and validation.positive_integer("folds", self.folds) < 2:
+                raise ValueError(
+                    f"Argument `folds` must be at least 2. Received: folds={self.folds}"
+                )
+            validation.positive_integer("fold", self.fold, at_most=self.folds or 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
@@ -199,8 +209,23 @@ class RunConfig:
     def slug(self) -> str:
         """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
         model = self.model
-        sizes = [f"depth{model.depth}", f"units{model.units}"]
-        return "-".join([self.task, model.block, *model.flags, *sizes, f"seed{self.seed}"])
+        words = [self.task, model.block, *model.flags]
+        words += [f"depth{model.depth}", f"units{model.units}", f"seed{self.seed}"]
+        if self.folds:
+            words.append(f"fold{self.fold}of{self.folds}")
+        return "-".join(words)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by their names in the command: `{"task": ..., "model.depth": ...}`."""
+        settings = self.to_dict()
+        model = settings.pop("model")
+        return settings | {f"model.{name}": value for name, value in model.items()}
+
+
+def differences(old: RunConfig, new: RunConfig) -> str:
+    """The settings that differ: ``"epochs: 3 -> 5, model.depth: 10 -> 20"``."""
+    old, new = old.flat(), new.flat()
+    return ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key])
 
 
 def _check_keys(cls, data, where):

@@ -1,48 +1,28 @@
-"""Reports of runs: one HTML page that needs nothing else, and its table as CSV beside it."""
+"""Reports of runs: one HTML page that needs nothing else, and its tables as CSV beside it."""
 
-import base64
 import dataclasses
-import io
-import itertools
 import os
-from dataclasses import dataclass
+import statistics
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
-from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
-from keras_deeplstm.experiments.studies import STUDIES, ratio_text
+from keras_deeplstm.experiments.figures import sections
+from keras_deeplstm.experiments.runner import restarts_of
+from keras_deeplstm.experiments.studies import STUDIES
+from keras_deeplstm.experiments.summary import estimate, group_runs, percent_text, ratios_text
 from keras_deeplstm.experiments.tasks import get_task
 
-LINES = 10  # in one picture; more runs make more pictures
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG picture in base64, the text that stands for it, and its caption."""
-
-    data: str
-    alt: str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """Pictures that belong together, in rows, and how to read them."""
-
-    title: str
-    text: str
-    rows: list[list[Picture]]
+RESULTS = ("test_accuracy", "val_accuracy", "gradient_ratio_start", "gradient_ratio_end")
 
 
 def write_report(folders: list[Path], output: Path | None = None) -> Path:
     """Write the report of runs and return its path.
+
+    Beside the page are `table.csv`, a row for each run, and `summary.csv`, a row for each model.
 
     Args:
         folders: Folders of runs, or folders that contain them, such as a study's.
@@ -61,15 +41,13 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         common = folders[0]
     else:
         common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
-    study, missing = None, []
+    study, plan, problems = None, {}, []
     if len(folders) == 1 and (common / "study.json").exists():
         plan = runs.read_json(common / "study.json")
         study = STUDIES.get(plan["study"])
-        present = {run.name: run for run in found}
-        found = [present[name] for name in plan["runs"] if name in present]
-        missing = [name for name in plan["runs"] if name not in present]
+        found, problems = _planned(plan, {run.name: run for run in found})
 
-    finished, problems = [], [(name, "missing", "") for name in missing]
+    finished = []
     for run in found:
         try:
             if run.state == "finished":
@@ -80,31 +58,59 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
 
-    labels = _labels(finished)
-    table = _table(finished, labels)
+    groups = group_runs(finished)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environments = [run.environment for run in finished]
     html = templates.get_template("report.html").render(
         title=_title(study, found, common),
         question=study.question if study else None,
-        answer=study.answer(finished) if study and finished else [],
-        table=table.to_dict("records"),
-        ratio_text=ratio_text,
-        tasks=[get_task(name) for name in table["task"].unique()],
+        answer=study.answer(groups) if study and groups else [],
+        groups=groups,
+        estimate=estimate,
+        percent_text=percent_text,
+        ratios_text=ratios_text,
+        mean=statistics.fmean,
+        several=max((len(group.runs) for group in groups), default=0) > 1,
+        folds=any(run.config.folds for run in finished),
+        tasks=[get_task(name) for name in dict.fromkeys(run.config.task for run in finished)],
         problems=problems,
-        sections=_sections(finished, labels),
+        sections=sections(groups),
         settings=_settings(finished),
-        environments=[run.environment for run in finished[:1]],
-        commands=list(dict.fromkeys(run.environment["command"] for run in finished)),
+        environments=environments[:1],
+        commands=list(dict.fromkeys(environment["command"] for environment in environments)),
+        resumed=[run.name for run in finished if run.result.get("resumed_after_epochs")],
     )
     output = output or common / "report.html"
     runs.write_text(output, html)
+    table = _table(groups)
     runs.write_text(output.with_name("table.csv"), table.to_csv(index=False))
+    runs.write_text(output.with_name("summary.csv"), _summary(groups).to_csv(index=False))
     return output
+
+
+def _planned(plan, present):
+    """The runs that a study has planned, and for which there is no result.
+
+    In place of a run that diverged stands its restart with another seed.
+    """
+    found, problems = [], []
+    for name in plan["runs"]:
+        if name not in present:
+            problems.append((name, "missing", ""))
+            continue
+        run = present[name]
+        for other in list(restarts_of(name, run.config, plan.get("restarts", 0)))[1:]:
+            if run.state == "diverged" and other in present:
+                instead = f"{run.reason}; tried again with seed {present[other].config.seed}"
+                problems.append((run.name, run.state, instead))
+                run = present[other]
+        found.append(run)
+    return found, problems
 
 
 def _title(study, found, folder):
@@ -115,31 +121,47 @@ def _title(study, found, folder):
     return f"{len(found)} runs in {folder.name}"
 
 
-def _labels(finished):
-    """A name for each run in legends: that of its model, or of its folder where models repeat."""
-    keys = [(run.config.task, run.config.model.depth, run.config.model.label) for run in finished]
-    return [
-        key[-1] if keys.count(key) == 1 else run.name
-        for run, key in zip(finished, keys, strict=True)
-    ]
-
-
-def _table(finished, labels):
-    columns = ("parameters", "test_accuracy", "gradient_ratio_start", "gradient_ratio_end")
+def _table(groups):
+    """A row for each run."""
     rows = [
         {
             "run": run.name,
             "task": run.config.task,
-            "model": label,
+            "model": group.label,
             "depth": run.config.model.depth,
-            **{column: run.result[column] for column in columns},
+            "seed": run.config.seed,
+            "fold": run.config.fold if run.config.folds else None,
+            "parameters": run.result["parameters"],
+            **{key: run.result.get(key) for key in RESULTS},
             "seconds": run.result["seconds"],
         }
-        for run, label in zip(finished, labels, strict=True)
+        for group in groups
+        for run in group.runs
     ]
-    names = ["run", "task", "model", "depth", *columns, "seconds"]
+    names = ["run", "task", "model", "depth", "seed", "fold", "parameters", *RESULTS, "seconds"]
     # As objects, so that a ratio that does not exist stays None and does not become NaN.
     return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _summary(groups):
+    """A row for each model: means with their intervals; of ratios, medians with their ranges."""
+    rows = []
+    for group in groups:
+        row = {"task": group.config.task, "model": group.label, "depth": group.config.model.depth}
+        row["runs"] = len(group.runs)
+        for key in RESULTS:
+            values = group.values(key)
+            if not values:
+                row |= {key: None, f"{key}_low": None, f"{key}_high": None}
+            elif key.startswith("gradient"):
+                row |= {key: statistics.median(values)}
+                row |= {f"{key}_low": min(values), f"{key}_high": max(values)}
+            else:
+                both = estimate(values)
+                row |= {key: both.mean, f"{key}_low": both.low, f"{key}_high": both.high}
+        row["parameters"] = group.runs[0].result["parameters"]
+        rows.append({**row, "seconds": statistics.fmean(group.values("seconds"))})
+    return pd.DataFrame(rows)
 
 
 def _settings(finished):
@@ -150,153 +172,3 @@ def _settings(finished):
             distinct = dict.fromkeys(str(getattr(run.config, field.name)) for run in finished)
             values[field.name] = ", ".join(distinct)
     return values
-
-
-def _sections(finished, labels):
-    if not finished:
-        return []
-    named = sorted(zip(finished, labels, strict=True), key=_group)
-    palette = itertools.cycle(sns.color_palette("colorblind"))
-    colors = dict(zip(dict.fromkeys(labels), palette, strict=False))
-    groups = []
-    for (task, depth), members in itertools.groupby(named, key=_group):
-        members = list(members)
-        for first in range(0, len(members), LINES):
-            groups.append((f"{task}, depth {depth}", members[first : first + LINES]))
-    depth_rows = _depth_pictures(groups)
-    if len(finished) == 1 and depth_rows[0]:
-        depth_rows[0].append(_heatmap(finished[0]))
-    sections = [
-        Section(
-            "Learning",
-            "Accuracy on the validation data, and loss on the training data, after each epoch.",
-            [
-                [
-                    _curves(title, members, colors, "val_accuracy", "validation accuracy"),
-                    _curves(title, members, colors, "loss", "training loss (nats)", log=True),
-                ]
-                for title, members in groups
-            ],
-        ),
-        Section(
-            "Gradient against depth",
-            "Norm of the loss gradient of each step's recurrent matrix at several moments of "
-            "training: step 1 is next to the input, the last step next to the output. A flat "
-            "line means that the gradient arrives undiminished. All pictures have the same scale. "
-            "Models whose steps share one matrix are not shown: it has one gradient.",
-            depth_rows,
-        ),
-        Section(
-            "First and last matrix during training",
-            "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
-            "get the same gradient; far below 1 it fades on its way to the input.",
-            [[_ratio_picture(title, members, colors) for title, members in groups]],
-        ),
-        Section(
-            "Filters of the first layer",
-            "The weights that the first layer applies to the image, before and after training.",
-            [_filter_pictures(run, label) for run, label in named],
-        ),
-    ]
-    return [section for section in sections if any(section.rows)]
-
-
-def _group(named):
-    run, _ = named
-    return run.config.task, run.config.model.depth
-
-
-def _curves(title, members, colors, column, label, log=False):
-    figure, ax = _figure(title, "epoch", label, log)
-    for run, name in members:
-        ax.plot(run.metrics["epoch"], run.metrics[column], ".-", color=colors[name], label=name)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    last = "; ".join(f"{name} {run.metrics[column].iloc[-1]:.3g}" for run, name in members)
-    return _picture(figure, f"{label} against epoch, {title}. At the end: {last}.")
-
-
-def _ratio_picture(title, members, colors):
-    figure, ax = _figure(title, "training step", "first / last gradient norm", log=True)
-    ax.axhline(1, color="0.6", linewidth=1)
-    for run, name in members:
-        ratios = gradient_plots.first_last_ratio(_stacked(run))
-        if len(ratios):
-            ax.plot(ratios["step"], ratios["ratio"], color=colors[name], label=name)
-    ends = "; ".join(
-        f"{name} {ratio_text(run.result['gradient_ratio_start'])} to "
-        f"{ratio_text(run.result['gradient_ratio_end'])}"
-        for run, name in members
-    )
-    return _picture(figure, f"Ratio of gradient norms during training, {title}: {ends}.")
-
-
-def _depth_pictures(groups):
-    """A picture for each run that has a matrix for each step; all of one scale."""
-    rows = []
-    for _, members in groups:
-        rows.append([])
-        for run, label in members:
-            if len(_stacked(run)):
-                title = f"{label}, depth {run.config.model.depth}"
-                figure, ax = _figure(title, "depth step", "gradient norm (L2)", log=True)
-                gradient_plots.plot_depth(_stacked(run), ax=ax)
-                ax.set_title(_plain(title))
-                rows[-1].append((title, figure))
-    limits = np.array([figure.axes[0].get_ylim() for row in rows for _, figure in row])
-    for _, figure in itertools.chain(*rows):
-        figure.axes[0].set_ylim(limits[:, 0].min(), limits[:, 1].max())
-    return [
-        [_picture(figure, f"Gradient norm against depth step, {title}.") for title, figure in row]
-        for row in rows
-    ]
-
-
-def _heatmap(run):
-    figure, ax = _figure("", "training step", "depth step")
-    ax.grid(visible=False)
-    gradient_plots.plot_heatmap(_stacked(run), ax=ax)
-    return _picture(figure, "Gradient norm over depth step and training step.")
-
-
-def _stacked(run):
-    """The gradient norms of the weights that each depth step has of its own."""
-    return run.gradients[run.gradients["depth"].notna()]
-
-
-def _filter_pictures(run, label):
-    pictures = []
-    files = sorted((run.folder / "filters").glob("epoch_*.png"))
-    for file in dict.fromkeys([*files[:1], *files[-1:]]):
-        epoch = int(file.stem.removeprefix("epoch_"))
-        when = f"after {epoch} epochs" if epoch else "before training"
-        caption = f"{label}, depth {run.config.model.depth}, {when}"
-        data = base64.b64encode(file.read_bytes()).decode()
-        pictures.append(Picture(data, f"Weights of the first layer: {caption}.", caption))
-    return pictures
-
-
-def _figure(title, xlabel, ylabel, log=False):
-    figure = Figure(figsize=(5, 4.2), layout="constrained")
-    ax = figure.subplots()
-    ax.set(title=_plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    ax.grid(alpha=0.3)
-    return figure, ax
-
-
-def _picture(figure, alt):
-    ax = figure.axes[0]
-    handles, labels = ax.get_legend_handles_labels()
-    if ax.get_legend() is not None:
-        ax.get_legend().remove()
-    if handles:
-        # Below the axes, where it covers no data.
-        columns = 1 if max(map(len, labels)) > 20 else 3
-        figure.legend(handles, list(map(_plain, labels)), loc="outside lower center", ncols=columns)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return Picture(base64.b64encode(file.getvalue()).decode(), alt)
-
-
-def _plain(text):
-    """Text that matplotlib does not take for a formula."""
-    return text.replace("$", r"\$")

@@ -1,9 +1,14 @@
 """The folder of a run: what lies in it, how it is written, how it is read back.
 
-A run is a folder with `config.json` and `environment.json` from its start on; `metrics.csv` after
-each epoch; `gradient_flow.csv`, `filters/`, `model.keras` and, last of all, `result.json` at its
-end. So a run without `result.json` is unfinished. Each file is written under another name and
-renamed when complete: whoever reads sees the old file or the new one, never half of one.
+A run is a folder with `environment.json` and `config.json` from its start on; `metrics.csv` after
+each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `filters/`,
+`model.keras` and, last of all, `result.json` at its end. Each file is written under another name
+and renamed when complete: whoever reads sees the old file or the new one, never half of one.
+
+The state of a run is not a note that a killed process could leave behind, it is read off:
+`result.json` says "finished", "failed" or "diverged"; without it a run is "running" as long as a
+living process holds its lock, which the kernel takes back from a dead one; else it is "interrupted"
+if an epoch was finished, and "created" if not.
 """
 
 import json
@@ -12,6 +17,7 @@ import platform
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,14 +26,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from filelock import FileLock, Timeout
+
+from keras_deeplstm.experiments.config import ConfigError, RunConfig, differences
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LOCK = ".lock"
+LOCK_SECONDS = 2  # how long to wait for a lock, which a dying process may hold a moment longer
 PACKAGES = ("keras_deeplstm", "keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 
 
 class RunExistsError(Exception):
-    """The folder of a new run is taken."""
+    """The folder of a run is taken: by other settings, another process or other files."""
 
 
 @contextmanager
@@ -40,14 +50,30 @@ def atomic(path: Path):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically."""
+def _sync_folder(folder):
+    """Make a rename in `folder` survive a power failure, where the system knows how to."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically, in UTF-8 and with the line ends it has."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
@@ -66,8 +92,8 @@ class Run:
 
     folder: Path
     config: RunConfig | None  # None when config.json cannot be read
-    state: str  # "finished", "failed", "unfinished" or "damaged"
-    reason: str  # why it failed or is damaged, else ""
+    state: str  # see the module's text; or "damaged"
+    reason: str  # why it failed, diverged or is damaged, else ""
     result: dict[str, Any]  # of result.json; empty unless finished
 
     @property
@@ -107,10 +133,16 @@ def load(folder: Path) -> Run:
         result = read_json(folder / "result.json")
         state, reason = result["state"], result.get("reason", "")
     except FileNotFoundError:
-        return Run(folder, config, "unfinished", "", {})
+        return Run(folder, config, _state_without_result(folder), "", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Run(folder, config, "damaged", f"result.json: {error!r}", {})
     return Run(folder, config, state, reason, result if state == "finished" else {})
+
+
+def _state_without_result(folder):
+    if is_locked(folder):
+        return "running"
+    return "interrupted" if (folder / "metrics.csv").exists() else "created"
 
 
 def find(root: Path) -> list[Run]:
@@ -128,47 +160,140 @@ def check_name(name: str) -> str:
     return name
 
 
-def new_name(runs_dir: Path, config: RunConfig) -> str:
-    """The name of `config` with the first number that is free in `runs_dir`."""
+def name_for(runs_dir: Path, config: RunConfig, new: bool = False) -> str:
+    """The name for a run that was given none: its settings and a number.
+
+    It is that of an interrupted or failed run with exactly these settings, unless `new` is set;
+    else the first one that is free.
+    """
     stem = config.slug[:95]
     number = 1
-    while (runs_dir / f"{stem}-{number}").exists():
+    while (folder := runs_dir / f"{stem}-{number}").exists():
+        if not new:
+            run = load(folder)
+            if run.config == config and run.state in ("created", "interrupted", "failed"):
+                break
         number += 1
-    return f"{stem}-{number}"
+    return folder.name
 
 
-def check_free(folder: Path, overwrite: bool = False) -> None:
-    """Raise `RunExistsError` if a new run must not use `folder`.
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's or a study's folder, which is made if absent.
+
+    Raises:
+        RunExistsError: Another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
+    try:
+        held.acquire()
+    except Timeout:
+        raise _in_use(folder) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process works in `folder`."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # the folder is read-only, so nobody works in it
+        return False
+
+
+def _in_use(folder):
+    return RunExistsError(f"'{folder}' is in use by another process. Wait until it has ended")
+
+
+def check_usable(folder: Path, config: RunConfig, overwrite: bool = False) -> None:
+    """Raise `RunExistsError` unless a run of `config` can start or go on in `folder`.
+
+    For an early answer: by the time the lock is taken, this may have changed.
 
     Args:
-        folder: The folder of the new run.
-        overwrite: The run that is in it may be replaced; anything else may not.
+        folder: The run's folder, absent or not.
+        config: The settings.
+        overwrite: A run of other settings may be replaced; anything that is not a run may not.
     """
-    if not os.path.lexists(folder):
-        return
-    # Empty, or killed before its first file was complete.
-    if folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()):
+    if os.path.lexists(folder):
+        if is_locked(folder):
+            raise _in_use(folder)
+        _check_content(folder, config, overwrite)
+
+
+def _check_content(folder, config, overwrite):
+    if _is_void(folder):
         return
     run = load(folder)
     if folder.is_symlink() or run.config is None:
         raise RunExistsError(f"'{folder}' exists and is not a run. Use another --name")
-    if not overwrite:
-        state = run.state
-        if state == "finished":
-            state += f", {run.config.epochs} epochs"
+    if not overwrite and run.config != config:
         raise RunExistsError(
-            f"Run '{folder.name}' already exists ({state}). Use --overwrite or another --name"
+            f"Run '{folder.name}' has other settings ({differences(run.config, config)}). "
+            f"Use --overwrite or another place for the new run"
         )
 
 
-def start(folder: Path, config: RunConfig, command: str) -> None:
-    """Create `folder` with the files a run has from its start on; replaces a run that was there."""
-    check_free(folder, overwrite=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    write_json(folder / "config.json", config.to_dict())
-    write_json(folder / "environment.json", environment(command))
+def _is_void(folder):
+    """Whether `folder` is empty, or was killed before its first files were complete."""
+    return (
+        folder.is_dir()
+        and not folder.is_symlink()
+        and all(p.name.startswith(".") or p.name == "environment.json" for p in folder.iterdir())
+    )
+
+
+def begin(folder: Path, config: RunConfig, command: str = "", overwrite: bool = False) -> Run:
+    """Make the folder of a run, or make one that is there ready to go on. Needs its lock.
+
+    Raises:
+        RunExistsError: The folder holds something else, or a run of another backend.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_content(folder, config, overwrite)
+    if overwrite or _is_void(folder):
+        _remove(path for path in folder.iterdir() if path.name != LOCK)
+        write_json(folder / "environment.json", environment(command))
+        write_json(folder / "config.json", config.to_dict())
+        return load(folder)
+    tidy(folder)
+    run = load(folder)
+    backend = environment(command)["backend"]
+    if run.state not in ("finished", "diverged"):
+        if run.environment["backend"] != backend:
+            raise RunExistsError(
+                f"Run '{run.name}' was started with backend {run.environment['backend']!r}, the "
+                f"current one is {backend!r}. Set KERAS_BACKEND={run.environment['backend']}, "
+                f"use --overwrite or another --name"
+            )
+        (folder / "result.json").unlink(missing_ok=True)
+    return run
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed process has left: half-written files, and checkpoints of a finished run.
+
+    Needs the run's lock.
+    """
+    _remove(path for path in folder.rglob(".*") if path.name != LOCK)
+    if load(folder).state in ("finished", "diverged"):
+        _remove([folder / "checkpoints"])
+
+
+def _remove(paths):
+    for path in list(paths):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def environment(command: str) -> dict[str, Any]:

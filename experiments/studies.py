@@ -1,17 +1,34 @@
 """Studies: named tables of runs that answer one question."""
 
 import dataclasses
+import itertools
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
-from keras_deeplstm.experiments.tasks import DataError, get_task
+from keras_deeplstm.experiments.summary import Group, percent_text
 
 # A gradient that shrinks or grows by no more than this factor on its way down is said to arrive.
 ARRIVES_WITHIN = 100
 DEPTHS = (10, 30, 100)
+
+
+def best_first(groups: list[Group]) -> list[str]:
+    """An answer for any study: the model with the best test accuracy, and the next ones."""
+    sentences = []
+    for task, members in itertools.groupby(sorted(groups, key=_task), key=_task):
+        ranked = sorted(members, key=lambda group: -group.accuracy.mean)
+        names = [f"{group.name} ({percent_text(group.accuracy)})" for group in ranked]
+        sentences.append(f"On {task}, the highest test accuracy is that of {names[0]}.")
+        if names[1:]:
+            sentences.append(f"Then come {_enumerate(names[1:4])}.")
+    return sentences
+
+
+def _task(group):
+    return group.config.task
 
 
 @dataclass(frozen=True)
@@ -21,32 +38,85 @@ class Study:
     name: str
     question: str
     datasets: tuple[str, ...]
-    configs: Callable[[str, int | None, int], list[RunConfig]]
-    """The runs, from data set, number of epochs (None: the study's choice) and seed."""
-    answer: Callable[[list[runs.Run]], list[str]]
-    """Sentences computed from the finished runs, at least one of them; the first is the answer."""
+    """Tasks on which it can be run; the first is the default."""
+    configs: Callable[[str], list[RunConfig]]
+    """The runs on a task. Their seeds and folds do not count: the study is run for several."""
+    answer: Callable[[list[Group]], list[str]] = best_first
+    """Sentences computed from the finished runs, at least one of them, that are grouped into those
+    that differ in seed and fold only; the first sentence is the answer."""
 
-    def folder_name(self, dataset: str, epochs: int | None, seed: int) -> str:
-        """Name of the folder for these choices: ``"depth-digits-epochs5"``."""
+    def plan(
+        self, dataset: str, epochs: int | None = None, seeds: int = 1, folds: int | None = None
+    ) -> dict[str, RunConfig]:
+        """All runs by the names of their folders, seed by seed.
+
+        Args:
+            dataset: The task.
+            epochs: Passes over the training set; None leaves them to the study.
+            seeds: Number of seeds, from 0.
+            folds: Number of folds of a cross-validation, or None.
+        """
+        base = self.configs(dataset)
+        settings = _settings_not_in_names(base)
+        plan = {}
+        for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
+            changes = {"seed": seed, "folds": folds, "fold": fold + 1}
+            config = dataclasses.replace(config, **changes, epochs=epochs or config.epochs)
+            words = [f"{name}{config.flat()[name]}" for name in settings]
+            plan["-".join([config.slug, *words])] = config
+        return plan
+
+    def folder_name(self, dataset: str, epochs: int | None = None, folds: int | None = None) -> str:
+        """Name of the folder for these choices: ``"depth-digits-epochs5"``.
+
+        The number of seeds is not part of it: more seeds are more runs of the same study.
+        """
         words = [self.name, dataset]
         if epochs is not None:
             words.append(f"epochs{epochs}")
-        if seed:
-            words.append(f"seed{seed}")
+        if folds is not None:
+            words.append(f"folds{folds}")
         return "-".join(words)
 
 
-def ratio_text(ratio: float | None) -> str:
-    """Two significant digits: ``0.41``, ``1.0``, ``12``, ``2.1e-7``; a dash for None."""
-    if ratio is None:
-        return "–"
-    if ratio == 0 or 1e-3 <= ratio < 1e4:
-        return f"{ratio:#.2g}".rstrip(".") if ratio < 100 else f"{ratio:.0f}"
-    mantissa, exponent = f"{ratio:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+def _settings_not_in_names(configs):
+    """The training settings by which runs of a study differ; a run's name does not tell them."""
+    flat = [config.flat() for config in configs]
+    told = ("task", "seed", "fold", "folds")
+    names = [name for name in flat[0] if name not in told and not name.startswith("model.")]
+    return [name for name in names if len({settings[name] for settings in flat}) > 1]
 
 
-def _depth_configs(dataset, epochs, seed):
+def grid(base: RunConfig, values: dict[str, Any]) -> list[RunConfig]:
+    """All combinations of the values of some settings, the last one varying fastest.
+
+    Args:
+        base: All other settings.
+        values: Name of a setting, as in the command (``"model.depth"``) -> its values.
+
+    Raises:
+        ConfigError: There is no such setting, or it cannot have that value.
+
+    Example:
+
+    >>> configs = grid(RunConfig("digits"), {"model.depth": (5, 10), "optimizer": ("adam", "sgd")})
+    >>> [(config.model.depth, config.optimizer) for config in configs]
+    [(5, 'adam'), (5, 'sgd'), (10, 'adam'), (10, 'sgd')]
+    """
+    configs = []
+    for combination in itertools.product(*values.values()):
+        data = base.to_dict()
+        for name, value in zip(values, combination, strict=True):
+            where, _, field = name.rpartition(".")
+            if where == "model":
+                data["model"][field] = value
+            else:
+                data[name] = value
+        configs.append(RunConfig.from_dict(data))
+    return configs
+
+
+def _depth_configs(dataset):
     models = (
         ModelConfig(),
         ModelConfig(tied=True),
@@ -57,24 +127,22 @@ def _depth_configs(dataset, epochs, seed):
         "digits": {"epochs": 20, "batch_size": 64, "gradient_every": 5},
         "mnist": {"epochs": 3, "batch_size": 128, "gradient_every": 20},
     }[dataset]
-    if epochs is not None:
-        settings["epochs"] = epochs
     return [
-        RunConfig(dataset, dataclasses.replace(model, depth=depth), seed=seed, **settings)
+        RunConfig(dataset, dataclasses.replace(model, depth=depth), **settings)
         for depth in DEPTHS
         for model in models
     ]
 
 
-def _depth_answer(finished):
+def _depth_answer(groups):
     sentences = []
-    for depth in sorted({run.config.model.depth for run in finished}, reverse=True):
+    for depth in sorted({group.config.model.depth for group in groups}, reverse=True):
         verdicts = {}
-        for run in finished:
-            if run.config.model.depth == depth and (verdict := _verdict(run.result)):
-                accuracy = f"{run.result['test_accuracy']:.1%} test accuracy"
-                name = f"{run.config.model.label} ({accuracy})"
-                verdicts.setdefault(verdict, []).append(name)
+        for group in groups:
+            if group.config.model.depth == depth and (verdict := _verdict(group)):
+                verdict, unanimous = verdict
+                accuracy = f"{percent_text(group.accuracy)} test accuracy{unanimous}"
+                verdicts.setdefault(verdict, []).append(f"{group.label} ({accuracy})")
         if verdicts:
             clauses = [f"{verdict} in {_enumerate(names)}" for verdict, names in verdicts.items()]
             sentences.append(f"At depth {depth} the gradient {_enumerate(clauses)}.")
@@ -87,7 +155,18 @@ def _depth_answer(finished):
     ]
 
 
-def _verdict(result):
+def _verdict(group):
+    """What most runs of a group say, and how many if not all of them do."""
+    verdicts = [verdict for run in group.runs if (verdict := _verdict_of_run(run.result))]
+    if not verdicts:
+        return None
+    verdict = statistics.mode(verdicts)
+    count = verdicts.count(verdict)
+    unanimous = "" if count == len(verdicts) else f", in {count} of {len(verdicts)} runs"
+    return verdict, unanimous
+
+
+def _verdict_of_run(result):
     ratios = (result["gradient_ratio_start"], result["gradient_ratio_end"])
     if None in ratios:
         return None
@@ -110,121 +189,3 @@ depth = Study(
 )
 
 STUDIES = {study.name: study for study in (depth,)}
-
-
-def run_study(
-    study: Study,
-    configs: list[RunConfig],
-    folder: Path,
-    *,
-    data_dir: Path | None = None,
-    limit: int | None = None,
-    overwrite: bool = False,
-    command: str = "",
-) -> bool:
-    """Train the runs that are not yet finished in `folder`, and say so in the terminal.
-
-    Args:
-        study: The study.
-        configs: Its runs.
-        folder: Where the runs' folders are; a study that was interrupted goes on there.
-        data_dir: Folder with data sets.
-        limit: Train at most this many runs now.
-        overwrite: Train all runs anew.
-        command: How the study was started, for the record.
-
-    Returns:
-        Whether no run failed.
-
-    Raises:
-        RunExistsError: `folder` holds a run of the same name with other settings.
-        DataError: The data are absent or damaged.
-    """
-    # Imported here, so that `deeplstm --help` need not wait for Keras.
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from keras_deeplstm.experiments.training import train
-
-    todo = []
-    for config in configs:
-        run = runs.load(folder / config.slug)
-        if overwrite or run.config is None:
-            runs.check_free(run.folder, overwrite)
-        elif run.config != config:
-            raise runs.RunExistsError(
-                f"Run '{run.folder}' has other settings ({_differences(run.config, config)}). "
-                f"Use --overwrite or another --runs-dir"
-            )
-        if overwrite or run.state != "finished":
-            todo.append(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(
-        folder / "study.json",
-        {"study": study.name, "command": command, "runs": [config.slug for config in configs]},
-    )
-
-    skipped = len(configs) - len(todo)
-    todo = todo[:limit]
-    succeeded = True
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=10),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        transient=True,
-    )
-    progress.disable = not progress.console.is_terminal
-
-    def say(line):
-        progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    if skipped:
-        say(f"{skipped} of {len(configs)} runs are already finished and are not run again.")
-    with progress:
-        # The time of an epoch grows with the depth, so depth x epochs measures the work.
-        bar = progress.add_task("", total=sum(run.model.depth * run.epochs for run in todo))
-        done = 0
-        for number, config in enumerate(todo, skipped + 1):
-            depth = config.model.depth
-            title = f"{number}/{len(configs)} {config.model.label}, depth {depth}"
-
-            def show(row, title=title, config=config, done=done):
-                progress.update(
-                    bar,
-                    description=f"{title}, epoch {row['epoch']}/{config.epochs}",
-                    completed=done + config.model.depth * row["epoch"],
-                )
-
-            progress.update(bar, description=title)
-            try:
-                result = train(
-                    config, folder / config.slug, data_dir=data_dir, command=command, on_epoch=show
-                )
-            except DataError:
-                raise
-            except Exception as error:  # one bad run must not cost the others
-                say(f"{title}: FAILED: {error}")
-                succeeded = False
-            else:
-                say(f"{title}: {outcome(config, result)}")
-            done += depth * config.epochs
-            progress.update(bar, completed=done)
-    return succeeded
-
-
-def outcome(config: RunConfig, result: dict) -> str:
-    """One line for the terminal: test accuracy, gradient ratio, seconds."""
-    accuracy = result["test_accuracy"]
-    solved = "solved" if accuracy >= get_task(config.task).criterion else "not solved"
-    return (
-        f"test accuracy {accuracy:.1%} ({solved}), first/last gradient "
-        f"{ratio_text(result['gradient_ratio_start'])} -> "
-        f"{ratio_text(result['gradient_ratio_end'])}, {result['seconds']:.0f} s"
-    )
-
-
-def _differences(old, new):
-    old, new = old.to_dict(), new.to_dict()
-    old |= {f"model.{key}": value for key, value in old.pop("model").items()}
-    new |= {f"model.{key}": value for key, value in new.pop("model").items()}
-    return ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key])

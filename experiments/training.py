@@ -1,44 +1,153 @@
-"""Train the model of one run and leave its results in the run's folder."""
+"""Train the model of one run and leave its results in the run's folder.
+
+A run that was interrupted goes on after its last checkpoint and ends, on the same machine and
+backend, with the same bits as one that was not: weights, optimizer and the seeds of dropout are
+restored, so is what the callbacks have recorded, and the order of the data depends on nothing but
+the run's seed and the number of the epoch.
+"""
 
 import math
 import statistics
 import time
+import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from keras_deeplstm.callbacks import FilterImages, GradientFlow
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import checkpoints, runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.models import classifier
 
+# The share of the training time that checkpoints may take; so long epochs all get one.
+CHECKPOINT_SHARE = 0.025
 
-class _EpochLog(keras.callbacks.Callback):
-    """Writes `metrics.csv` after each epoch, stops a run whose loss is no longer a number."""
 
-    def __init__(self, path, on_epoch):
+class DivergedError(Exception):
+    """The loss, or a weight, is no longer a finite number."""
+
+
+class _Shuffled(keras.utils.PyDataset):
+    """Batches whose order is a function of seed and epoch, unlike that of `fit(shuffle=True)`."""
+
+    def __init__(self, x, y, batch_size, seed):
         super().__init__()
-        self.path = path
-        self.on_epoch = on_epoch
-        self.rows = []
+        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        self.set_epoch(0)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def set_epoch(self, epoch):
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
+
+    def __len__(self):
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.x[rows], self.y[rows]
+
+
+class _Journal(keras.callbacks.Callback):
+    """After each epoch: its row of `metrics.csv`, and a checkpoint if the time for one is there."""
+
+    def __init__(self, folder, data, recorders, check_signals, on_epoch, share):
+        super().__init__()
+        self.folder = folder
+        self.data = data
+        self.recorders = recorders  # callbacks with get_state and set_state, by name
+        self.check_signals = check_signals
+        self.on_epoch = on_epoch
+        self.share = share
+        self.rows = []
+        self.resumed_after = []  # epochs
+        self.seconds = 0.0  # of training before this process
+        self.started = self.saving = 0.0
+
+    def restore(self, checkpoint):
+        for kind, variables in self._variables().items():
+            arrays = [v for k, v in checkpoint.arrays.items() if k.startswith(f"{kind}/")]
+            if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+                raise checkpoints.CheckpointError(
+                    f"State of the {kind} does not match: the checkpoint has {len(arrays)} "
+                    f"variables, the {kind} has {len(variables)}, or they differ in shape. "
+                    f"Training was not resumed"
+                )
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(array)
+        for name, recorder in self.recorders.items():
+            prefix = f"{name}/"
+            arrays = {
+                key.removeprefix(prefix): array
+                for key, array in checkpoint.arrays.items()
+                if key.startswith(prefix)
+            }
+            recorder.set_state(checkpoint.notes[name] | arrays)
+        self.rows = checkpoint.notes["rows"]
+        self.seconds = checkpoint.notes["seconds"]
+        self.resumed_after = [*checkpoint.notes["resumed_after"], checkpoint.epoch]
+
+    def _variables(self):
+        # Those of the model include the states of its seed generators; Keras' files do not.
+        return {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
+
+    def elapsed(self):
+        return self.seconds + time.perf_counter() - self.started
+
+    def on_train_begin(self, logs=None):
         self.started = time.perf_counter()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.data.set_epoch(epoch)
+        self.epoch_started = time.perf_counter()
+
+    # At the begin of the next step the last one is finished. A hook at its end would make Keras
+    # wait for the logs of every single step.
+    def on_train_batch_begin(self, batch, logs=None):
+        self.check_signals()
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.check_signals()
+
     def on_epoch_end(self, epoch, logs=None):
-        seconds = round(time.perf_counter() - self.started, 3)
+        seconds = round(time.perf_counter() - self.epoch_started, 3)
         row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
         self.rows.append(row)
-        runs.write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
+        runs.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
         if not math.isfinite(row["loss"]):
-            raise FloatingPointError(f"The loss became {row['loss']} in epoch {epoch + 1}")
+            raise DivergedError(f"The loss became {row['loss']} in epoch {epoch + 1}")
+        if self.saving <= self.share * (time.perf_counter() - self.started):
+            started = time.perf_counter()
+            self._save(epoch + 1)
+            self.saving += time.perf_counter() - started
         if self.on_epoch is not None:
             self.on_epoch(row)
+
+    def _save(self, epoch):
+        arrays = {
+            f"{kind}/{number}": keras.ops.convert_to_numpy(variable)
+            for kind, variables in self._variables().items()
+            for number, variable in enumerate(variables)
+        }
+        for array in arrays.values():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise DivergedError(f"A weight became NaN or infinite in epoch {epoch}")
+        notes = {
+            "rows": self.rows,
+            "seconds": self.elapsed(),
+            "resumed_after": self.resumed_after,
+        }
+        for name, recorder in self.recorders.items():
+            state = recorder.get_state()
+            notes[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
+            arrays |= {f"{name}/{k}": v for k, v in state.items() if isinstance(v, np.ndarray)}
+        checkpoints.save(self.folder / "checkpoints", epoch, arrays, notes)
 
 
 def train(
@@ -47,82 +156,125 @@ def train(
     *,
     data_dir: Path | None = None,
     command: str = "",
+    overwrite: bool = False,
+    checkpoint_share: float = CHECKPOINT_SHARE,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_message: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Any]:
-    """Train, evaluate and record one run.
+    """Train, evaluate and record one run; go on with it if it was interrupted.
 
     Args:
         config: The settings.
-        folder: The run's folder. A run that is already there is replaced.
+        folder: The run's folder.
         data_dir: Folder with data sets; None leaves the place to the task.
         command: How the run was started, for the record.
+        overwrite: Replace the run that is in `folder`.
+        checkpoint_share: After an epoch a checkpoint is written unless checkpoints have taken more
+            than this share of the time so far. With 1 there is one after every epoch.
         on_epoch: Called after each epoch with its row of `metrics.csv`.
+        on_message: Called with what the user should know: where the run goes on, and which
+            checkpoints are damaged.
 
     Returns:
-        What `result.json` holds.
+        What `result.json` holds. A run that is finished already is not trained again.
 
     Raises:
         DataError: The task's data are absent or damaged; no folder is made.
         ConfigError: The model refuses an option; no folder is made.
-        FloatingPointError: The loss became NaN or infinite; `result.json` says so.
+        RunExistsError: Another process trains this run, or the folder holds something else.
+        CheckpointError: There are checkpoints, but all are damaged.
+        DivergedError: The loss became NaN or infinite, now or when the run was last started;
+            `result.json` says so.
+        Interrupted: SIGINT or SIGTERM came; the last checkpoint is where the run will go on.
+        OSError: Something could not be written. `result.json` says so, if that can be written.
     """
     task = get_task(config.task)
     data = task.load(data_dir)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     try:
+        if config.folds is not None:
+            data = data.fold(config.fold, config.folds)
         model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
     except ValueError as error:
         raise ConfigError(str(error)) from error
     settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
     optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+    optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
 
-    runs.start(folder, config, command)
-    gradients = GradientFlow(every=config.gradient_every)
-    epochs = _EpochLog(folder / "metrics.csv", on_epoch)
-    started = time.perf_counter()
-    try:
-        model.fit(
-            *data.train,
-            validation_data=data.validation,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            verbose=0,
-            callbacks=[
-                gradients,
-                FilterImages(folder / "filters", every=config.epochs),
-                epochs,
-            ],
-        )
-        test = model.evaluate(*data.test, verbose=0, return_dict=True)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:1000]
-        runs.write_json(folder / "result.json", {"state": "failed", "reason": reason})
-        raise
-    seconds = time.perf_counter() - started
+    with runs.lock(folder):
+        run = runs.begin(folder, config, command, overwrite)
+        if run.state == "finished":
+            return run.result
+        if run.state == "diverged":
+            raise DivergedError(run.reason)
+        try:
+            return _fit(model, task, data, run, checkpoint_share, on_epoch, on_message)
+        except Exception as error:
+            result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
+            result["traceback"] = traceback.format_exc()
+            if isinstance(error, DivergedError):
+                result = {"state": "diverged", "reason": str(error)}
+            with suppress(OSError):  # on a full disk; then the first error is the one to report
+                runs.write_json(folder / "result.json", result)
+            raise
 
-    frame = gradients.to_frame()
-    runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
-    with runs.atomic(folder / "model.keras") as path:
-        model.save(path)
-    # Without the weights that are not stacked over depth: a tied model has no ratio.
-    ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
-    # Single batches differ much once the loss is small.
-    late = ratios.tail(max(1, len(ratios) // 10))
-    later = [row["seconds"] for row in epochs.rows[1:]]  # the first epoch compiles
-    result = {
-        "state": "finished",
-        "test_accuracy": test[task.metric],
-        "test_loss": test["loss"],
-        "parameters": model.count_params(),
-        "epochs": config.epochs,
-        "seconds": round(seconds, 2),
-        "seconds_per_epoch": statistics.median(later) if later else None,
-        "gradient_ratio_start": _finite(ratios.head(1).median()),
-        "gradient_ratio_end": _finite(late.median()),
-    }
-    runs.write_json(folder / "result.json", result)
+
+def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
+    folder, config = run.folder, run.config
+    train_data = _Shuffled(*data.train, config.batch_size, config.seed)
+    gradients = GradientFlow(every=config.gradient_every)
+    filters = FilterImages(folder / "filters", every=config.epochs)
+    recorders = {"gradients": gradients, "filters": filters}
+    checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
+    for epoch in damaged:
+        on_message(f"The checkpoint after epoch {epoch} of run '{run.name}' is damaged")
+
+    with signals.delayed() as check_signals:
+        journal = _Journal(folder, train_data, recorders, check_signals, on_epoch, checkpoint_share)
+        journal.set_model(model)
+        if checkpoint is not None:
+            journal.restore(checkpoint)
+            on_message(
+                f"Run '{run.name}' goes on after epoch {checkpoint.epoch} of {config.epochs}"
+            )
+        model.fit(
+            train_data,
+            validation_data=data.validation,
+            initial_epoch=checkpoint.epoch if checkpoint else 0,
+            epochs=config.epochs,
+            verbose=0,
+            shuffle=False,
+            callbacks=[gradients, filters, journal],
+        )
+        test = model.evaluate(*data.test, verbose=0, return_dict=True, callbacks=[journal])
+        seconds = journal.elapsed()
+
+        frame = gradients.to_frame()
+        runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
+        with runs.atomic(folder / "model.keras") as path:
+            model.save(path)
+        # Without the weights that are not stacked over depth: a tied model has no ratio.
+        ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
+        # Single batches differ much once the loss is small.
+        late = ratios.tail(max(1, len(ratios) // 10))
+        later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
+        result = {
+            "state": "finished",
+            "test_accuracy": test[task.metric],
+            "test_loss": test["loss"],
+            "val_accuracy": journal.rows[-1][f"val_{task.metric}"],
+            "parameters": model.count_params(),
+            "epochs": config.epochs,
+            "seconds": round(seconds, 2),
+            "seconds_per_epoch": statistics.median(later) if later else None,
+            "gradient_ratio_start": _finite(ratios.head(1).median()),
+            "gradient_ratio_end": _finite(late.median()),
+            "resumed_after_epochs": journal.resumed_after,
+        }
+        runs.write_json(folder / "result.json", result)
+    runs.tidy(folder)
     return result
 
 

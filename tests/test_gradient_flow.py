@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from keras import ops
 
-from keras_deeplstm.callbacks import GradientFlow, first_last_ratio, gradient_plots
+from keras_deeplstm.callbacks import GradientFlow, first_last_ratio, gradient_plots, verdict
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
 
@@ -73,7 +73,7 @@ def expected_norms(model, x, y):
     loss = compiled(
         lambda: ops.mean(ops.square(ops.subtract(model(x, training=True), y))),
         model.trainable_variables,
-        with_gradients=True,
+        gradients="all",
     )
     norms = []
     for variable, gradient in zip(model.trainable_variables, loss()[1], strict=True):
@@ -320,6 +320,214 @@ np.testing.assert_allclose(*values, rtol=1e-5)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def gradients_and_weights(model, x, y):
+    loss = compiled(
+        lambda: ops.mean(ops.square(ops.subtract(model(x, training=True), y))),
+        model.trainable_variables,
+        gradients="all",
+    )
+    return loss()[1], [np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables]
+
+
+ALL = ("norm", "mean_abs", "max_abs", "zero_fraction", "ratio", "histogram")
+
+
+def test_every_statistic_equals_numpy_by_weight_and_by_layer():
+    model = build("unfolded")
+    gradients, weights = gradients_and_weights(model, X, Y)
+    flow = GradientFlow(statistics=ALL)
+    fit(model, callbacks=[flow])
+    frame = flow.to_frame().set_index(["layer", "weight", "statistic"]).sort_index()
+    block, readout = (layer.name for layer in model.layers)
+    kernel = frame.loc[(block, "recurrent_kernel")]
+    g, w = gradients[1], weights[1]  # (4, 4, 16): steps 2 ... 5
+    axes = (1, 2)
+    norm = np.sqrt((g**2).sum(axis=axes))
+    expected = {
+        "norm": norm,
+        "mean_abs": np.abs(g).mean(axis=axes),
+        "max_abs": np.abs(g).max(axis=axes),
+        "zero_fraction": np.zeros(4),
+        "ratio": norm / np.sqrt((w**2).sum(axis=axes)),
+    }
+    for statistic, values in expected.items():
+        np.testing.assert_allclose(kernel.loc[statistic].value, values, rtol=1e-5, atol=1e-8)
+    assert "histogram" not in frame.index.get_level_values("statistic")
+
+    layers = flow.to_frame(by="layer").set_index(["layer", "statistic"]).value
+    both = np.concatenate([gradients[3].ravel(), gradients[4].ravel()])
+    np.testing.assert_allclose(layers[readout, "norm"], np.linalg.norm(both), rtol=1e-5)
+    np.testing.assert_allclose(layers[readout, "mean_abs"], np.abs(both).mean(), rtol=1e-5)
+    np.testing.assert_allclose(layers[readout, "max_abs"], np.abs(both).max(), rtol=1e-5)
+    whole = np.concatenate([g.ravel() for g in gradients[:3]])
+    np.testing.assert_allclose(layers[block, "norm"], np.linalg.norm(whole), rtol=1e-5)
+    np.testing.assert_allclose(layers[block, "mean_abs"], np.abs(whole).mean(), rtol=1e-5)
+    np.testing.assert_allclose(layers[block, "zero_fraction"], (whole == 0).mean(), atol=1e-6)
+    lengths = [np.linalg.norm(np.concatenate([a.ravel() for a in each[:3]]))
+               for each in (gradients, weights)]  # fmt: skip
+    np.testing.assert_allclose(layers[block, "ratio"], lengths[0] / lengths[1], rtol=1e-5)
+
+
+def test_histograms_equal_numpy():
+    model = build("chain")
+    gradients, _ = gradients_and_weights(model, X, Y)
+    flow = GradientFlow(statistics="histogram")
+    fit(model, callbacks=[flow])
+    histograms = flow.histograms()
+    for name, gradient in zip(("kernel", "bias"), gradients[:2], strict=True):
+        layer = model.layers[0].name
+        one = histograms[(histograms.layer == layer) & (histograms.weight == name)]
+        logs = np.log10(np.abs(gradient.ravel()))
+        expected = [
+            ((logs >= low) & (logs < high)).mean() for low, high in one[["low", "high"]].to_numpy()
+        ]
+        np.testing.assert_allclose(one.share, expected, atol=1e-6)
+        np.testing.assert_allclose(one.share.sum(), 1.0, atol=1e-6)
+    ax = flow.plot("histogram")
+    np.testing.assert_allclose(ax.collections[0].get_array().sum(), 1.0, atol=1e-5)
+    matplotlib.pyplot.close("all")
+
+
+def test_schedules():
+    model = build("chain")
+    by_epoch, by_function = (
+        GradientFlow(every="epoch"),
+        GradientFlow(every=lambda step: step in (2, 7)),
+    )
+    fit(model, callbacks=[by_epoch, by_function], batch_size=8, epochs=3)  # 3 steps an epoch
+    assert by_epoch.to_frame().step.unique().tolist() == [1, 4, 7]
+    assert by_function.to_frame().step.unique().tolist() == [2, 7]
+
+
+def test_chosen_layers_csv_and_tensorboard(tmp_path):
+    model = build("chain")
+    layer = model.layers[1].name
+    flow = GradientFlow(
+        layers=[layer], csv=tmp_path / "new" / "flow.csv", tensorboard=tmp_path / "board",
+        statistics=("norm", "histogram"),
+    )  # fmt: skip
+    fit(model, callbacks=[flow], batch_size=8)
+    frame = flow.to_frame()
+    assert set(frame.layer) == {layer} and len(frame) == 3 * 2
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "flow.csv"), frame)
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    board = EventAccumulator(str(tmp_path / "board"), size_guidance={"tensors": 0})
+    board.Reload()
+    tags = board.Tags()["tensors"]
+    assert f"gradient_norm/{layer}/kernel" in tags and f"gradient_log10/{layer}/kernel" in tags
+    events = board.Tensors(f"gradient_norm/{layer}/kernel")
+    assert [event.step for event in events] == [1, 2, 3]
+    values = [float(make_ndarray(event.tensor_proto)) for event in events]
+    np.testing.assert_allclose(values, frame[frame.weight == "kernel"].value, rtol=1e-6)
+    with pytest.raises(ValueError, match="No trainable variable matches layers="):
+        fit(model, callbacks=[GradientFlow(layers=["lstm_9"])])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        fit(model, callbacks=[GradientFlow(csv=tmp_path / "file" / "flow.csv")])
+
+
+def test_gradients_of_a_linear_recurrence_follow_the_spectral_radius():
+    """h_t = r h_{t-1} + x_t: known answer for dLoss/dU, and for norms along a chain."""
+    for radius in (0.5, 0.9, 1.0, 1.1):
+        depth = 12
+        block = DenseStack(3, depth, activation="linear", use_bias=False)
+        model = keras.Sequential([keras.Input((3,)), block])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        block.kernel.assign(np.eye(3))
+        block.recurrent_kernel.assign(np.stack([radius * np.eye(3)] * (depth - 1)))
+        flow = GradientFlow()
+        # dLoss/dU_l = h_{l-1}^T dLoss/dh_l: radius^(l-2) forward times radius^(depth-l) backward,
+        # the same for all l. dLoss/dW, before them, has one more factor.
+        model.fit(X[:, :3], Y[:, [0, 1, 1]], batch_size=24, verbose=0, callbacks=[flow])
+        frame = flow.to_frame()
+        norms = frame[frame.weight == "recurrent_kernel"].value
+        np.testing.assert_allclose(norms, norms.iloc[0], rtol=1e-4)
+        first = frame[frame.weight == "kernel"].value.iloc[0]
+        np.testing.assert_allclose(first / norms.iloc[0], radius, rtol=1e-4)
+
+
+def test_applying_gradients_twice_is_refused():
+    class Twice(keras.Sequential):
+        def train_step(self, *args):
+            super().train_step(*args)
+            return super().train_step(*args)
+
+    model = Twice([keras.Input((6,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    with pytest.raises(RuntimeError, match="applies gradients more than once"):
+        fit(model, callbacks=[GradientFlow()])
+
+
+def test_a_custom_train_step_that_uses_the_optimizer_is_supported():
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        class Custom(keras.Sequential):
+            def train_step(self, data):
+                x, y = data
+                with tf.GradientTape() as tape:
+                    loss = self.compute_loss(x, y, self(x, training=True))
+                gradients = tape.gradient(loss, self.trainable_variables)
+                pairs = zip(gradients, self.trainable_variables, strict=True)
+                self.optimizer.apply_gradients(pairs)
+                return {"mine": loss}
+    else:
+
+        class Custom(keras.Sequential):
+            def train_step(self, *args):
+                return super().train_step(*args)
+
+    keras.utils.set_random_seed(1)
+    model = Custom(MODELS["chain"]())
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    flow, expected = GradientFlow(), GradientFlow()
+    fit(model, callbacks=[flow])
+    fit(build("chain"), callbacks=[expected])
+    np.testing.assert_allclose(flow.to_frame().value, expected.to_frame().value, rtol=1e-5)
+
+
+def test_shared_layers_have_the_sum_of_their_gradients():
+    keras.utils.set_random_seed(1)
+    inputs, shared = keras.Input((6,)), keras.layers.Dense(6, activation="tanh")
+    model = keras.Model(inputs, keras.layers.Dense(2)(shared(shared(inputs))))
+    model.compile("sgd", "mse")
+    expected = expected_norms(model, X, Y)
+    flow = GradientFlow()
+    fit(model, callbacks=[flow])
+    np.testing.assert_allclose(flow.to_frame().value, expected, rtol=1e-5)
+
+
+def test_python_data_sets():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return X[8 * i : 8 * i + 8], Y[8 * i : 8 * i + 8]
+
+    flow, expected = GradientFlow(), GradientFlow()
+    build("chain").fit(Batches(), verbose=0, callbacks=[flow], shuffle=False)
+    fit(build("chain"), callbacks=[expected], batch_size=8)
+    np.testing.assert_allclose(flow.to_frame().value, expected.to_frame().value, rtol=1e-5)
+
+
+def test_verdicts():
+    def words(norms):
+        return verdict(frame_of({1: dict(enumerate(norms, 2))}))
+
+    assert words([1e-6, 1e-3, 1.0]) == (
+        "The gradient vanishes: it falls by 10^6.0 between depth step 4 and depth step 2."
+    )
+    assert words([0.5, 1.0]).startswith("The gradient arrives, since it falls by 10^0.3")
+    assert words([1e-2, 1.0]).startswith("The gradient falls: it falls by 10^2.0")
+    assert words([1e5, 1.0]).startswith("The gradient explodes: it grows by 10^5.0")
+    assert words([0.0, 1.0]).startswith("The gradient vanishes: it falls to nothing")
+    assert verdict(frame_of({})) == "No gradients against depth were recorded."
 
 
 def frame_of(values):

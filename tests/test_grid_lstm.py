@@ -143,24 +143,21 @@ def test_masks(return_sequences, return_state, with_state, go_backwards):
     output, *last = result if return_state else [result]
     expected, expected_last = expected_of(layer, x, MASK, state)
     np.testing.assert_allclose(numpy_of(output), expected, atol=1e-5)
-    for row, valid in enumerate(MASK):
-        # What counts is the sequence without its masked times.
-        part = x[row : row + 1, valid]
-        if not valid.any():
-            assert not numpy_of(output)[row].any()
-            continue
+    if not return_state:
+        return
+    np.testing.assert_allclose([numpy_of(s) for s in last], expected_last, atol=1e-5)
+    before = np.zeros((2 * DEPTH, UNITS)) if state is None else np.array(state)[:, -1]
+    np.testing.assert_array_equal([numpy_of(s)[-1] for s in last], before)
+    assert not numpy_of(output)[-1].any()
+    # What counts is the sequence without its masked times.
+    for row, valid in enumerate(MASK[:-1]):
         own = None if state is None else [s[row : row + 1] for s in state]
-        shorter = layer(part, initial_state=own)
-        shorter, *shorter_last = shorter if return_state else [shorter]
+        shorter, *shorter_last = layer(x[row : row + 1, valid], initial_state=own)
         reading = valid[::-1] if go_backwards else valid
         kept = numpy_of(output)[row][reading] if return_sequences else numpy_of(output)[row]
         np.testing.assert_allclose(kept, numpy_of(shorter)[0], atol=1e-6)
         for a, b in zip(last, shorter_last, strict=True):
             np.testing.assert_allclose(numpy_of(a)[row], numpy_of(b)[0], atol=1e-6)
-    if return_state:
-        np.testing.assert_allclose([numpy_of(s) for s in last], expected_last, atol=1e-5)
-        before = np.zeros((2 * DEPTH, UNITS)) if state is None else np.array(state)[:, -1]
-        np.testing.assert_array_equal([numpy_of(s)[-1] for s in last], before)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
@@ -180,7 +177,7 @@ def test_values_and_gradients_at_masked_times_do_not_matter():
     def loss(x):
         return ops.sum(ops.square(layer(x, mask=MASK)))
 
-    _, by_weight, (by_input,) = compiled(loss, layer.trainable_variables, with_gradients=True)(x)
+    _, by_weight, (by_input,) = compiled(loss, layer.trainable_variables, gradients="all")(x)
     assert not by_input[~MASK].any()
     assert by_input[MASK].all()
     assert all(np.isfinite(gradient).all() for gradient in by_weight)
@@ -227,7 +224,7 @@ def test_the_depth_memory_is_carried_upward():
         weight.assign(weights[weight.name][:1] if stacked else weights[weight.name])
     h_top, c_top = np.split(numpy_of(layer(x)), 2, axis=-1)
     _, c_first = np.split(numpy_of(first(x)), 2, axis=-1)
-    assert np.abs(c_first).min() > 1e-4
+    assert np.abs(c_first).mean() > 0.05
     np.testing.assert_allclose(c_top, c_first, atol=1e-6)
     np.testing.assert_allclose(h_top, 0, atol=1e-6)
 
@@ -263,7 +260,7 @@ def test_gradients_with_mask_and_state_equal_finite_differences(in_float64):
 
 def check_along_random_directions(loss, variables, tensors):
     """Compare the gradients of `loss` with central differences; return value and gradients."""
-    value, by_variable, by_tensor = compiled(loss, variables, with_gradients=True)(*tensors)
+    value, by_variable, by_tensor = compiled(loss, variables, gradients="all")(*tensors)
     loss, draw = compiled(loss, variables), np.random.default_rng(0)
     for variable, gradient in zip(variables, by_variable, strict=True):
         start, direction, sides = numpy_of(variable), draw.normal(size=gradient.shape), []
@@ -486,16 +483,17 @@ def test_time_distributed():
 def test_unrolled_equals_scanned():
     options = {"depth": 2, "return_sequences": True, "normalization": "layer"}
     scanned, unrolled = grid(**options), grid(**options, unroll=True)
+    x, mask = inputs()[:, :3], MASK[:, :3]
     results = []
     for layer in (scanned, unrolled):
-        layer.build(inputs().shape)
+        layer.build(x.shape)
         layer.set_weights(scanned.get_weights())
 
         def loss(x, layer=layer):
-            return ops.sum(ops.square(layer(x, mask=MASK)))
+            return ops.sum(ops.square(layer(x, mask=mask)))
 
-        gradients = compiled(loss, layer.trainable_variables, with_gradients=True)
-        results.append([numpy_of(layer(inputs(), mask=MASK)), *gradients(inputs())[1]])
+        gradients = compiled(loss, layer.trainable_variables, gradients="all")
+        results.append([numpy_of(layer(x, mask=mask)), *gradients(x)[1]])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -582,12 +580,11 @@ def test_one_bad_value_spoils_only_its_row_and_what_follows():
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-@pytest.mark.parametrize("time", [TIME, None])
-def test_compiled_training_steps_agree(time):
+def test_compiled_training_steps_agree():
     results = []
     for jit in (True, False):
         keras.utils.set_random_seed(1)
-        sequences = keras.Input((time, FEATURES))
+        sequences = keras.Input((None, FEATURES))
         layer = grid(depth=2, normalization="layer", return_sequences=True)
         model = keras.Model(sequences, layer(keras.layers.Masking()(sequences)))
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse", jit_compile=jit)
@@ -627,7 +624,8 @@ def probed(layer, x, cut=None, mask=None):
         with probing({layer: probe}):
             return ops.sum(ops.square(layer(x, mask=mask)))
 
-    return loss, [np.zeros((DEPTH, TIME, ROWS, UNITS)) for _ in range(4)]
+    shapes = layer.probe_shapes(x.shape)
+    return loss, [np.zeros(shape) for names, shape in shapes.values() for _ in names]
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
@@ -650,7 +648,7 @@ def test_cuts_stop_one_path_between_steps_and_layers(in_float64):
     values, gradients = {}, {}
     for cut in (None, "hidden", "memory"):
         loss, zeros = probed(layer, x, cut)
-        values[cut], _, gradients[cut] = compiled(loss, [], with_gradients=True)(*zeros)
+        values[cut], _, gradients[cut] = compiled(loss, [], gradients="all")(*zeros)
     assert values["hidden"] == values["memory"] == pytest.approx(values[None], rel=1e-12)
     # The loss is read from h_D of the top layer at the last time.
     h_T, c_T, h_D, c_D = gradients["hidden"]

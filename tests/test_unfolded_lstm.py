@@ -33,7 +33,7 @@ def in_float64():
 
 
 def gradients_of(function, variables=(), tensors=()):
-    return compiled(function, variables, with_gradients=True)(*tensors)
+    return compiled(function, variables, gradients="all")(*tensors)
 
 
 def weights_of(layer):
@@ -334,7 +334,7 @@ def probed_gradients(layer, x, cut):
     offsets = [np.zeros((layer.depth, len(x), layer.units)) for _ in range(2)]
 
     def loss(dh, dc):
-        with probing({layer: Probe((dh, dc), cut)}):
+        with probing({layer: {"depth": Probe((dh, dc), cut)}}):
             return ops.sum(layer(x))
 
     return gradients_of(loss, (), offsets)
@@ -353,7 +353,8 @@ def test_probe_offsets_give_state_gradients(in_float64):
         sides = []
         for shift in (1e-6, -1e-6):
             offsets[which][0, 1, 0] = shift
-            with probing({layer: Probe(tuple(map(ops.convert_to_tensor, offsets)))}):
+            probe = Probe(tuple(map(ops.convert_to_tensor, offsets)))
+            with probing({layer: {"depth": probe}}):
                 sides.append(float(numpy_of(ops.sum(layer(x)))))
         np.testing.assert_allclose(gradient[0, 1, 0], (sides[0] - sides[1]) / 2e-6, rtol=1e-6)
 

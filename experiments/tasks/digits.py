@@ -40,7 +40,5 @@ digits = Task(
     input_shape=(8, 8, 1),
     num_classes=10,
     load=load,
-    loss={"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}},
-    metric="accuracy",
     criterion=0.9,
 )

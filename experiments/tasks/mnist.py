@@ -109,7 +109,5 @@ mnist = Task(
     input_shape=(28, 28, 1),
     num_classes=10,
     load=load,
-    loss={"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}},
-    metric="accuracy",
     criterion=0.94,
 )

@@ -2,5 +2,6 @@
 
 from keras_deeplstm.diagnostics.float64 import float64
 from keras_deeplstm.diagnostics.gradient_check import gradient_check
+from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe, state_gradients
 
-__all__ = ["float64", "gradient_check"]
+__all__ = ["StateGradientProbe", "float64", "gradient_check", "state_gradients"]

@@ -72,7 +72,7 @@ def _table(layer_or_model, x, y, entries, step, seed):
         )
 
     variables = model.trainable_variables
-    _, by_variable, by_input = compiled(loss, variables, with_gradients=True)(*inputs)
+    _, by_variable, by_input = compiled(loss, variables, gradients="all")(*inputs)
     loss = compiled(loss, variables)
     for variable, gradient in zip(variables, by_variable, strict=True):
         values = np.array(ops.convert_to_numpy(variable))

@@ -176,6 +176,8 @@ class DepthBlock(DepthLayer):
     masks and shapes the output.
     """
 
+    _states = ("h",)  # the carry of the scan
+
     def __init__(self, units, depth, *, return_all_steps, **kwargs):
         super().__init__(units, depth, **kwargs)
         self.return_all_steps = validation.boolean("return_all_steps", return_all_steps)
@@ -213,8 +215,13 @@ class DepthBlock(DepthLayer):
             self.depth,
             first=first,
             return_hidden=self.return_all_steps,
-            probe=probe_of(self),
+            probe=probe_of(self).get("depth"),
         )
+
+    def probe_shapes(self, inputs_shape):
+        """What a `Probe` can shift: `{"depth": (names of states, shape of each offset)}`."""
+        rows = math.prod(inputs_shape[:-1])
+        return {"depth": (self._states, (self.depth, rows, self.units))}
 
     def _weights_by_step(self, x, training, own_first):
         """All weights and dropout masks as tensors, by name, in three dicts.

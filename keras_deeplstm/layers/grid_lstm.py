@@ -103,9 +103,10 @@ class GridLSTM2D(DepthLayer):
         `depth_recurrent_kernel` and `depth_bias`: W', U' and b', alike. Gate order i, f, c, o.
 
     Diagnostics (`scan.probing`): the probe of this layer is a dict `{"time": Probe, "depth":
-    Probe}`, either may be left out. Offsets are `(h, c)`, each `(depth, time, batch, units)` in the
-    order of reading, added to h_T and c_T after each step and to h_D and c_D after each layer. A
-    cut stops the gradient between steps ("time") or between layers ("depth").
+    Probe}`, of which either may be left out. Both have offsets `(h, c)`, each of the shape `(depth,
+    time, batch, units)` with times in the order of reading: of h_T and c_T at each step, and of h_D
+    and c_D at each layer. A cut stops the gradient from step to step ("time") or from layer to
+    layer ("depth").
 
     Raises:
         ValueError: An argument is out of its range.
@@ -119,7 +120,7 @@ class GridLSTM2D(DepthLayer):
     (2, 10, 16)
     """
 
-    _held = types.SimpleNamespace(states=None)
+    _held = types.SimpleNamespace(states=None)  # with `stateful`, filled by `build`
 
     def __init__(
         self,
@@ -301,8 +302,7 @@ class GridLSTM2D(DepthLayer):
             x = ops.flip(x, axis=0)
             valid = None if mask is None else ops.flip(valid, axis=0)
 
-        probes = probe_of(self) or {}
-        time_probe, depth_probe = (probes.get(path, Probe()) for path in ("time", "depth"))
+        time_probe = probe_of(self).get("time", Probe())
         shared, by_layer = self._weights_by_layer(x.shape[-1])
         by_layer["state"] = self._state_before(initial_state, ops.shape(x)[1])
         by_layer["offsets"] = time_probe.offsets or ()
@@ -317,7 +317,7 @@ class GridLSTM2D(DepthLayer):
             by_layer,
             self.depth,
             unroll=self.unroll,
-            probe=depth_probe,
+            probe=probe_of(self).get("depth"),
         )
         h_T, c_T = (ops.unstack(state, num=self.depth, axis=0) for state in (h_T, c_T))
         states = [state for pair in zip(h_T, c_T, strict=True) for state in pair]
@@ -456,7 +456,7 @@ class GridLSTM2D(DepthLayer):
                     f"Received: {tuple(state.shape)}"
                 )
 
-    # Shapes, masks and config.
+    # What the outside asks.
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         """Shape of the output, or with `return_state` a tuple of shapes."""
@@ -466,6 +466,12 @@ class GridLSTM2D(DepthLayer):
         if self.return_state:
             return (output, *[(batch, self.units)] * (2 * self.depth))
         return output
+
+    def probe_shapes(self, sequences_shape):
+        """What a `Probe` can shift: names of states and shape of each offset, by direction."""
+        batch, time, _ = sequences_shape
+        offsets = (("h", "c"), (self.depth, time, batch, self.units))
+        return {"time": offsets, "depth": offsets}
 
     def compute_mask(self, sequences, mask=None):
         """The mask of the sequences if they are returned; states have none."""

@@ -36,7 +36,11 @@ _probes = contextvars.ContextVar("keras_deeplstm_probes", default=None)
 
 @contextlib.contextmanager
 def probing(probes):
-    """Within this context, the layers that are keys of `probes` run with their `Probe`."""
+    """Within this context layers run as probed.
+
+    `probes` maps layers to dicts from directions ("depth"; of `GridLSTM2D` also "time") to `Probe`.
+    A layer's `probe_shapes(inputs_shape)` tells its directions, and the shapes of their offsets.
+    """
     token = _probes.set(probes)
     try:
         yield
@@ -45,8 +49,8 @@ def probing(probes):
 
 
 def probe_of(layer):
-    """The `Probe` that is asked of `layer` at present, or None."""
-    return (_probes.get() or {}).get(layer)
+    """What is asked of `layer` at present: a dict from directions to `Probe`, mostly empty."""
+    return (_probes.get() or {}).get(layer, {})
 
 
 def scan(

@@ -88,6 +88,8 @@ class UnfoldedLSTMBlock(DepthBlock):
     (2, 16)
     """
 
+    _states = ("h", "c")
+
     def __init__(
         self,
         units,

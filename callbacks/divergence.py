@@ -1,0 +1,148 @@
+"""DivergenceGuard: stops a run that has gone wrong, and keeps its last good weights."""
+
+import warnings
+
+import keras
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.callbacks.gradient_tap import GradientTap
+
+
+class DivergenceGuard(keras.callbacks.Callback):
+    """Stop `model.fit` on NaN, infinity or a loss far above the first, with the good weights back.
+
+    Every training step is watched: the loss that Keras reports (the mean of the epoch so far) and
+    all gradients. When one goes wrong, training stops, and weights and optimizer get the values
+    that they had at the end of the last good epoch (or before the first). Put it before callbacks
+    that save, such as `ModelCheckpoint`: what they then save at the end of the epoch is good.
+
+    Gradients that are not finite are no divergence under dynamic loss scaling, which skips such
+    steps: with a `LossScaleOptimizer` only the loss is watched.
+
+    Args:
+        factor: The loss counts as diverged above `factor` times that of the first step.
+
+    Attributes:
+        diverged: Whether training was stopped.
+        step: The training step at which it was, counted from 1; None if it was not.
+        reason: Why, in words; "" if it was not.
+
+    Raises:
+        ValueError: `factor` is not a number above 1; in `fit`: the model is not compiled.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks import DivergenceGuard
+    >>> guard = DivergenceGuard()
+    >>> model.fit(x, y, callbacks=[guard])  # doctest: +SKIP
+    >>> guard.diverged, guard.reason  # doctest: +SKIP
+    """
+
+    def __init__(self, factor=10.0):
+        super().__init__()
+        self.factor = validation.finite("factor", factor, positive=True)
+        if self.factor <= 1:
+            raise ValueError(f"Argument `factor` must be above 1. Received: factor={factor!r}")
+        self.diverged, self.step, self.reason = False, None, ""
+        self._tap = None
+        self._training = False
+
+    # What the tap asks.
+
+    def is_due(self, steps):
+        """Every step is watched."""
+        return True
+
+    def summarize(self, variables, values, gradients):
+        """Which gradients are finite; traced into the compiled step."""
+        self._paths = [v.path for v in variables]
+        if isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = []
+        # A sum is finite only if all are; half precision could overflow in it.
+        return {
+            str(i): ops.isfinite(ops.sum(ops.abs(ops.cast(g, "float32"))))
+            for i, g in enumerate(gradients)
+        }
+
+    def receive(self, steps, summary, logs):
+        """Judge the step before: it is done by now, so that nobody waits for the device."""
+        self._judge()
+        self._steps += steps
+        self._waiting = (self._steps, summary or {}, logs.get("loss"))
+
+    def _judge(self):
+        if self._waiting is None or self.diverged:
+            return
+        (step, summary, loss), self._waiting = self._waiting, None
+        loss = None if loss is None else float(ops.convert_to_numpy(loss))
+        finite = [bool(ops.convert_to_numpy(summary[str(i)])) for i in range(len(summary))]
+        if loss is not None:
+            self._first_loss = loss if self._first_loss is None else self._first_loss
+        if loss is not None and not abs(loss) < float("inf"):
+            reason = f"the loss is {loss}"
+        elif not all(finite):
+            bad = [path for path, ok in zip(self._paths, finite, strict=True) if not ok]
+            reason = f"the gradient of {bad[0]} is not finite"
+        elif loss is not None and loss > self.factor * abs(self._first_loss):
+            reason = f"the loss {loss:.4g} is above {self.factor:g} x {self._first_loss:.4g}"
+        else:
+            return
+        self.diverged, self.step, self.reason = True, step, reason
+        self._model.stop_training = True
+
+    # When Keras calls.
+
+    def set_model(self, model):
+        """Open the tap. `fit` calls this before it compiles the training step."""
+        super().set_model(model)
+        self._tap = GradientTap.open(model, self)
+
+    def on_train_begin(self, logs=None):
+        """Start anew."""
+        self._training = True
+        self.diverged, self.step, self.reason = False, None, ""
+        self._waiting, self._first_loss, self._good, self._steps = None, None, None, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Keep the weights from before the first epoch."""
+        if self._good is None and self.model.built:
+            self._keep()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Keep the weights of a good epoch; put those of the last good one back after a bad."""
+        self._judge()
+        if not self.diverged:
+            self._keep()
+            return
+        message = f"Training diverged in step {self.step}: {self.reason}."
+        if self._good is None:
+            message += " There are no earlier weights: the model was not built before."
+        else:
+            for variable, value in self._good:
+                variable.assign(value)
+            message += " The weights are those of the last good epoch."
+        warnings.warn(message, stacklevel=2)
+
+    def _keep(self):
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        self._good = [(v, ops.copy(v)) for v in variables]
+
+    def on_train_end(self, logs=None):
+        """Close the tap: the model is as it was before."""
+        self._training = False
+        self._good = None
+        self._close()
+
+    def on_test_end(self, logs=None):
+        """Close the tap that `evaluate` had no use for."""
+        self._close()
+
+    def on_predict_end(self, logs=None):
+        """Close the tap that `predict` had no use for."""
+        self._close()
+
+    def _close(self):
+        if not self._training and self._tap is not None:
+            self._tap.close(self)
+            self._tap = None

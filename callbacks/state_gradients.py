@@ -1,0 +1,77 @@
+"""StateGradients: dLoss/dh and dLoss/dc against depth, path by path, over training."""
+
+import keras
+import pandas as pd
+
+from keras_deeplstm import validation
+from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe
+
+
+class StateGradients(keras.callbacks.Callback):
+    """Measure the gradients of a layer's states on a fixed probe batch while `model.fit` runs.
+
+    `diagnostics.state_gradients` before the first epoch, after each `every`-th and after the last.
+    The model, its weights and its random numbers are not touched.
+
+    Args:
+        x, y: The probe batch, as for `fit`.
+        every: Number of epochs between measurements.
+        layer: Name of the layer; by default the first one with states over depth.
+
+    Raises:
+        ValueError: `every` is not a positive integer; in `fit`: the model has no such layer.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks import StateGradients
+    >>> states = StateGradients(x[:64], y[:64])
+    >>> model.fit(x, y, callbacks=[states])  # doctest: +SKIP
+    >>> states.plot()  # doctest: +SKIP
+    """
+
+    def __init__(self, x, y, every=1, layer=None):
+        super().__init__()
+        self.x, self.y = x, y
+        self.every = validation.positive_integer("every", every)
+        self.layer = layer
+        self._probe = None
+        self._frames = {}
+        self._epochs = None
+
+    def on_train_begin(self, logs=None):
+        """Forget the compiled probe of an earlier model; the measurements stay."""
+        self._probe = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Measure before the first epoch of this `fit`."""
+        if self._probe is None:
+            self._probe = StateGradientProbe(self.model, self.x, self.y, self.layer)
+            if epoch not in self._frames:
+                self._measure(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measure after each `every`-th epoch."""
+        self._epochs = epoch + 1
+        if self._epochs % self.every == 0:
+            self._measure(self._epochs)
+
+    def on_train_end(self, logs=None):
+        """Measure after the last epoch."""
+        if self._probe is not None and self._epochs not in self._frames:
+            self._measure(self._epochs)
+        self._probe = None
+
+    def _measure(self, epoch):
+        # `self.model`, unlike `self._model`, has the present weights on JAX.
+        assert self._probe.model is self.model
+        self._frames[epoch] = self._probe.measure()
+
+    def to_frame(self):
+        """Return the measurements: the columns of `state_gradients`, and `epoch` (0: before)."""
+        frames = [frame.assign(epoch=epoch) for epoch, frame in sorted(self._frames.items())]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def plot(self, ax=None):
+        """Draw the last measurement: three curves against depth. Returns matplotlib axes."""
+        return gradient_plots.plot_paths(self.to_frame(), ax=ax)

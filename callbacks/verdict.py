@@ -1,0 +1,95 @@
+"""What a gradient table says, in words, from stated thresholds."""
+
+import math
+
+from keras_deeplstm.callbacks.gradient_plots import depth_profile, first_last_ratio
+
+# Powers of ten between the last depth step and the first.
+ARRIVES = 1.0
+GONE = 3.0
+
+
+def verdict(frame, states=None):
+    """Say in one sentence how the gradient fares on its way down, at the end of the record.
+
+    The gradient "arrives" if its norm changes by less than a factor of 10 between the last and the
+    first depth step; it "vanishes" or "explodes" beyond a factor of 1000; in between it "falls" or
+    "grows". The median over the last tenth of the recorded steps counts.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+        states: Optionally a frame of `StateGradients`, to name the memory path and the hidden path
+            alone.
+
+    Returns:
+        The sentence.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks import verdict
+    >>> verdict(flow.to_frame())  # doctest: +SKIP
+    'The gradient vanishes: it falls by 10^6.2 between depth step 30 and depth step 2.'
+    """
+    ratios = first_last_ratio(frame).ratio
+    late = ratios.tail(max(1, len(ratios) // 10))
+    if late.empty or math.isnan(late.median()):
+        return "No gradients against depth were recorded."
+    profile = depth_profile(frame)
+    first, last = profile.depth.min(), profile.depth.max()
+    power = _power(late.median())
+    sentence = f"The gradient {_word(power)}"
+    if abs(power) >= ARRIVES:
+        sentence += ":"
+    else:
+        sentence += ", since"
+    sentence += f" it {_by(power)} between depth step {last:.0f} and depth step {first:.0f}"
+    if states is not None:
+        sentence += "".join(
+            f"; along the {path} path alone it {_by(_power(ratio))}"
+            for path, ratio in path_ratios(states).items()
+        )
+    return sentence + "."
+
+
+def path_ratios(states):
+    """First-to-last ratio of the state gradients along each single path, at the last epoch.
+
+    Args:
+        states: A frame of `StateGradients` or of `diagnostics.state_gradients`.
+
+    Returns:
+        A dict from "memory" and "hidden", where they were measured, to dLoss/dc (or dLoss/dh) at
+        depth step 1 divided by that at the last one.
+    """
+    if "epoch" in states:
+        states = states[states.epoch == states.epoch.max()]
+    ratios = {}
+    for path in ("memory", "hidden"):
+        curve = states[(states.path == path) & (states.direction == "depth")]
+        norms = curve.groupby("depth").value.apply(lambda v: math.sqrt((v**2).sum()))
+        if len(norms) > 1:
+            top = norms.iloc[-1]
+            ratios[path] = norms.iloc[0] / top if top > 0 else math.nan
+    return ratios
+
+
+def _power(ratio):
+    if ratio == 0:
+        return -math.inf
+    return math.log10(ratio)
+
+
+def _word(power):
+    if abs(power) < ARRIVES:
+        return "arrives"
+    if abs(power) > GONE:
+        return "vanishes" if power < 0 else "explodes"
+    return "falls" if power < 0 else "grows"
+
+
+def _by(power):
+    if math.isnan(power):
+        return "cannot be told"
+    if power == -math.inf:
+        return "falls to nothing"
+    return f"{'falls' if power < 0 else 'grows'} by 10^{abs(power):.1f}"

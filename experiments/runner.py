@@ -1,0 +1,266 @@
+"""Train the runs of a study, one after the other, in a process beside this one."""
+
+import dataclasses
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from keras_deeplstm.experiments import runs, signals
+from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments.studies import Study
+from keras_deeplstm.experiments.summary import ratio_text
+from keras_deeplstm.experiments.tasks import DataError, get_task
+from keras_deeplstm.experiments.worker import CallError, Worker
+
+# The n-th restart of a diverged run adds n times this to its seed; seeds of studies are smaller.
+RESTART_SEED = 1000
+
+
+def train_here(send, config, folder, options):
+    """Train a run in the worker's process; see `training.train`."""
+    load_keras()
+    from keras_deeplstm.experiments.training import train
+
+    return train(
+        config,
+        folder,
+        on_epoch=lambda row: send(("epoch", row)),
+        on_message=lambda text: send(("say", text)),
+        **options,
+    )
+
+
+def report_here(send, folders):
+    """Write a report in the worker's process, which has imported all it needs."""
+    load_keras()
+    from keras_deeplstm.experiments.report import write_report
+
+    return write_report(folders)
+
+
+def restarts_of(name: str, config: RunConfig, restarts: int) -> dict[str, RunConfig]:
+    """A run, and the runs with other seeds that take its place if it diverges, by name."""
+    found = {name: config}
+    for number in range(1, restarts + 1):
+        seed = config.seed + number * RESTART_SEED
+        found[f"{name}-restart{number}"] = dataclasses.replace(config, seed=seed)
+    return found
+
+
+def matching(plan: dict[str, RunConfig], only: str | None) -> dict[str, RunConfig]:
+    """The runs of a plan whose names contain `only`, in which * and ? stand for other text.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if only is None:
+        return plan
+    found = {name: run for name, run in plan.items() if fnmatchcase(name, f"*{only}*")}
+    if not found:
+        raise ConfigError(f"No run matches --only {only!r}. The first run is {next(iter(plan))!r}")
+    return found
+
+
+def run_study(
+    study: Study,
+    plan: dict[str, RunConfig],
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    only: str | None = None,
+    limit: int | None = None,
+    restarts: int = 1,
+    overwrite: bool = False,
+    checkpoint_share: float | None = None,
+    command: str = "",
+) -> tuple[bool, Path]:
+    """Train the runs that are not yet finished, say so in the terminal, and write the report.
+
+    Args:
+        study: The study.
+        plan: Its runs by name.
+        folder: Where the runs' folders are; a study that was interrupted goes on there.
+        data_dir: Folder with data sets.
+        only: Train only runs with this in their names.
+        limit: Train at most this many runs now.
+        restarts: How many times a run that diverges is tried again with another seed.
+        overwrite: Train all runs anew.
+        checkpoint_share: As for `training.train`.
+        command: How the study was started, for the record.
+
+    Returns:
+        Whether no run failed or diverged for good, and the report.
+
+    Raises:
+        ConfigError: No run matches `only`.
+        RunExistsError: `folder` holds a run of the same name with other settings, or another
+            process is at this study.
+        DataError: The data are absent or damaged.
+        Interrupted: SIGINT or SIGTERM came.
+    """
+    chosen = matching(plan, only)
+    for name, config in chosen.items():
+        runs.check_usable(folder / name, config, overwrite)
+    with runs.lock(folder):
+        runs.write_json(
+            folder / "study.json",
+            {"study": study.name, "command": command, "runs": list(plan), "restarts": restarts},
+        )
+        options = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
+        if checkpoint_share is not None:
+            options["checkpoint_share"] = checkpoint_share
+        with Worker() as worker, signals.delayed(worker.stop) as check_signals:
+            runner = _Runner(worker, check_signals, folder, options, len(plan))
+            succeeded = runner.run(chosen, limit, restarts, overwrite)
+            report = runner.call(report_here, [folder])
+    return succeeded, report
+
+
+class _Runner:
+    def __init__(self, worker, check_signals, folder, options, total):
+        # Imported here, so that `deeplstm --help` need not wait for it.
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.worker = worker
+        self.check_signals = check_signals
+        self.folder = folder
+        self.options = options
+        self.total = total
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            transient=True,
+        )
+        self.progress.disable = not self.progress.console.is_terminal
+        self.pace = None  # seconds for an epoch of depth 1, measured
+
+    def say(self, line):
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def call(self, function, *arguments, on_message=lambda message: None):
+        try:
+            return self.worker.call(function, *arguments, on_message=on_message)
+        finally:
+            self.check_signals()  # it may be a signal that has ended the process
+
+    def run(self, chosen, limit, restarts, overwrite):
+        todo = self._announce(chosen, limit, restarts, overwrite)
+        succeeded = True
+        with self.progress:
+            # The time of an epoch grows with the depth, so depth x epochs measures the work.
+            self.bar = self.progress.add_task("", total=sum(_work(run) for run in todo.values()))
+            self.left = sum(_work(run) for run in todo.values())
+            for name, config in todo.items():
+                number = list(chosen).index(name) + 1
+                title = f"{number}/{len(chosen)} {_title(config)}"
+                for attempt, one in restarts_of(name, config, restarts).items():
+                    state = self._run_one(attempt, one, title)
+                    if state != "diverged":
+                        break
+                succeeded = succeeded and state == "finished"
+                self.left -= _work(config)
+        return succeeded
+
+    def _announce(self, chosen, limit, restarts, overwrite):
+        """Say what there is to do, and return it."""
+        todo, finished, begun = {}, [], 0
+        for name, config in chosen.items():
+            attempts = [runs.load(self.folder / a) for a in restarts_of(name, config, restarts)]
+            ended = [run for run in attempts if run.state == "finished"]
+            if not overwrite and ended:
+                finished += ended
+            elif overwrite or not all(run.state == "diverged" for run in attempts):
+                todo[name] = config
+                begun += any(run.state in ("interrupted", "failed") for run in attempts)
+        diverged = len(chosen) - len(finished) - len(todo)
+        words = [f"{len(finished)} finished"] if finished else []
+        words += [f"{diverged} diverged and are not run again"] if diverged else []
+        words += [f"{begun} begun"] if begun else []
+        todo = dict(list(todo.items())[:limit])
+        subset = f" of {self.total}" if len(chosen) < self.total else ""
+        done = f" ({', '.join(words)})" if words else ""
+        self.say(f"{len(chosen)}{subset} runs{done}, {len(todo)} to train now")
+        for run in finished:
+            runs.tidy(run.folder)
+        if todo and finished:
+            self.pace = sum(r.result["seconds"] for r in finished) / sum(
+                _work(r.config) for r in finished
+            )
+            self.say(f"Estimated time: {_duration(self.pace * sum(map(_work, todo.values())))}")
+        return todo
+
+    def _run_one(self, name, config, title):
+        """Train one run, and return its state."""
+        folder = self.folder / name
+        run = runs.load(folder)
+        if not self.options["overwrite"] and run.state in ("finished", "diverged"):
+            return run.state
+        if config.seed:
+            title += f", seed {config.seed}"
+        if config.folds:
+            title += f", fold {config.fold}/{config.folds}"
+        self.progress.update(self.bar, description=title)
+
+        def on_message(message):
+            kind, content = message
+            if kind == "say":
+                self.say(content)
+            else:
+                self._show_epoch(content, config, title)
+
+        try:
+            result = self.call(train_here, config, folder, self.options, on_message=on_message)
+        except DataError:
+            raise
+        except CallError as error:
+            run = runs.load(folder)
+            # A process that died could not say so itself.
+            if run.config is not None and run.state not in ("failed", "diverged", "finished"):
+                reason = {"state": "failed", "reason": str(error)}
+                runs.write_json(folder / "result.json", reason)
+            state = "diverged" if run.state == "diverged" else "failed"
+            self.say(f"{title}: {state.upper()}: {error}")
+            return state
+        self.say(f"{title}: {outcome(config, result)}")
+        return "finished"
+
+    def _show_epoch(self, row, config, title):
+        left = self.left - config.model.depth * row["epoch"]
+        # The first epoch compiles, so it says little.
+        if self.pace is None and row["epoch"] > 1:
+            self.pace = row["seconds"] / config.model.depth
+            self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
+        self.progress.update(
+            self.bar,
+            description=f"{title}, epoch {row['epoch']}/{config.epochs}",
+            completed=self.progress.tasks[self.bar].total - left,
+        )
+
+
+def _work(config):
+    return config.model.depth * config.epochs
+
+
+def _title(config):
+    return f"{config.model.label}, depth {config.model.depth}"
+
+
+def _duration(seconds):
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+def outcome(config: RunConfig, result: dict) -> str:
+    """One line for the terminal: test accuracy, gradient ratio, seconds."""
+    accuracy = result["test_accuracy"]
+    solved = "solved" if accuracy >= get_task(config.task).criterion else "not solved"
+    return (
+        f"test accuracy {accuracy:.1%} ({solved}), first/last gradient "
+        f"{ratio_text(result['gradient_ratio_start'])} -> "
+        f"{ratio_text(result['gradient_ratio_end'])}, {result['seconds']:.0f} s"
+    )

@@ -1,0 +1,120 @@
+"""Runs that differ in seed and fold only, taken together: means and intervals."""
+
+import dataclasses
+import math
+import statistics
+from dataclasses import dataclass
+
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and an interval around it."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    """Number of values. From three on the interval is the 95 % t-interval of the mean; of two
+    values it is the range from the lower to the higher, of one that value."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one model and training setting, for several seeds and folds."""
+
+    config: RunConfig
+    label: str  # the model, with the settings in which groups differ, without the depth
+    runs: list[runs.Run]
+
+    @property
+    def name(self) -> str:
+        """The label and the depth."""
+        return f"{self.label}, depth {self.config.model.depth}"
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Test accuracy."""
+        return estimate([run.result["test_accuracy"] for run in self.runs])
+
+    def values(self, key: str) -> list[float]:
+        """What `result.json` says under `key`, of the runs that have it."""
+        values = (run.result.get(key) for run in self.runs)
+        return [value for value in values if value is not None]
+
+
+def estimate(values: list[float]) -> Estimate:
+    """The mean of at least one value with its interval."""
+    mean = statistics.fmean(values)
+    if len(values) < 3:
+        return Estimate(mean, min(values), max(values), len(values))
+    # Imported here, so that the command's help need not wait for SciPy.
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def group_runs(finished: list[runs.Run]) -> list[Group]:
+    """Group runs by all settings but seed and fold, in the order in which they come.
+
+    Two runs of the very same settings are no two samples: the second is a group of its own, with
+    the name of its folder for a label.
+    """
+    groups, repeated = {}, []
+    for run in finished:
+        members = groups.setdefault(dataclasses.replace(run.config, seed=0, fold=1), [])
+        if any(member.config == run.config for member in members):
+            repeated.append(Group(run.config, run.name, [run]))
+        else:
+            members.append(run)
+    varying = _varying(list(groups))
+    return [
+        Group(config, " ".join([config.model.label, *_words(config, varying)]), members)
+        for config, members in groups.items()
+    ] + repeated
+
+
+def _varying(configs):
+    """Names of the settings that the label of a model does not tell and that have many values."""
+    flat = [config.flat() for config in configs]
+    names = [name for name in flat[0] if not name.startswith("model.")] if flat else []
+    names = ["model.units", *(name for name in names if name not in ("task", "seed", "fold"))]
+    return [name for name in names if len({settings[name] for settings in flat}) > 1]
+
+
+def _words(config, names):
+    flat = config.flat()
+    return [f"{name.removeprefix('model.')} {flat[name]}" for name in names]
+
+
+def percent_text(estimate: Estimate) -> str:
+    """``"97.2%"``, ``"97.2% (96.9–97.5)"`` for two values, ``"97.2% ± 0.4"`` for more."""
+    mean = f"{estimate.mean:.1%}"
+    if estimate.count == 1:
+        return mean
+    if estimate.count == 2:
+        return f"{mean} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
+    return f"{mean} ± {100 * (estimate.high - estimate.mean):.1f}"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Two significant digits: ``0.41``, ``1.0``, ``12``, ``2.1e-7``; a dash for None."""
+    if ratio is None:
+        return "–"
+    if ratio == 0 or 1e-3 <= ratio < 1e4:
+        return f"{ratio:#.2g}".rstrip(".") if ratio < 100 else f"{ratio:.0f}"
+    mantissa, exponent = f"{ratio:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def ratios_text(ratios: list[float]) -> str:
+    """The median, and the range if there are several: ``"0.41 (0.2–0.8)"``."""
+    if not ratios:
+        return ratio_text(None)
+    text = ratio_text(statistics.median(ratios))
+    if len(ratios) > 1:
+        text += f" ({ratio_text(min(ratios))}–{ratio_text(max(ratios))})"
+    return text

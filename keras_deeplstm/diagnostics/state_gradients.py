@@ -1,0 +1,223 @@
+"""Where the gradient travels: dLoss/dh and dLoss/dc at each step, along each path on its own."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.diagnostics.autodiff import compiled
+from keras_deeplstm.layers.scan import Probe, probing
+
+# The path that is left, and what is cut between steps to leave it.
+PATHS = {"total": None, "hidden": "memory", "memory": "hidden"}
+COLUMNS = ["layer", "direction", "state", "path", "depth", "time", "value"]
+
+
+class StateGradientProbe:
+    """Measures the gradients of a layer's states on one fixed batch, again and again.
+
+    The function is compiled once; each `measure()` uses the model's weights of that moment. The
+    model runs in inference mode and stays as it is.
+
+    Args:
+        model: A compiled Keras model (its loss is used).
+        x, y: The probe batch, as for `fit`.
+        layer: The name of a layer of the model, also of one inside a nested model. By default the
+            first one with states over depth.
+
+    Raises:
+        ValueError: The model is not compiled, or has no such layer.
+    """
+
+    def __init__(self, model, x, y, layer=None):
+        if not getattr(model, "compiled", False):
+            raise ValueError(
+                "The model must be compiled, because its loss is used: call `compile()` first. "
+                f"Received: model={model.name!r}"
+            )
+        self.model = model
+        self.layer = _find(model, layer)
+        self._x = keras.tree.map_structure(ops.convert_to_tensor, x)
+        self._y = keras.tree.map_structure(ops.convert_to_tensor, y)
+        seen = {}
+        with _call_replaced(self.layer, _recording(self.layer, seen)), _kept(model):
+            model(self._x, training=False)
+        self._shapes, self._measures = seen, {}
+
+    def measure(self):
+        """Return the gradients' norms at the model's present weights.
+
+        Returns:
+            A DataFrame `layer, direction, state, path, depth, time, value`. `value` is the L2 norm,
+            over batch and units, of the gradient of the model's loss.
+
+            For blocks over depth, `direction` is "depth" (and "time" for the time LSTMs of
+            `GridLSTM2D`), `state` is "h" or "c", and `path` says which paths between steps are
+            open: "total", "hidden" (only through h) or "memory" (only through c). `depth` counts
+            from 1; `time` from 1 in the order of reading, NaN without a time axis.
+
+            For any other layer: `direction` NaN, `state` "input" or "output", `path` "total",
+            `depth` NaN, `time` from 1 for arrays `(batch, time, units)`, else NaN.
+        """
+        rows = []
+        with _kept(self.model):
+            if hasattr(self.layer, "probe_shapes"):
+                for path, cut in PATHS.items():
+                    rows += self._measure_states(path, cut)
+            else:
+                rows += self._measure_outside()
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def _measure_states(self, path, cut):
+        shapes = self.layer.probe_shapes(self._shapes["input"])
+        if path != "total" and all(len(states) == 1 for states, _ in shapes.values()):
+            return []  # without a memory there is one path
+        names = [(direction, state) for direction in shapes for state in shapes[direction][0]]
+
+        def loss(*offsets):
+            probes = {
+                direction: Probe(
+                    tuple(o for o, (d, _) in zip(offsets, names, strict=True) if d == direction),
+                    cut,
+                )
+                for direction in shapes
+            }
+            with probing({self.layer: probes}):
+                return self._loss()
+
+        zeros = [np.zeros(shapes[direction][1]) for direction, _ in names]
+        gradients = self._gradients(path, loss, zeros)
+        rows = []
+        for (direction, state), gradient in zip(names, gradients, strict=True):
+            if path != "total" and state != {"hidden": "h", "memory": "c"}[path]:
+                continue
+            by_time = gradient.ndim == 4
+            norms = np.sqrt(np.square(gradient, dtype="float64").sum(axis=(-2, -1)))
+            for index, value in np.ndenumerate(norms):
+                time = index[1] + 1 if by_time else np.nan
+                rows.append(
+                    (self.layer.name, direction, state, path, index[0] + 1, time, float(value))
+                )
+        return rows
+
+    def _measure_outside(self):
+        names = ("input", "output")
+
+        def loss(*offsets):
+            with _call_replaced(self.layer, _shifted(self.layer, *offsets)):
+                return self._loss()
+
+        gradients = self._gradients("total", loss, [np.zeros(self._shapes[n]) for n in names])
+        rows = []
+        for name, gradient in zip(names, gradients, strict=True):
+            axes = (0, *range(2, gradient.ndim)) if gradient.ndim == 3 else None
+            norms = np.sqrt(np.square(gradient, dtype="float64").sum(axis=axes))
+            for index, value in np.ndenumerate(norms):
+                time = index[0] + 1 if index else np.nan
+                row = (self.layer.name, np.nan, name, "total", np.nan, time, float(value))
+                rows.append(row)
+        return rows
+
+    def _loss(self):
+        predicted = self.model(self._x, training=False)
+        return self.model.compute_loss(x=self._x, y=self._y, y_pred=predicted, training=False)
+
+    def _gradients(self, key, loss, zeros):
+        if key not in self._measures:
+            self._measures[key] = compiled(loss, self.model.variables, gradients="tensors")
+        zeros = [zero.astype(self.layer.compute_dtype) for zero in zeros]
+        return self._measures[key](*zeros)[2]
+
+
+def state_gradients(model, x, y, layer=None):
+    """Return dLoss/dh and dLoss/dc at each step, in total and along each path on its own.
+
+    This is the picture of the claim that the gradient travels through the memory cell. The total
+    derivatives cannot prove it, because dLoss/dh and dLoss/dc mix at every step; so the gradient is
+    also measured with one of the two paths between steps cut.
+
+    Args:
+        model, x, y, layer: As for `StateGradientProbe`.
+
+    Returns:
+        The DataFrame of `StateGradientProbe.measure`.
+
+    Example:
+
+    >>> from keras_deeplstm.diagnostics import state_gradients
+    >>> state_gradients(model, x, y)  # doctest: +SKIP
+    """
+    return StateGradientProbe(model, x, y, layer).measure()
+
+
+def _find(model, name):
+    layers = list(_leaves(model))
+    if name is None:
+        for layer in layers:
+            if hasattr(layer, "probe_shapes"):
+                return layer
+        raise ValueError(
+            f"No layer of {model.name!r} has states over depth; name one of its layers. "
+            f"Available: {[layer.name for layer in layers]}"
+        )
+    validation.one_of("layer", name, [layer.name for layer in layers])
+    return next(layer for layer in layers if layer.name == name)
+
+
+def _leaves(model):
+    for layer in model.layers:
+        if getattr(layer, "layers", None):
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+@contextlib.contextmanager
+def _call_replaced(layer, call):
+    """Within this context `layer` runs `call`, past Keras' tracking of attributes."""
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")
+
+
+def _recording(layer, seen):
+    original = layer.call
+
+    def call(inputs, *args, **kwargs):
+        outputs = original(inputs, *args, **kwargs)
+        first = outputs[0] if isinstance(outputs, list | tuple) else outputs
+        seen["input"], seen["output"] = tuple(inputs.shape), tuple(first.shape)
+        return outputs
+
+    return call
+
+
+def _shifted(layer, by_input, by_output):
+    original = layer.call
+
+    def call(inputs, *args, **kwargs):
+        if keras.backend.is_float_dtype(inputs.dtype):
+            inputs = inputs + by_input
+        outputs = original(inputs, *args, **kwargs)
+        if isinstance(outputs, list | tuple):
+            return type(outputs)([outputs[0] + by_output, *outputs[1:]])
+        return outputs + by_output
+
+    return call
+
+
+@contextlib.contextmanager
+def _kept(model):
+    """Whatever a call in inference may update, such as carried states, is put back."""
+    variables = [v for v in model.variables if not v.trainable]
+    values = [ops.copy(v) for v in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)

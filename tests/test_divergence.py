@@ -1,0 +1,93 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from keras_deeplstm.callbacks import DivergenceGuard
+
+pytestmark = pytest.mark.backends
+
+X = np.ones((12, 3), "float32")
+Y = np.ones((12, 1), "float32")
+
+
+def build(learning_rate=0.01):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(learning_rate), "mse")
+    return model
+
+
+def fit(model, guard, x=X, y=Y, epochs=4, callbacks=(), **options):
+    return model.fit(
+        x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0,
+        callbacks=[guard, *callbacks], **options,
+    )  # fmt: skip
+
+
+def test_a_good_run_is_left_alone():
+    plain, guarded, guard = build(), build(), DivergenceGuard()
+    plain.fit(X, Y, batch_size=4, epochs=4, shuffle=False, verbose=0)
+    fit(guarded, guard)
+    assert not guard.diverged and guard.step is None and guard.reason == ""
+    for one, other in zip(plain.get_weights(), guarded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def batches(bad_step, value):
+    for step in itertools.count(1):
+        yield X[:4], np.full((4, 1), value, "float32") if step == bad_step else Y[:4]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_stops_and_the_weights_of_the_last_good_epoch_come_back(value, tmp_path):
+    good = build()
+    good.fit(X, Y, batch_size=4, epochs=1, shuffle=False, verbose=0)
+    model, guard = build(), DivergenceGuard()
+    path = tmp_path / "model.weights.h5"
+    saving = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    with pytest.warns(UserWarning, match="Training diverged in step 5"):
+        history = model.fit(
+            batches(5, value), steps_per_epoch=3, epochs=9, verbose=0, callbacks=[guard, saving]
+        )
+    assert guard.diverged and guard.step == 5 and len(history.history["loss"]) == 2
+    assert guard.reason.startswith("the loss is")
+    for one, other in zip(good.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 3
+    saved = build()
+    saved.load_weights(path)
+    for one, other in zip(saved.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_far_above_the_first_stops():
+    model, guard = build(learning_rate=10.0), DivergenceGuard(factor=5)
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="is above 5 x"):
+        fit(model, guard)
+    assert guard.diverged and guard.step in (1, 2, 3)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_gradient_that_is_not_finite_stops():
+    class Root(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.sqrt(keras.ops.abs(x))  # infinite slope at 0
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1), Root()])
+    model.compile("sgd", "mse")
+    model.layers[0].set_weights([np.zeros((3, 1)), np.zeros(1)])
+    guard = DivergenceGuard()
+    with pytest.warns(UserWarning, match="is not finite"):
+        fit(model, guard)
+    assert guard.step == 1
+    np.testing.assert_array_equal(model.layers[0].get_weights()[0], np.zeros((3, 1)))
+
+
+def test_wrong_use():
+    for factor in (1.0, 0.5, -1, float("nan"), "10"):
+        with pytest.raises(ValueError, match="`factor` must be"):
+            DivergenceGuard(factor)

@@ -1,0 +1,178 @@
+import keras
+import matplotlib
+import numpy as np
+import pytest
+import reference
+from keras import ops
+
+from keras_deeplstm import models
+from keras_deeplstm.callbacks import StateGradients, verdict
+from keras_deeplstm.callbacks.gradient_plots import plot_paths
+from keras_deeplstm.diagnostics import StateGradientProbe, state_gradients
+from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
+
+pytestmark = pytest.mark.backends
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(8, 3)).astype("float32")
+Y = RNG.normal(size=(8, 2)).astype("float32")
+
+
+def build(*layers, shape=(3,)):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def curve(frame, state, path):
+    return frame[(frame.state == state) & (frame.path == path)].value.to_numpy()
+
+
+def test_three_curves_of_the_depth_lstm_against_numpy_backpropagation():
+    """Backpropagation by hand through h and c, each path alone and together."""
+    block = UnfoldedLSTMBlock(4, 5, bias_initializer="random_normal")
+    model = build(block)
+    frame = state_gradients(model, X, Y)
+    w = {v.name: np.array(ops.convert_to_numpy(v), "float64") for v in block.weights}
+    readout, bias = (np.array(v, "float64") for v in model.layers[-1].get_weights())
+
+    z, h, c = [], [np.zeros((8, 4))], [np.zeros((8, 4))]
+    for step in range(5):
+        pre = w["bias"][step] + (
+            X @ w["kernel"] if step == 0 else h[-1] @ w["recurrent_kernel"][step - 1]
+        )
+        i, f, g, o = np.split(pre, 4, axis=1)
+        c.append(reference.sigmoid(f) * c[-1] + reference.sigmoid(i) * np.tanh(g))
+        h.append(reference.sigmoid(o) * np.tanh(c[-1]))
+        z.append((i, f, g, o))
+    top = 2 * (h[-1] @ readout + bias - Y) / Y.size @ readout.T
+
+    for path in ("total", "hidden", "memory"):
+        dh, dc = top, np.zeros_like(top)
+        by_h, by_c = [], []
+        for step in reversed(range(5)):
+            i, f, g, o = z[step]
+            dc = dc + dh * reference.sigmoid(o) * (1 - np.tanh(c[step + 1]) ** 2)
+            by_h.insert(0, np.linalg.norm(dh))
+            by_c.insert(0, np.linalg.norm(dc))
+            s = reference.sigmoid
+            dz = np.concatenate(
+                [
+                    dc * np.tanh(g) * s(i) * (1 - s(i)),
+                    dc * c[step] * s(f) * (1 - s(f)),
+                    dc * s(i) * (1 - np.tanh(g) ** 2),
+                    dh * np.tanh(c[step + 1]) * s(o) * (1 - s(o)),
+                ],
+                axis=1,
+            )
+            through_h = dz @ w["recurrent_kernel"][step - 1].T if step else 0 * dh
+            dh = through_h if path != "memory" else 0 * dh
+            dc = dc * s(f) if path != "hidden" else 0 * dc
+        if path != "memory":
+            np.testing.assert_allclose(curve(frame, "h", path), by_h, rtol=1e-4)
+        if path != "hidden":
+            np.testing.assert_allclose(curve(frame, "c", path), by_c, rtol=1e-4)
+    assert set(frame.direction) == {"depth"} and frame.depth.max() == 5
+    assert len(frame) == 4 * 5
+
+
+def test_a_stack_without_memory_has_one_path():
+    frame = state_gradients(build(DenseStack(4, 6)), X, Y)
+    assert set(frame.path) == {"total"} and set(frame.state) == {"h"} and len(frame) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"return_sequences": True}], ids=str)
+def test_other_layers_by_time_against_finite_differences(options):
+    sequences = RNG.normal(size=(8, 4, 3)).astype("float32")
+    keras.utils.set_random_seed(1)
+    lstm = keras.layers.LSTM(5, **options)
+    last = [keras.layers.Flatten()] if options else []
+    model = build(lstm, *last, shape=(4, 3))
+    frame = state_gradients(model, sequences, Y, layer=lstm.name)
+    by_input = curve(frame, "input", "total")
+    assert frame[frame.state == "input"].time.tolist() == [1, 2, 3, 4]
+    assert len(frame) == 4 + (4 if options else 1)
+
+    def loss(x):
+        return float(ops.convert_to_numpy(model.compute_loss(x=x, y=Y, y_pred=model(x))))
+
+    gradient = np.zeros((8, 3))
+    for index in np.ndindex(8, 3):
+        sides = []
+        for shift in (0.01, -0.01):
+            moved = sequences.copy()
+            moved[index[0], 2, index[1]] += shift
+            sides.append(loss(moved))
+        gradient[index] = (sides[0] - sides[1]) / 0.02
+    np.testing.assert_allclose(by_input[2], np.linalg.norm(gradient), rtol=2e-3)
+
+
+def test_the_grid_has_both_directions():
+    sequences = RNG.normal(size=(8, 4, 3)).astype("float32")
+    model = models.sequence_regressor(3, 2, depth=3, units=5)
+    model.compile("sgd", "mse")
+    frame = state_gradients(model, sequences, Y)
+    time = frame[frame.direction == "time"]
+    assert len(time) == 4 * 3 * 4  # total h and c, hidden h, memory c; 3 layers; 4 times
+    # Only the last time of the top layer's depth LSTM is read out.
+    depth = frame[(frame.direction == "depth") & (frame.state == "h") & (frame.path == "total")]
+    top = depth[depth.depth == 3].set_index("time").value
+    assert top[4] > 0 and (top[[1, 2, 3]] == 0).all()
+
+
+def test_the_model_is_not_touched():
+    model = build(UnfoldedLSTMBlock(4, 5, dropout=0.5, normalization="batch", seed=1))
+    before = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
+    StateGradientProbe(model, X, Y).measure()
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    weights = []
+    for callbacks in ([], [StateGradients(X, Y)]):
+        model = build(UnfoldedLSTMBlock(4, 5, dropout=0.5, normalization="batch", seed=1))
+        history = model.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=callbacks)
+        assert list(history.history) == ["loss"]
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_callback_measures_by_epoch_with_present_weights():
+    model = build(UnfoldedLSTMBlock(4, 5))
+    states = StateGradients(X, Y, every=2)
+    model.fit(X, Y, batch_size=4, epochs=3, verbose=0, callbacks=[states])
+    frame = states.to_frame()
+    assert sorted(frame.epoch.unique()) == [0, 2, 3]
+    now = state_gradients(model, X, Y)
+    np.testing.assert_allclose(frame[frame.epoch == 3].value, now.value, rtol=1e-5)
+    ax = states.plot()
+    assert len(ax.lines) == 4 and ax.get_yscale() == "log"
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), curve(now, "h", "total"), rtol=1e-5)
+    plot_paths(now)
+    matplotlib.pyplot.close("all")
+
+
+def test_the_verdict_names_the_paths():
+    model = build(UnfoldedLSTMBlock(4, 20, forget_bias=6.0))
+    from keras_deeplstm.callbacks import GradientFlow
+
+    flow = GradientFlow()
+    model.fit(X, Y, verbose=0, callbacks=[flow])
+    states = state_gradients(model, X, Y)
+    sentence = verdict(flow.to_frame(), states)
+    # The product of 19 forget gates near sigmoid(6) = 0.9975 is above 0.9.
+    assert "along the memory path alone it falls by 10^0.0" in sentence
+    assert "; along the hidden path alone it falls by 10^" in sentence
+
+
+def test_wrong_use():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="compile"):
+        state_gradients(model, X, Y)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="has states over depth; name one of its layers"):
+        state_gradients(model, X, Y)
+    with pytest.raises(ValueError, match="`layer` must be one of"):
+        state_gradients(model, X, Y, layer="densf")
+    with pytest.raises(ValueError, match="`every` must be a positive integer"):
+        StateGradients(X, Y, every=0)
