@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MARK := $(VENV)/.installed
 TORCH ?= torch==2.13.0
+# Two processes: compiling, which most of the time goes into, uses one core.
+PYTEST ?= -n 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -30,14 +32,14 @@ demo: $(MARK)  ## Train the study `depth` on handwritten digits and write its re
 	$(BIN)/deeplstm study depth
 
 test: $(MARK)  ## Run the tests on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m 'not long'
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long'
 
 test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnostics on JAX and PyTorch
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'backends and not long'
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -m 'backends and not long'
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 
 test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m long
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m long
 
 check: $(MARK)  ## Lint, and look whether everything is formatted
 	$(BIN)/ruff check

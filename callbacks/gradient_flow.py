@@ -44,7 +44,8 @@ class GradientFlow(keras.callbacks.Callback):
             step can be seen.
         statistics: Which statistics: "norm" (L2), "mean_abs", "max_abs" (of |g|), "zero_fraction"
             (share of entries that are exactly 0), "ratio" (norm of the gradient / norm of the
-            weight before the step), "histogram" (share of entries by log10 |g|, in half decades).
+            weight before the step), "histogram" (share of entries by log10 |g|, in half decades,
+            estimated from up to 16,384 entries of each weight).
         layers: Names of the layers to record (all those inside a layer of that name); None: all.
         tensorboard: Folder for TensorBoard (scalars, and histograms if recorded); None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.

@@ -1,12 +1,14 @@
 """What can be measured of a gradient inside the compiled step."""
 
 import itertools
+import math
 
 import keras
 from keras import ops
 
 # Edges of the histograms of log10 |g|: a bin for each half decade, and one at either end.
 HISTOGRAM_EDGES = [exponent / 2 for exponent in range(-24, 9)]
+HISTOGRAM_SAMPLE = 16_384
 
 
 def measure(statistic, gradient, value, axes):
@@ -14,7 +16,8 @@ def measure(statistic, gradient, value, axes):
 
     Args:
         statistic: "norm" (L2), "mean_abs", "max_abs", "zero_fraction", "weight_norm" (L2 of the
-            weight before the step) or "histogram" (share of entries in each bin of log10 |g|).
+            weight before the step) or "histogram" (share of entries in each bin of log10 |g|, from
+            an even sample of up to 16,384 entries of the weight).
         gradient, value: Gradient of a weight, and the weight itself.
         axes: The axes to reduce; all but the first for weights stacked over depth.
 
@@ -35,7 +38,21 @@ def measure(statistic, gradient, value, axes):
         return ops.max(size, axis=axes)
     if statistic == "zero_fraction":
         return ops.mean(ops.cast(size == 0, wide.dtype), axis=axes)
+    size = _sample(size, axes)
+    axes = None if axes is None else -1
     # Shares above each edge, then differences. Zeros and what is below fall into the first bin.
     above = [ops.mean(ops.cast(size >= 10.0**e, wide.dtype), axis=axes) for e in HISTOGRAM_EDGES]
     above = [ops.ones_like(above[0]), *above, ops.zeros_like(above[0])]
     return ops.stack([low - high for low, high in itertools.pairwise(above)])
+
+
+def _sample(entries, axes):
+    """An even sample of the entries, so that a histogram costs little however large the weight."""
+    steps = 1 if axes is None else entries.shape[0]
+    entries = ops.reshape(entries, (steps, -1))
+    stride = max(1, math.ceil(entries.shape[1] * steps / HISTOGRAM_SAMPLE))
+    # Prime to the number of columns, or whole units would be left out.
+    while stride > 1 and math.gcd(stride, entries.shape[1]) > 1:
+        stride += 1
+    entries = entries[:, ::stride]
+    return entries[0] if axes is None else entries

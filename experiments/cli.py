@@ -226,6 +226,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"deeplstm {__version__}")
         return 0
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, but no information
     command = shlex.join(["deeplstm", *argv])
     debug = "--debug" in argv
     try:

@@ -1,6 +1,7 @@
 """Train the runs of a study, one after the other, in a process beside this one."""
 
 import dataclasses
+import statistics
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import Study
-from keras_deeplstm.experiments.summary import ratio_text
+from keras_deeplstm.experiments.summary import labels, ratio_text
 from keras_deeplstm.experiments.tasks import DataError, get_task
 from keras_deeplstm.experiments.worker import CallError, Worker
 
@@ -134,7 +135,8 @@ class _Runner:
             transient=True,
         )
         self.progress.disable = not self.progress.console.is_terminal
-        self.pace = None  # seconds for an epoch of depth 1, measured
+        self.pace = None  # seconds for a unit of work, measured
+        self.seconds = []  # of the first epochs of a run
 
     def say(self, line):
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -149,12 +151,11 @@ class _Runner:
         todo = self._announce(chosen, limit, restarts, overwrite)
         succeeded = True
         with self.progress:
-            # The time of an epoch grows with the depth, so depth x epochs measures the work.
             self.bar = self.progress.add_task("", total=sum(_work(run) for run in todo.values()))
             self.left = sum(_work(run) for run in todo.values())
+            titles = _titles(chosen)
             for name, config in todo.items():
-                number = list(chosen).index(name) + 1
-                title = f"{number}/{len(chosen)} {_title(config)}"
+                title = titles[name]
                 for attempt, one in restarts_of(name, config, restarts).items():
                     state = self._run_one(attempt, one, title)
                     if state != "diverged":
@@ -199,8 +200,6 @@ class _Runner:
             return run.state
         if config.seed:
             title += f", seed {config.seed}"
-        if config.folds:
-            title += f", fold {config.fold}/{config.folds}"
         self.progress.update(self.bar, description=title)
 
         def on_message(message):
@@ -216,8 +215,10 @@ class _Runner:
             raise
         except CallError as error:
             run = runs.load(folder)
-            # A process that died could not say so itself.
-            if run.config is not None and run.state not in ("failed", "diverged", "finished"):
+            if run.state not in ("failed", "diverged"):
+                # A process that died could not say so itself.
+                folder.mkdir(exist_ok=True)
+                runs.write_json(folder / "config.json", config.to_dict())
                 reason = {"state": "failed", "reason": str(error)}
                 runs.write_json(folder / "result.json", reason)
             state = "diverged" if run.state == "diverged" else "failed"
@@ -227,24 +228,41 @@ class _Runner:
         return "finished"
 
     def _show_epoch(self, row, config, title):
-        left = self.left - config.model.depth * row["epoch"]
-        # The first epoch compiles, so it says little.
-        if self.pace is None and row["epoch"] > 1:
-            self.pace = row["seconds"] / config.model.depth
+        epoch = row["epoch"]
+        if epoch == 1:
+            self.seconds = []
+        elif epoch <= 4:  # the first one compiles
+            self.seconds.append(row["seconds"])
+        left = self.left - _work(config) * epoch / config.epochs
+        if self.pace is None and self.seconds and epoch == min(4, config.epochs):
+            epochs = _work(config) / (config.epochs + COMPILING)
+            self.pace = statistics.fmean(self.seconds) / epochs
             self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
         self.progress.update(
             self.bar,
-            description=f"{title}, epoch {row['epoch']}/{config.epochs}",
+            description=f"{title}, epoch {epoch}/{config.epochs}",
             completed=self.progress.tasks[self.bar].total - left,
         )
 
 
+# On a small data set the time of an epoch is about this many depth steps and the steps themselves;
+# compiling takes about as long as this many epochs.
+FIXED = 30
+COMPILING = 3
+
+
 def _work(config):
-    return config.model.depth * config.epochs
+    return (config.model.depth + FIXED) * (config.epochs + COMPILING)
 
 
-def _title(config):
-    return f"{config.model.label}, depth {config.model.depth}"
+def _titles(chosen):
+    titles = {}
+    both = zip(chosen.items(), labels(list(chosen.values())), strict=True)
+    for number, ((name, config), label) in enumerate(both, 1):
+        titles[name] = f"{number}/{len(chosen)} {label}, depth {config.model.depth}"
+        if config.folds:
+            titles[name] += f", fold {config.fold} of {config.folds}"
+    return titles
 
 
 def _duration(seconds):

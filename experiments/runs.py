@@ -243,12 +243,12 @@ def _check_content(folder, config, overwrite):
 
 
 def _is_void(folder):
-    """Whether `folder` is empty, or was killed before its first files were complete."""
-    return (
-        folder.is_dir()
-        and not folder.is_symlink()
-        and all(p.name.startswith(".") or p.name == "environment.json" for p in folder.iterdir())
-    )
+    """Whether `folder` is empty, or a process died before the first files were complete."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    begun = {"environment.json", "config.json"}
+    return names <= {*begun, "result.json"} and not begun <= names
 
 
 def begin(folder: Path, config: RunConfig, command: str = "", overwrite: bool = False) -> Run:
@@ -284,7 +284,7 @@ def tidy(folder: Path) -> None:
     Needs the run's lock.
     """
     _remove(path for path in folder.rglob(".*") if path.name != LOCK)
-    if load(folder).state in ("finished", "diverged"):
+    if load(folder).state == "finished":
         _remove([folder / "checkpoints"])
 
 

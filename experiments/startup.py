@@ -6,7 +6,6 @@ import sys
 
 def load_keras() -> None:
     """Import Keras without the start-up messages that its backends' C++ code writes to stderr."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no messages later on either
     sys.stderr.flush()
     stderr = os.dup(2)
     silence = os.open(os.devnull, os.O_WRONLY)

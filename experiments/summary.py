@@ -70,24 +70,25 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
             repeated.append(Group(run.config, run.name, [run]))
         else:
             members.append(run)
-    varying = _varying(list(groups))
     return [
-        Group(config, " ".join([config.model.label, *_words(config, varying)]), members)
-        for config, members in groups.items()
+        Group(config, label, members)
+        for (config, members), label in zip(groups.items(), labels(list(groups)), strict=True)
     ] + repeated
 
 
-def _varying(configs):
-    """Names of the settings that the label of a model does not tell and that have many values."""
+def labels(configs: list[RunConfig]) -> list[str]:
+    """The models' labels, with the settings that a label does not tell and that have many values.
+
+    The depth, the seed and the fold are not part of it.
+    """
     flat = [config.flat() for config in configs]
     names = [name for name in flat[0] if not name.startswith("model.")] if flat else []
     names = ["model.units", *(name for name in names if name not in ("task", "seed", "fold"))]
-    return [name for name in names if len({settings[name] for settings in flat}) > 1]
-
-
-def _words(config, names):
-    flat = config.flat()
-    return [f"{name.removeprefix('model.')} {flat[name]}" for name in names]
+    many = [name for name in names if len({settings[name] for settings in flat}) > 1]
+    return [
+        " ".join([config.model.label, *(f"{n.removeprefix('model.')} {all[n]}" for n in many)])
+        for config, all in zip(configs, flat, strict=True)
+    ]
 
 
 def percent_text(estimate: Estimate) -> str:

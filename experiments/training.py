@@ -225,8 +225,9 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
     train_data = _Shuffled(*data.train, config.batch_size, config.seed)
     gradients = GradientFlow(every=config.gradient_every)
-    filters = FilterImages(folder / "filters", every=config.epochs)
-    recorders = {"gradients": gradients, "filters": filters}
+    recorders = {"gradients": gradients}
+    if len(task.input_shape) == 3:  # images
+        recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
     for epoch in damaged:
         on_message(f"The checkpoint after epoch {epoch} of run '{run.name}' is damaged")
@@ -246,7 +247,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             epochs=config.epochs,
             verbose=0,
             shuffle=False,
-            callbacks=[gradients, filters, journal],
+            callbacks=[*recorders.values(), journal],
         )
         test = model.evaluate(*data.test, verbose=0, return_dict=True, callbacks=[journal])
         seconds = journal.elapsed()

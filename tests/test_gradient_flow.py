@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from keras_deeplstm.callbacks import GradientFlow, first_last_ratio, gradient_plots, verdict
+from keras_deeplstm.callbacks.gradient_statistics import HISTOGRAM_EDGES, measure
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
 
@@ -388,6 +389,20 @@ def test_histograms_equal_numpy():
     ax = flow.plot("histogram")
     np.testing.assert_allclose(ax.collections[0].get_array().sum(), 1.0, atol=1e-5)
     matplotlib.pyplot.close("all")
+
+
+def test_histograms_of_large_weights_are_sampled_evenly():
+    gradient = np.ones((3, 100, 400), "float32")  # three depth steps
+    gradient[:, :, 300:] = 1e-3  # a quarter of the columns
+    gradient[2] = 0.0
+    shares = ops.convert_to_numpy(
+        measure("histogram", ops.convert_to_tensor(gradient), None, (1, 2))
+    )
+    edges = np.array([-np.inf, *HISTOGRAM_EDGES])
+    np.testing.assert_allclose(shares[edges == 0.0][0], [0.75, 0.75, 0.0], atol=0.01)
+    np.testing.assert_allclose(shares[edges == -3.0][0], [0.25, 0.25, 0.0], atol=0.01)
+    np.testing.assert_allclose(shares[0], [0.0, 0.0, 1.0])
+    np.testing.assert_allclose(shares.sum(axis=0), 1.0, atol=1e-6)
 
 
 def test_schedules():

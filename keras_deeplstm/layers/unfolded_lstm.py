@@ -1,15 +1,17 @@
 """UnfoldedLSTMBlock: an LSTM unrolled over depth, for feed-forward data."""
 
 import functools
-import math
-import numbers
 
 import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.initializers import GateBias
-from keras_deeplstm.layers.depth_block import DepthBlock, Weight
+from keras_deeplstm.layers.depth_block import (
+    DepthBlock,
+    Weight,
+    checked_forget_bias,
+    with_forget_bias,
+)
 from keras_deeplstm.layers.gates import gates
 
 NOISE_STDDEV = 0.1
@@ -156,19 +158,7 @@ class UnfoldedLSTMBlock(DepthBlock):
                 "With `input_mode='state'` the input gives the initial state, so that "
                 f"`state_initializer` must be left out. Received: {state_initializer!r}"
             )
-        self.forget_bias = forget_bias
-        if forget_bias not in ("depth", None):
-            if not isinstance(forget_bias, numbers.Real) or isinstance(forget_bias, bool):
-                raise ValueError(
-                    "Argument `forget_bias` must be a number, 'depth' or None. "
-                    f"Received: forget_bias={forget_bias!r}"
-                )
-            self.forget_bias = validation.finite("forget_bias", forget_bias)
-        if isinstance(self.bias_initializer, GateBias) and forget_bias is not None:
-            raise ValueError(
-                "`GateBias` sets the forget bias itself: pass `forget_bias=None` with it. "
-                f"Received: forget_bias={forget_bias!r}"
-            )
+        self.forget_bias = checked_forget_bias("forget_bias", forget_bias, self.bias_initializer)
 
     @property
     def _state_is_zero(self):
@@ -222,15 +212,11 @@ class UnfoldedLSTMBlock(DepthBlock):
         return [Weight(f"{what}_{role}", (size,), role) for role in roles]
 
     def _initializer(self, weight):
-        return self.state_initializer if weight.role == "state" else super()._initializer(weight)
-
-    def _initial_bias(self, shape, dtype):
-        bias = super()._initial_bias(shape, dtype)
-        if self.forget_bias is None:
-            return bias
-        value = max(1.0, math.log(self.depth)) if self.forget_bias == "depth" else self.forget_bias
-        z_i, z_f, z_co = ops.split(bias, [self.units, 2 * self.units], axis=-1)
-        return ops.concatenate([z_i, ops.full_like(z_f, value), z_co], axis=-1)
+        if weight.role == "state":
+            return self.state_initializer
+        if weight.role == "bias":
+            return with_forget_bias(self.bias_initializer, self.forget_bias, self.depth)
+        return super()._initializer(weight)
 
     def _run(self, x, row_mask, training):
         # Without a recurrence, or the only one with the input: the first step has its own form.
