@@ -44,7 +44,11 @@ BUDGETS = [
 ]
 
 
-@pytest.mark.parametrize("build, arguments, options", BUDGETS, ids=str)
+@pytest.mark.parametrize(
+    "build, arguments, options",
+    BUDGETS,
+    ids=[f"{build.__name__}-{options}" for build, _, options in BUDGETS],
+)
 def test_a_budget_gives_the_largest_model_within_it(build, arguments, options):
     budget = 7_000
     model = build(*arguments, parameters=budget, **options)
