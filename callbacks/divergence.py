@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.callbacks.gradient_tap import GradientTap
+from keras_deeplstm.callbacks.gradient_tap import TapCallback
 
 
-class DivergenceGuard(keras.callbacks.Callback):
+class DivergenceGuard(TapCallback):
     """Stop `model.fit` on NaN, infinity or a loss far above the first, with the good weights back.
 
     Every training step is watched: the loss that Keras reports (the mean of the epoch so far) and
@@ -45,8 +45,6 @@ class DivergenceGuard(keras.callbacks.Callback):
         if self.factor <= 1:
             raise ValueError(f"Argument `factor` must be above 1. Received: factor={factor!r}")
         self.diverged, self.step, self.reason = False, None, ""
-        self._tap = None
-        self._training = False
 
     # What the tap asks.
 
@@ -93,14 +91,9 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     # When Keras calls.
 
-    def set_model(self, model):
-        """Open the tap. `fit` calls this before it compiles the training step."""
-        super().set_model(model)
-        self._tap = GradientTap.open(model, self)
-
     def on_train_begin(self, logs=None):
         """Start anew."""
-        self._training = True
+        super().on_train_begin(logs)
         self.diverged, self.step, self.reason = False, None, ""
         self._waiting, self._first_loss, self._good, self._steps = None, None, None, 0
 
@@ -130,19 +123,5 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
-        self._training = False
         self._good = None
-        self._close()
-
-    def on_test_end(self, logs=None):
-        """Close the tap that `evaluate` had no use for."""
-        self._close()
-
-    def on_predict_end(self, logs=None):
-        """Close the tap that `predict` had no use for."""
-        self._close()
-
-    def _close(self):
-        if not self._training and self._tap is not None:
-            self._tap.close(self)
-            self._tap = None
+        super().on_train_end(logs)

@@ -4,7 +4,6 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import pandas as pd
 from keras import ops
@@ -12,7 +11,7 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.callbacks.gradient_statistics import HISTOGRAM_EDGES, measure
-from keras_deeplstm.callbacks.gradient_tap import GradientTap
+from keras_deeplstm.callbacks.gradient_tap import TapCallback
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 from keras_deeplstm.callbacks.verdict import verdict
 
@@ -27,7 +26,7 @@ class _Weight(NamedTuple):
     size: int  # entries of one step
 
 
-class GradientFlow(keras.callbacks.Callback):
+class GradientFlow(TapCallback):
     """Record statistics of the gradient of every trainable weight while `model.fit` runs.
 
     They are those of the actual training step, on every backend, compiled or not, with no second
@@ -80,8 +79,6 @@ class GradientFlow(keras.callbacks.Callback):
         self.layers = layers
         self.tensorboard = tensorboard
         self.csv = csv
-        self._tap = None
-        self._training = False
         self._step = None
         self._continues = False
         self._last = None
@@ -150,14 +147,9 @@ class GradientFlow(keras.callbacks.Callback):
 
     # When Keras calls.
 
-    def set_model(self, model):
-        """Open the tap. `fit` calls this before it compiles the training step."""
-        super().set_model(model)
-        self._tap = GradientTap.open(model, self)
-
     def on_train_begin(self, logs=None):
         """Start to count where this callback, or the optimizer, stands."""
-        self._training = True
+        super().on_train_begin(logs)
         self._seen_in_fit, self._seen_in_epoch = self._continues, False
         self._continues = False
         if self._step is None:
@@ -185,25 +177,11 @@ class GradientFlow(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
-        self._training = False
         self._fetch()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._close()
-
-    def on_test_end(self, logs=None):
-        """Close the tap that `evaluate` had no use for."""
-        self._close()
-
-    def on_predict_end(self, logs=None):
-        """Close the tap that `predict` had no use for."""
-        self._close()
-
-    def _close(self):
-        if not self._training and self._tap is not None:
-            self._tap.close(self)
-            self._tap = None
+        super().on_train_end(logs)
 
     def _fetch(self):
         new = [

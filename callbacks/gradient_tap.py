@@ -16,6 +16,8 @@ What is wrapped, on the instances and only during `fit`:
 There is one tap per model. Callbacks subscribe to it, so that two of them do not undo each other.
 """
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -26,8 +28,7 @@ _ATTRIBUTE = "_keras_deeplstm_tap"
 class GradientTap:
     """The one tap of a model; see the module's text.
 
-    A callback calls `GradientTap.open(model, self)` in `set_model` and `tap.close(self)` in
-    `on_train_end`. It has three methods for the tap:
+    A subscriber is a `TapCallback` with three methods for the tap:
 
     - `is_due(steps)` is asked before each call of the train function, which runs `steps` training
       steps (`steps_per_execution`): are the gradients of the last of them wanted?
@@ -60,12 +61,12 @@ class GradientTap:
     def close(self, subscriber):
         """Remove `subscriber`; with the last one the model is as it was before."""
         self._subscribers = [other for other in self._subscribers if other is not subscriber]
-        self._model.train_function = None
-        if not self._subscribers and self._model.__dict__.get(_ATTRIBUTE) is self:
+        self.model.train_function = None
+        if not self._subscribers and self.model.__dict__.get(_ATTRIBUTE) is self:
             self._remove()
 
     def __init__(self, model):
-        self._model = model
+        self.model = model
         self._optimizer = model.optimizer
         self._jax = keras.backend.backend() == "jax"
         self._apply_name = "stateless_apply" if self._jax else "apply"
@@ -84,20 +85,20 @@ class GradientTap:
     def _remove(self):
         object.__delattr__(self._optimizer, self._apply_name)
         for name in ("train_step", "make_train_function", _ATTRIBUTE):
-            object.__delattr__(self._model, name)
-        self._model.train_function = None
+            object.__delattr__(self.model, name)
+        self.model.train_function = None
 
     def _tapped_make_train_function(self, force=False):
-        if self._model.train_function is not None and not force:
+        if self.model.train_function is not None and not force:
             return
         functions = {}
         for due in (False, True):
             self._set_train_step(due)
             self._make_train_function(True)
-            functions[due] = self._model.train_function
+            functions[due] = self.model.train_function
 
         def train_function(*args, **kwargs):
-            steps = self._model.steps_per_execution
+            steps = self.model.steps_per_execution
             due = [subscriber.is_due(steps) for subscriber in self._subscribers]
             self._set_train_step(any(due))  # torch looks it up at each call
             result = functions[any(due)](*args, **kwargs)
@@ -107,23 +108,29 @@ class GradientTap:
                 subscriber.receive(steps, summaries.get(str(i)) if due[i] else None, logs)
             return result
 
-        self._model.train_function = train_function
+        self.model.train_function = train_function
 
     def _set_train_step(self, tapped):
         step = self._tapped_train_step if tapped else self._train_step
-        object.__setattr__(self._model, "train_step", step)
+        object.__setattr__(self.model, "train_step", step)
 
     def _tapped_train_step(self, *args, **kwargs):
-        if self._model.optimizer is not self._optimizer:
+        if self.model.optimizer is not self._optimizer:
             return self._train_step(*args, **kwargs)  # compiled anew since; this tap is dead
         self._summaries, self._tapping = None, True
         try:
             result = self._train_step(*args, **kwargs)
         finally:
             self._tapping = False
+        if self._summaries is None and not self.model.trainable_variables:
+            warnings.warn(
+                f"Model {self.model.name!r} has no trainable variables: there are no gradients",
+                stacklevel=2,
+            )
+            return result
         if self._summaries is None:
             raise RuntimeError(
-                f"The `train_step` of {self._model.name!r} did not call "
+                f"The `train_step` of {self.model.name!r} did not call "
                 f"`self.optimizer.{self._apply_name}`, so that its gradients cannot be watched"
             )
         logs = result[0] if self._jax else result
@@ -138,7 +145,7 @@ class GradientTap:
     def _summarize(self, *args, **kwargs):
         if self._summaries is not None:
             raise RuntimeError(
-                f"The `train_step` of {self._model.name!r} applies gradients more than once, so "
+                f"The `train_step` of {self.model.name!r} applies gradients more than once, so "
                 "that it is not clear which are its gradients"
             )
         if self._jax:
@@ -148,10 +155,10 @@ class GradientTap:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         gradients = list(given["grads"])
         variables = list((not self._jax and given.get("trainable_variables")) or [])
-        variables = variables or list(self._model.trainable_variables)
+        variables = variables or list(self.model.trainable_variables)
         if len(gradients) != len(variables):
             raise RuntimeError(
-                f"The `train_step` of {self._model.name!r} hands {len(gradients)} gradients to the "
+                f"The `train_step` of {self.model.name!r} hands {len(gradients)} gradients to the "
                 f"optimizer, but {len(variables)} variables are trainable: they cannot be told "
                 "apart"
             )
@@ -179,6 +186,44 @@ class GradientTap:
         mapping = list(zip(self._optimizer.variables, optimizer_variables, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             return self._optimizer.scale_loss(1.0)
+
+
+class TapCallback(keras.callbacks.Callback):
+    """A callback that subscribes to the tap of its model for the time of each `fit`."""
+
+    def __init__(self):
+        super().__init__()
+        self._tap = None
+        self._training = False
+
+    def set_model(self, model):
+        """Open the tap. `fit` calls this before it compiles the training step."""
+        if self._tap is not None and self._tap.model is not model:
+            self._tap.close(self)  # left by a fit of another model that raised
+        super().set_model(model)
+        self._tap = GradientTap.open(model, self)
+
+    def on_train_begin(self, logs=None):
+        """From here on it is `fit` that runs, whatever else `fit` calls."""
+        self._training = True
+
+    def on_train_end(self, logs=None):
+        """Close the tap: the model is as it was before."""
+        self._training = False
+        self._close()
+
+    def on_test_end(self, logs=None):
+        """Close the tap that `evaluate` had no use for."""
+        self._close()
+
+    def on_predict_end(self, logs=None):
+        """Close the tap that `predict` had no use for."""
+        self._close()
+
+    def _close(self):
+        if not self._training and self._tap is not None:
+            self._tap.close(self)
+            self._tap = None
 
 
 def _true_gradient(gradient, scale):

@@ -50,7 +50,7 @@ class RunCommand:
     runs_dir: Folder = Path("runs")
     """Where the run's folder is made."""
     checkpoint_share: Share = None
-    """Share of the training time that checkpoints may take, 0.025 if not given. Epochs that are
+    """Share of the training time that checkpoints may take, 0.02 if not given. Epochs that are
     long against the writing of a checkpoint all get one; with 1, every epoch gets one."""
     overwrite: bool = False
     """Replace the run of that name."""

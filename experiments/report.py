@@ -168,7 +168,7 @@ def _settings(finished):
     """Training settings with the value, or the values, that the runs have."""
     values = {}
     for field in dataclasses.fields(RunConfig):
-        if field.name not in ("task", "model"):
+        if field.name not in ("task", "model", "fold"):
             distinct = dict.fromkeys(str(getattr(run.config, field.name)) for run in finished)
             values[field.name] = ", ".join(distinct)
     return values

@@ -257,8 +257,9 @@ def begin(folder: Path, config: RunConfig, command: str = "", overwrite: bool = 
     Raises:
         RunExistsError: The folder holds something else, or a run of another backend.
     """
+    if os.path.lexists(folder):
+        _check_content(folder, config, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_content(folder, config, overwrite)
     if overwrite or _is_void(folder):
         _remove(path for path in folder.iterdir() if path.name != LOCK)
         write_json(folder / "environment.json", environment(command))

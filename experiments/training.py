@@ -28,7 +28,7 @@ from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.models import classifier
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
-CHECKPOINT_SHARE = 0.025
+CHECKPOINT_SHARE = 0.02
 
 
 class DivergedError(Exception):

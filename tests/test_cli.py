@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import cli, runs, studies, training
+from keras_deeplstm.experiments import cli, runs, studies
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import DataError
 
@@ -70,6 +70,11 @@ def test_help_is_instant(folder):
         ("run digits --model.activation tahn", "tahn"),
         ("study dept", "Did you mean 'depth'?"),
         ("study depth --dataset digit", "Did you mean 'digits'?"),
+        ("study depth --seeds 0", "Argument `seeds` must be a positive integer."),
+        ("study depth --folds 1", "Argument `folds` must be at least 2."),
+        ("study depth --only nothing", "No run matches --only 'nothing'."),
+        ("study depth --checkpoint-share 2", "`checkpoint_share` must be a number in [0, 1]."),
+        ("run digits --name a --new", "--new has no meaning with --name."),
         ("study depth --limit 0", "Argument `limit` must be a positive integer."),
         ("study depth --epochs 0", "Argument `epochs` must be a positive integer."),
         ("report nosuch", "'nosuch' holds no keras_deeplstm runs"),
@@ -109,8 +114,8 @@ def test_run(folder, capsys):
     assert lines[1].startswith("epoch 1 of 2  loss ")
     assert lines[-2:] == ["Report: runs/a/report.html", (path / "report.html").as_uri()]
     assert sorted(os.listdir(path)) == [
-        *("config.json", "environment.json", "filters", "gradient_flow.csv", "metrics.csv"),
-        *("model.keras", "report.html", "result.json", "table.csv"),
+        *(".lock", "config.json", "environment.json", "filters", "gradient_flow.csv"),
+        *("metrics.csv", "model.keras", "report.html", "result.json", "summary.csv", "table.csv"),
     ]
 
     run = runs.load(path)
@@ -140,9 +145,10 @@ def test_run(folder, capsys):
     pd.testing.assert_frame_equal(again.gradients, run.gradients)
 
     capsys.readouterr()
-    assert status(argv) == 3
-    message = "Run 'a' already exists (finished, 2 epochs). Use --overwrite or another --name"
-    assert message in capsys.readouterr().err
+    assert status(argv) == 0
+    assert "Run 'a' is already finished: test accuracy" in capsys.readouterr().out
+    assert status([*argv, "--seed", "1"]) == 3
+    assert "Run 'a' has other settings (seed: 0 -> 1). Use --over" in capsys.readouterr().err
 
     assert status(["report", "runs/a", "runs/b", "--output", "ab.html"]) == 0
     assert "Report: ab.html\nfile://" in capsys.readouterr().out
@@ -161,73 +167,63 @@ def test_a_loss_that_is_no_number(folder, capsys):
     assert "deeplstm: error: The loss became nan in epoch 1" in capsys.readouterr().err
     run = runs.load(folder / "runs" / "a")
     assert (run.state, run.reason) == (
-        "failed",
-        "FloatingPointError: The loss became nan in epoch 1",
+        "diverged",
+        "The loss became nan in epoch 1",
     )
 
 
 @pytest.fixture
 def tiny_study(monkeypatch):
     """The depth study with three models so small that they train in a second."""
-    study = studies.STUDIES["depth"]
 
-    def configs(dataset, epochs, seed):
+    def configs(dataset):
         models = [ModelConfig(depth=2, units=4), ModelConfig(depth=3, units=4)]
         models.append(ModelConfig(block="dense", depth=3, units=4))
-        return [RunConfig(dataset, model, epochs=epochs or 1, seed=seed) for model in models]
+        return [RunConfig(dataset, model, epochs=1) for model in models]
 
-    small = dataclasses.replace(study, configs=configs)
+    small = dataclasses.replace(studies.STUDIES["depth"], configs=configs)
     monkeypatch.setitem(studies.STUDIES, "depth", small)
+    # For the second process: under this name, the package knows that Keras can wait.
+    monkeypatch.setattr(sys, "argv", ["deeplstm"])
     return small
 
 
-def test_study(tiny_study, folder, capsys, monkeypatch):
+def test_study(tiny_study, folder, capsys):
     assert status(["study", "depth", "--limit", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1/3 UnfoldedLSTMBlock untied, depth 2: test accuracy ")
+    assert lines[0] == "3 runs, 1 to train now"
+    assert lines[1].startswith("1/3 UnfoldedLSTMBlock untied, depth 2: test accuracy ")
     assert lines[-2] == "Report: runs/depth-digits/report.html"
     assert "digits-dense-depth3-units4-seed0</strong>: missing" in (
         folder / "runs/depth-digits/report.html"
     ).read_text(encoding="utf-8")
 
-    # The second run fails, the third is trained all the same.
-    train = training.train
-
-    def fail_once(config, folder, **options):
-        if config.model == ModelConfig(depth=3, units=4):
-            raise MemoryError("no room for run two")
-        return train(config, folder, **options)
-
-    monkeypatch.setattr(training, "train", fail_once)
-    assert status(["study", "depth"]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1 of 3 runs are already finished and are not run again."
-    assert lines[1] == "2/3 UnfoldedLSTMBlock untied, depth 3: FAILED: no room for run two"
-    assert lines[2].startswith("3/3 DenseStack, depth 3: test accuracy ")
-
-    # Only that one is trained when the study is started again.
-    monkeypatch.setattr(training, "train", train)
+    # Only the others are trained when the study is started again.
     assert status(["study", "depth"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 of 3 runs are already finished and are not run again."
-    assert lines[1].startswith("3/3 UnfoldedLSTMBlock untied, depth 3: test accuracy ")
+    assert lines[0] == "3 runs (1 finished), 2 to train now"
+    assert lines[1].startswith("Estimated time: about ")
+    assert lines[2].startswith("2/3 UnfoldedLSTMBlock untied, depth 3: test accuracy ")
+    assert lines[3].startswith("3/3 DenseStack, depth 3: test accuracy ")
     table = pd.read_csv(folder / "runs/depth-digits/table.csv")
     assert table["depth"].tolist() == [2, 3, 3]
 
+    with runs.lock(folder / "runs" / "depth-digits"):
+        assert status(["study", "depth"]) == 3
+    assert "runs/depth-digits' is in use by another process" in capsys.readouterr().err
+
 
 def test_study_refuses_runs_of_other_settings(tiny_study, folder, capsys):
-    config = tiny_study.configs("digits", 1, 0)[0]
-    path = folder / "runs" / "depth-digits" / config.slug
-    runs.start(path, dataclasses.replace(config, learning_rate=0.5), "")
+    name, config = next(iter(tiny_study.plan("digits").items()))
+    other = dataclasses.replace(config, learning_rate=0.5)
+    runs.begin(folder / "runs" / "depth-digits" / name, other)
     assert status(["study", "depth"]) == 3
     assert "other settings (learning_rate: 0.5 -> 0.001)" in capsys.readouterr().err
-    # Another number of epochs or another seed has a folder of its own.
-    assert tiny_study.folder_name("mnist", 5, 1) == "depth-mnist-epochs5-seed1"
 
 
 def test_the_depth_study_treats_all_models_alike():
     for dataset in studies.STUDIES["depth"].datasets:
-        configs = studies.STUDIES["depth"].configs(dataset, None, 3)
+        configs = studies.STUDIES["depth"].configs(dataset)
         settings = [{**config.to_dict(), "model": None} for config in configs]
         assert all(setting == settings[0] for setting in settings)
         assert len({config.slug for config in configs}) == len(configs)
@@ -237,13 +233,13 @@ def test_the_depth_study_treats_all_models_alike():
 def test_list(folder, capsys):
     assert status(["list"]) == 0
     assert capsys.readouterr().out == "No runs in 'runs'\n"
-    runs.start(folder / "runs" / "a", RunConfig("digits"), "")
+    runs.begin(folder / "runs" / "a", RunConfig("digits"))
     (folder / "runs" / "b").mkdir()
     (folder / "runs" / "b" / "config.json").write_text("{")
     assert status(["list"]) == 0
     rows = capsys.readouterr().out.splitlines()[1:]
     assert rows == [
-        "a    unfinished  digits  UnfoldedLSTMBlock untied  10",
+        "a    created  digits  UnfoldedLSTMBlock untied  10",
         "b    damaged",
     ]
     assert status(["list", "tasks"]) == 0

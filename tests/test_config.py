@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig, differences
 
 
 def test_defaults_are_those_of_the_layers():
@@ -67,6 +67,9 @@ def test_wrong_model(settings, message):
         ({"seed": -1}, "`seed` must be an integer in [0, 4294967295]. Received: seed=-1"),
         ({"seed": 1.0}, "`seed` must be an integer"),
         ({"gradient_every": 0}, "`gradient_every` must be a positive integer"),
+        ({"folds": 1}, "`folds` must be at least 2. Received: folds=1"),
+        ({"folds": 5, "fold": 6}, "`fold` must be at most 5. Received: fold=6"),
+        ({"fold": 2}, "`fold` must be at most 1"),
         ({"model": {"depth": 3}}, "`model` must be a ModelConfig"),
     ],
 )
@@ -97,6 +100,19 @@ def test_wrong_json(data, message):
         RunConfig.from_dict(data)
 
 
+def test_configs_of_older_versions_have_no_folds():
+    data = RunConfig("digits").to_dict()
+    del data["folds"], data["fold"]
+    assert RunConfig.from_dict(data) == RunConfig("digits")
+
+
+def test_differences():
+    old = RunConfig("digits", ModelConfig(depth=3))
+    new = RunConfig("digits", ModelConfig(depth=4), learning_rate=0.5)
+    assert differences(old, new) == "learning_rate: 0.001 -> 0.5, model.depth: 3 -> 4"
+    assert differences(old, old) == ""
+
+
 def test_names():
     relu = ModelConfig(
         block="dense",
@@ -111,3 +127,5 @@ def test_names():
     assert RunConfig("mnist", model, seed=7).slug == (
         "mnist-unfolded_lstm-tied-bias1.0-dropout0.1-depth20-units32-seed7"
     )
+    fold = RunConfig("mnist", folds=5, fold=2)
+    assert fold.slug == "mnist-unfolded_lstm-untied-depth10-units100-seed0-fold2of5"

@@ -531,6 +531,72 @@ def test_python_data_sets():
     np.testing.assert_allclose(flow.to_frame().value, expected.to_frame().value, rtol=1e-5)
 
 
+def test_a_model_without_trainable_variables_trains_with_a_warning():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Activation("linear")])
+    model.compile("sgd", "mse")
+    flow = GradientFlow()
+    with pytest.warns(UserWarning, match="has no trainable variables"):
+        model.fit(Y, Y, verbose=0, callbacks=[flow])
+    assert flow.to_frame().empty and not traces_of_the_tap(model)
+
+
+def test_gradients_that_are_not_finite_are_recorded_as_they_are():
+    model = build("chain")
+    flow = GradientFlow(statistics=("norm", "max_abs"))
+    model.fit(X, np.full_like(Y, np.nan), verbose=0, callbacks=[flow])
+    assert flow.to_frame().value.isna().all() and len(flow.to_frame()) == 8
+    flow.plot()
+    flow.plot("heatmap")
+    matplotlib.pyplot.close("all")
+    assert "were recorded" in flow.verdict()
+
+
+def test_one_callback_watches_one_model_after_another():
+    flow = GradientFlow()
+    first, second = build("chain"), build("chain")
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, callbacks=[flow, Interrupted()])
+    fit(second, callbacks=[flow])
+    assert not traces_of_the_tap(first) and not traces_of_the_tap(second)
+    assert flow.to_frame().step.tolist() == [1] * 4 + [2] * 4
+
+
+@pytest.mark.long
+def test_sixty_fits_do_not_grow_because_of_the_callback():
+    """Growth of the process over the last 40 fits, with callbacks and without."""
+    code = """
+import gc, resource, sys
+import keras, numpy as np
+from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow
+x = np.ones((32, 8), "float32")
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+page = resource.getpagesize()
+sizes = []
+for number in range(60):
+    callbacks = [GradientFlow(every=2), DivergenceGuard()] if sys.argv[1] == "on" else []
+    # Without callbacks Keras compiles once; with them each fit compiles anew, so both do here.
+    model.train_function = None
+    model.fit(x, x[:, :1], batch_size=8, verbose=0, callbacks=callbacks)
+    gc.collect()
+    if number >= 20:
+        sizes.append(int(open("/proc/self/statm").read().split()[1]) * page)
+print(np.polyfit(range(40), sizes, 1)[0])
+"""
+    import subprocess
+    import sys
+
+    slopes = {}
+    for switch in ("off", "on"):
+        result = subprocess.run(
+            [sys.executable, "-c", code, switch], capture_output=True, text=True, check=True
+        )
+        slopes[switch] = float(result.stdout.split()[-1])
+    print(slopes)
+    # Two compiled functions a fit with the callbacks (with and without the tap), one without.
+    assert slopes["on"] - 3 * max(slopes["off"], 0.0) < 20_000, slopes
+
+
 def test_verdicts():
     def words(norms):
         return verdict(frame_of({1: dict(enumerate(norms, 2))}))

@@ -9,7 +9,16 @@ import pytest
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
 from keras_deeplstm.experiments.report import write_report
-from keras_deeplstm.experiments.studies import STUDIES, ratio_text
+from keras_deeplstm.experiments.studies import STUDIES, best_first
+from keras_deeplstm.experiments.summary import (
+    Estimate,
+    estimate,
+    group_runs,
+    labels,
+    percent_text,
+    ratio_text,
+    ratios_text,
+)
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
@@ -20,10 +29,10 @@ TIED = ModelConfig(tied=True)
 TANH = ModelConfig(block="dense", activation="tanh")
 
 
-def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9):
+def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9, **settings):
     """A finished run whose gradient has a given first-to-last ratio, without training."""
-    config = RunConfig("digits", model, epochs=2)
-    runs.start(folder, config, "deeplstm run digits")
+    config = RunConfig("digits", model, epochs=2, **settings)
+    runs.begin(folder, config, "deeplstm run digits")
     metrics = {"epoch": [1, 2], "loss": [2.3, 0.1], "accuracy": [0.1, 1.0]}
     metrics |= {"val_loss": [2.3, 0.2], "val_accuracy": [0.1, accuracy], "seconds": [1.0, 0.5]}
     runs.write_text(folder / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False))
@@ -39,7 +48,12 @@ def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9):
     for epoch in (0, 1, 2):
         (folder / "filters" / f"epoch_{epoch:04d}.png").write_bytes(PIXEL)
     result = {"state": "finished", "test_accuracy": accuracy, "test_loss": 0.3, "epochs": 2}
-    result |= {"parameters": 1234, "seconds": 1.5, "seconds_per_epoch": 0.5}
+    result |= {
+        "val_accuracy": accuracy,
+        "parameters": 1234,
+        "seconds": 1.5,
+        "seconds_per_epoch": 0.5,
+    }
     result |= {"gradient_ratio_start": start, "gradient_ratio_end": end}
     runs.write_json(folder / "result.json", result)
     return runs.load(folder)
@@ -98,7 +112,7 @@ def test_page_needs_and_runs_nothing(tmp_path):
 def test_hostile_names_and_reasons_are_text(tmp_path):
     hostile = "<script>alert('&')</script>$x_{"
     make_run(tmp_path / "a", UNTIED)
-    runs.start(tmp_path / "b", RunConfig("digits"), "")
+    runs.begin(tmp_path / "b", RunConfig("digits"), "")
     runs.write_json(tmp_path / "b" / "result.json", {"state": "failed", "reason": hostile})
     # Two runs of one model are told apart by their folders' names.
     make_run(tmp_path / "img src=x onerror=1 $x_{", UNTIED)
@@ -110,14 +124,14 @@ def test_hostile_names_and_reasons_are_text(tmp_path):
 
 def test_runs_without_a_result_are_named(tmp_path):
     make_run(tmp_path / "good", UNTIED)
-    runs.start(tmp_path / "killed", RunConfig("digits"), "")
-    runs.start(tmp_path / "diverged", RunConfig("digits"), "")
+    runs.begin(tmp_path / "killed", RunConfig("digits"), "")
+    runs.begin(tmp_path / "diverged", RunConfig("digits"), "")
     reason = "FloatingPointError: The loss became nan in epoch 3"
     runs.write_json(tmp_path / "diverged" / "result.json", {"state": "failed", "reason": reason})
     make_run(tmp_path / "torn", TANH)
     (tmp_path / "torn" / "metrics.csv").write_text("")
     text = Page(write_report([tmp_path])).text
-    assert "killed: unfinished" in text
+    assert "killed: created" in text
     assert f"diverged: failed ({reason})" in text
     assert "torn: damaged" in text
     table = pd.read_csv(tmp_path / "table.csv")
@@ -125,8 +139,8 @@ def test_runs_without_a_result_are_named(tmp_path):
 
 
 def test_no_finished_run_is_a_report_too(tmp_path):
-    runs.start(tmp_path / "killed", RunConfig("digits"), "")
-    assert "killed: unfinished" in Page(write_report([tmp_path / "killed"])).text
+    runs.begin(tmp_path / "killed", RunConfig("digits"), "")
+    assert "killed: created" in Page(write_report([tmp_path / "killed"])).text
 
 
 def test_folders_without_runs_are_refused(tmp_path):
@@ -167,7 +181,7 @@ def test_answer_of_the_depth_study(tmp_path):
         make_run(tmp_path / "e", ModelConfig("dense", 30, activation="elu"), 101.0, 1.0, 0.5),
         make_run(tmp_path / "f", ModelConfig("dense", 30, activation="relu"), 0.009, 1.0, 0.6),
     ]
-    answer = STUDIES["depth"].answer(finished)
+    answer = STUDIES["depth"].answer(group_runs(finished))
     assert answer[0] == (
         "At depth 30 the gradient arrives in UnfoldedLSTMBlock untied (96.1% test accuracy), "
         "fades in DenseStack (11.2% test accuracy) and DenseStack relu (60.0% test accuracy) "
@@ -177,7 +191,7 @@ def test_answer_of_the_depth_study(tmp_path):
         "At depth 10 the gradient arrives in UnfoldedLSTMBlock untied (95.0% test accuracy)."
     )
     assert len(answer) == 3
-    assert STUDIES["depth"].answer(finished[2:3])[0] == (
+    assert STUDIES["depth"].answer(group_runs(finished[2:3]))[0] == (
         "No finished run has a gradient for each step."
     )
 
@@ -191,3 +205,88 @@ def test_answer_of_the_depth_study(tmp_path):
 )
 def test_ratio_text(ratio, text):
     assert ratio_text(ratio) == text
+
+
+def test_ratios_text():
+    assert ratios_text([]) == "–"
+    assert ratios_text([0.5]) == "0.50"
+    assert ratios_text([0.5, 1e-5, 20.0]) == "0.50 (1.0e-5–20)"
+
+
+def test_estimate():
+    assert estimate([0.5]) == Estimate(0.5, 0.5, 0.5, 1)
+    assert estimate([0.5, 0.75]) == Estimate(0.625, 0.5, 0.75, 2)
+    # mean 2, standard deviation 1, t(0.975; 2) = 4.30265: half width 4.30265 / sqrt(3)
+    three = estimate([1.0, 2.0, 3.0])
+    assert three.mean == 2
+    assert (three.low, three.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+    assert percent_text(Estimate(0.9, 0.9, 0.9, 1)) == "90.0%"
+    assert percent_text(Estimate(0.9, 0.88, 0.92, 2)) == "90.0% (88.0–92.0)"
+    assert percent_text(Estimate(0.9, 0.88, 0.92, 3)) == "90.0% ± 2.0"
+
+
+def test_labels_tell_what_differs():
+    configs = [
+        RunConfig("digits", ModelConfig(units=units), learning_rate=rate, seed=seed)
+        for seed, (units, rate) in enumerate([(8, 0.1), (9, 0.1), (9, 0.2)])
+    ]
+    assert labels(configs)[1:] == [
+        "UnfoldedLSTMBlock untied units 9 learning_rate 0.1",
+        "UnfoldedLSTMBlock untied units 9 learning_rate 0.2",
+    ]
+    assert labels(configs[:1]) == ["UnfoldedLSTMBlock untied"]
+    assert labels([]) == []
+
+
+def test_page_of_several_seeds(tmp_path):
+    names = []
+    for seed, (accuracy, end) in enumerate([(0.9, 0.5), (0.92, 0.25), (0.94, 1e-9)]):
+        names += [f"u{seed}", f"t{seed}"]
+        make_run(tmp_path / f"u{seed}", UNTIED, 1.0, end, accuracy, seed=seed)
+        make_run(tmp_path / f"t{seed}", TIED, None, None, accuracy - 0.3, seed=seed)
+    runs.write_json(tmp_path / "study.json", {"study": "depth", "runs": names, "restarts": 1})
+    page = Page(write_report([tmp_path]))
+    assert (
+        "arrives in UnfoldedLSTMBlock untied (92.0% ± 5.0 test accuracy, in 2 of 3 runs)"
+        in page.text
+    )
+    assert "0.25 (1.0e-9–0.50)" in page.text
+    assert "95 % t-interval" in page.text
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    assert summary["runs"].tolist() == [3, 3]
+    assert summary["test_accuracy"].tolist() == pytest.approx([0.92, 0.62])
+    # t(0.975; 2) * 0.02 / sqrt(3)
+    assert summary["test_accuracy_high"][0] == pytest.approx(0.92 + 0.0496828, abs=1e-6)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["seed"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert table["fold"].isna().all()
+
+
+def test_page_of_folds(tmp_path):
+    for fold in (1, 2):
+        make_run(tmp_path / f"f{fold}", UNTIED, accuracy=0.8 + fold / 10, folds=2, fold=fold)
+    page = Page(write_report([tmp_path]))
+    assert "validation accuracy" in page.text
+    assert "95.0% (90.0–100.0)" in page.text
+    assert pd.read_csv(tmp_path / "table.csv")["fold"].tolist() == [1, 2]
+
+
+def test_a_restart_stands_for_the_run_that_diverged(tmp_path):
+    runs.begin(tmp_path / "a", RunConfig("digits", UNTIED, epochs=2))
+    runs.write_json(tmp_path / "a" / "result.json", {"state": "diverged", "reason": "in epoch 1"})
+    make_run(tmp_path / "a-restart1", UNTIED, seed=1000)
+    runs.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a"], "restarts": 1})
+    page = Page(write_report([tmp_path]))
+    assert "a: diverged (in epoch 1; tried again with seed 1000)" in page.text
+    assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["a-restart1"]
+
+
+def test_the_answer_of_any_study(tmp_path):
+    finished = [
+        make_run(tmp_path / "a", UNTIED, accuracy=0.8),
+        make_run(tmp_path / "b", TANH, accuracy=0.9),
+    ]
+    assert best_first(group_runs(finished)) == [
+        "On digits, the highest test accuracy is that of DenseStack tanh, depth 10 (90.0%).",
+        "Then come UnfoldedLSTMBlock untied, depth 10 (80.0%).",
+    ]

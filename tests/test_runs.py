@@ -4,7 +4,7 @@ import os
 import pytest
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
 
 CONFIG = RunConfig("digits", epochs=3)
 
@@ -23,8 +23,16 @@ def test_atomic_write_leaves_the_old_file_when_the_writer_raises(tmp_path):
 
 def test_states(tmp_path):
     folder = tmp_path / "a"
-    runs.start(folder, CONFIG, "deeplstm run digits")
-    assert runs.load(folder).state == "unfinished"
+    runs.begin(folder, CONFIG, "deeplstm run digits")
+    assert runs.load(folder).state == "created"
+    (folder / "metrics.csv").touch()
+    assert runs.load(folder).state == "interrupted"
+    with runs.lock(folder):
+        assert runs.load(folder).state == "running"
+    assert runs.load(folder).state == "interrupted"
+
+    runs.write_json(folder / "result.json", {"state": "diverged", "reason": "in epoch 3"})
+    assert runs.load(folder).state == "diverged"
 
     runs.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
     run = runs.load(folder)
@@ -45,7 +53,7 @@ def test_states(tmp_path):
 
 def test_environment_holds_no_more_than_it_says(tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
-    runs.start(tmp_path / "a", CONFIG, "deeplstm run digits --epochs 3")
+    runs.begin(tmp_path / "a", CONFIG, "deeplstm run digits --epochs 3")
     text = (tmp_path / "a" / "environment.json").read_text()
     assert "hunter2" not in text
     environment = json.loads(text)
@@ -69,48 +77,99 @@ def test_valid_names():
         assert runs.check_name(name) == name
 
 
-def test_new_names_are_new(tmp_path):
-    first = runs.new_name(tmp_path, CONFIG)
+def test_the_name_of_a_run_that_was_given_none(tmp_path):
+    first = runs.name_for(tmp_path, CONFIG)
     assert first == "digits-unfolded_lstm-untied-depth10-units100-seed0-1"
-    (tmp_path / first).mkdir()
-    assert runs.new_name(tmp_path, CONFIG).endswith("-seed0-2")
+    folder = tmp_path / first
+    runs.begin(folder, CONFIG)
+    # An unfinished run with exactly these settings goes on, unless a new one is wanted.
+    assert runs.name_for(tmp_path, CONFIG) == first
+    assert runs.name_for(tmp_path, CONFIG, new=True).endswith("-seed0-2")
+    other = RunConfig("digits", epochs=4)
+    assert runs.name_for(tmp_path, other).endswith("-seed0-2")
+    with runs.lock(folder):
+        assert runs.name_for(tmp_path, CONFIG).endswith("-seed0-2")
+    for state in ("finished", "diverged"):
+        runs.write_json(folder / "result.json", {"state": state})
+        assert runs.name_for(tmp_path, CONFIG).endswith("-seed0-2")
+    runs.write_json(folder / "result.json", {"state": "failed"})
+    assert runs.name_for(tmp_path, CONFIG) == first
 
 
-def test_a_taken_folder_is_refused(tmp_path):
+def test_a_folder_of_other_settings_is_refused(tmp_path):
     folder = tmp_path / "a"
-    runs.check_free(folder)
-    runs.start(folder, CONFIG, "")
-    with pytest.raises(runs.RunExistsError, match=r"'a' already exists \(unfinished\)"):
-        runs.check_free(folder)
-    runs.write_json(folder / "result.json", {"state": "finished"})
-    with pytest.raises(runs.RunExistsError, match=r"\(finished, 3 epochs\). Use --overwrite"):
-        runs.check_free(folder)
-
-    runs.start(folder, CONFIG, "")  # replaces
+    runs.check_usable(folder, CONFIG)
+    runs.begin(folder, CONFIG)
+    runs.check_usable(folder, CONFIG)
+    other = RunConfig("digits", ModelConfig(depth=3), epochs=4)
+    message = r"'a' has other settings \(epochs: 3 -> 4, model.depth: 10 -> 3\). Use --overwrite"
+    for check in (runs.check_usable, runs.begin):
+        with pytest.raises(runs.RunExistsError, match=message):
+            check(folder, other)
+    (folder / "metrics.csv").touch()
+    runs.check_usable(folder, other, overwrite=True)
+    runs.begin(folder, other, overwrite=True)
+    assert runs.load(folder).config == other
     assert sorted(os.listdir(folder)) == ["config.json", "environment.json"]
+
+
+def test_lock(tmp_path):
+    folder = tmp_path / "a"
+    assert not runs.is_locked(folder)
+    with runs.lock(folder):
+        assert runs.is_locked(folder)
+        with pytest.raises(runs.RunExistsError, match="a' is in use by another process"):
+            runs.check_usable(folder, CONFIG)
+        with pytest.raises(runs.RunExistsError, match="in use"), runs.lock(folder):
+            pass
+    assert not runs.is_locked(folder)
+
+
+def test_going_on_tidies(tmp_path):
+    folder = tmp_path / "a"
+    runs.begin(folder, CONFIG)
+    (folder / "checkpoints").mkdir()
+    leftovers = [folder / ".model.0a1b2c3d.keras", folder / "checkpoints" / ".epoch_0001.npz"]
+    for path in leftovers:
+        path.touch()
+    runs.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
+    assert runs.begin(folder, CONFIG).state == "failed"
+    assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "environment.json"]
+    assert not os.listdir(folder / "checkpoints")
+
+    runs.write_json(folder / "result.json", {"state": "finished"})
+    runs.tidy(folder)
+    assert not (folder / "checkpoints").exists()
 
 
 def test_only_runs_are_replaced(tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "environment.json").touch()
     (tmp_path / "file").touch()
-    runs.start(tmp_path / "run", CONFIG, "")
+    runs.begin(tmp_path / "run", CONFIG)
     (tmp_path / "link").symlink_to(tmp_path / "run")
     for name in ("thesis", "file", "link"):
         with pytest.raises(runs.RunExistsError, match="exists and is not a run"):
-            runs.start(tmp_path / name, CONFIG, "")
-    assert os.listdir(folder) == ["config.json"]
+            runs.begin(tmp_path / name, CONFIG)
+    assert sorted(os.listdir(folder)) == ["config.json", "environment.json"]
 
 
-def test_a_folder_killed_before_its_first_file_is_free(tmp_path):
+@pytest.mark.parametrize(
+    "names", [[], [".config.0a1b2c3d.json"], ["environment.json"], ["config.json", "result.json"]]
+)
+def test_a_folder_killed_before_its_first_files_is_free(tmp_path, names):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / ".config.0a1b2c3d.json").touch()
-    runs.check_free(tmp_path / "a")
+    for name in names:
+        (tmp_path / "a" / name).touch()
+    runs.check_usable(tmp_path / "a", CONFIG)
+    runs.begin(tmp_path / "a", CONFIG)
+    assert sorted(os.listdir(tmp_path / "a")) == ["config.json", "environment.json"]
 
 
 def test_find(tmp_path):
     for name in ("b", "study/a"):
-        runs.start(tmp_path / name, CONFIG, "")
+        runs.begin(tmp_path / name, CONFIG)
     (tmp_path / "other").mkdir()
     assert [run.name for run in runs.find(tmp_path)] == ["b", "a"]

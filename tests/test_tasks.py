@@ -27,6 +27,23 @@ def test_digits():
     assert np.array_equal(again.test[1], data.test[1])
 
 
+def test_folds():
+    """Every image validates once, each fold has its share of every class, the test data stay."""
+    data = get_task("digits").load(None)
+    folds = [data.fold(number, 5) for number in (1, 2, 3, 4, 5)]
+    pool = np.concatenate([data.train[0], data.validation[0]])
+    seen = np.concatenate([fold.validation[0] for fold in folds])
+    assert len(pool) == len(seen) == 1437
+    assert sorted(image.tobytes() for image in pool) == sorted(image.tobytes() for image in seen)
+    share = np.bincount(np.concatenate([data.train[1], data.validation[1]])) / 5
+    for fold in folds:
+        assert len(fold.train[0]) + len(fold.validation[0]) == 1437
+        assert np.abs(np.bincount(fold.validation[1]) - share).max() < 1
+        assert fold.test is data.test
+    again = data.fold(2, 5)
+    assert np.array_equal(again.train[0], folds[1].train[0])
+
+
 def test_unknown_task():
     with pytest.raises(ValueError, match=re.escape("Unknown task 'digit'. Did you mean 'digits'?")):
         get_task("digit")

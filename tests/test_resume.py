@@ -1,0 +1,293 @@
+"""A run that was interrupted ends with the same bits as one that was not."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_deeplstm.experiments import checkpoints, cli, runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.signals import Interrupted
+from keras_deeplstm.experiments.training import DivergedError, train
+
+pytestmark = pytest.mark.backends
+
+# Everything that has a state: dropout, moving averages of batch normalization, Adam.
+CONFIG = RunConfig(
+    "digits",
+    ModelConfig(depth=3, units=8, dropout=0.2, normalization="batch"),
+    epochs=4,
+    batch_size=300,
+    gradient_every=3,
+)
+
+
+def weights(folder):
+    model = keras.models.load_model(folder / "model.keras")
+    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+def metrics(folder):
+    return pd.read_csv(folder / "metrics.csv").drop(columns="seconds")
+
+
+def assert_same(folder, reference):
+    for one, other in zip(weights(folder), weights(reference), strict=True):
+        np.testing.assert_array_equal(one, other)
+    pd.testing.assert_frame_equal(metrics(folder), metrics(reference), check_exact=True)
+    texts = [(path / "gradient_flow.csv").read_text() for path in (folder, reference)]
+    assert texts[0] == texts[1]
+    results = [runs.load(path).result for path in (folder, reference)]
+    for key in ("test_accuracy", "test_loss", "gradient_ratio_start", "gradient_ratio_end"):
+        assert results[0][key] == results[1][key]
+    assert names(folder) == names(reference)
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    train(CONFIG, folder, checkpoint_share=1)
+    return folder
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL does: nobody handles it."""
+
+
+def go_on(folder, kill_after=None, share=1.0, at_epoch=lambda epoch: None):
+    """Train; die after an epoch; return what the user is told."""
+    said = []
+
+    def on_epoch(row):
+        at_epoch(row["epoch"])
+        if row["epoch"] == kill_after:
+            raise Killed
+
+    train(CONFIG, folder, checkpoint_share=share, on_epoch=on_epoch, on_message=said.append)
+    return said
+
+
+@pytest.fixture(scope="module")
+def killed_after_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    with pytest.raises(Killed):
+        go_on(folder, kill_after=2)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, killed_after_two):
+    """A run that was killed after two of its four epochs."""
+    return shutil.copytree(killed_after_two, tmp_path / "run")
+
+
+def test_a_killed_run_goes_on(folder, reference):
+    assert runs.load(folder).state == "interrupted"
+    with pytest.raises(Killed):
+        go_on(folder, kill_after=3)
+    # What a kill in the middle of a write leaves.
+    for name in (".metrics.0a1b2c3d.csv", "checkpoints/.epoch_0004-ab.0a1b2c3d.npz"):
+        (folder / name).touch()
+    keras.utils.set_random_seed(12345)  # no generator of the process has a part in it
+    assert go_on(folder) == ["Run 'run' goes on after epoch 3 of 4"]
+    assert_same(folder, reference)
+    assert runs.load(folder).result["resumed_after_epochs"] == [2, 3]
+    assert ".lock" in names(folder) and "checkpoints" not in names(folder)
+
+    # A finished run is not trained again.
+    before = (folder / "result.json").read_bytes()
+    assert go_on(folder, kill_after=1) == []
+    assert (folder / "result.json").read_bytes() == before
+
+
+def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
+    from keras_deeplstm.experiments.training import _Shuffled
+
+    x = np.arange(10)
+    orders = {}
+    for seed in (0, 1):
+        for epoch in (0, 1, 0):
+            data = _Shuffled(x, x, 4, seed)
+            data.set_epoch(epoch)
+            batches = [data[i][0].tolist() for i in range(len(data))]
+            assert [len(batch) for batch in batches] == [4, 4, 2]
+            order = [row for batch in batches for row in batch]
+            assert sorted(order) == x.tolist()
+            assert orders.setdefault((seed, epoch), order) == order
+    assert len(set(map(tuple, orders.values()))) == 4
+    assert orders[0, 0] == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]
+
+
+def test_checkpoints_take_no_more_than_their_share(tmp_path, reference):
+    folder = tmp_path / "run"
+    found = []
+
+    def look(epoch):
+        found.append(checkpoints.newest(folder / "checkpoints")[0].epoch)
+
+    with pytest.raises(Killed):
+        go_on(folder, kill_after=3, share=0.0, at_epoch=look)
+    assert found == [1, 1, 1]  # the first costs what it costs, then the share of zero is used up
+    assert len(metrics(folder)) == 3
+    assert go_on(folder, share=0.0) == ["Run 'run' goes on after epoch 1 of 4"]
+    assert_same(folder, reference)
+
+
+def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
+    newest = max((folder / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert go_on(folder) == [
+        "The checkpoint after epoch 2 of run 'run' is damaged",
+        "Run 'run' goes on after epoch 1 of 4",
+    ]
+    assert_same(folder, reference)
+
+
+def test_all_checkpoints_damaged(folder):
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(checkpoints.CheckpointError, match="2 damaged, of epochs: 2, 1"):
+            go_on(folder)
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+
+
+def test_a_checkpoint_of_another_model_is_refused(folder):
+    checkpoint, _ = checkpoints.newest(folder / "checkpoints")
+    arrays = {k: v for k, v in checkpoint.arrays.items() if k != "optimizer/3"}
+    checkpoints.save(folder / "checkpoints", 2, arrays, checkpoint.notes)
+    with pytest.raises(checkpoints.CheckpointError, match="State of the optimizer does not match"):
+        go_on(folder)
+
+
+def test_another_backend_is_refused(folder):
+    environment = runs.read_json(folder / "environment.json")
+    runs.write_json(folder / "environment.json", environment | {"backend": "numpy"})
+    with pytest.raises(runs.RunExistsError, match="was started with backend 'numpy', the current"):
+        go_on(folder)
+
+
+def test_disk_full(folder, reference):
+    """The error is told, the last checkpoint is intact, and with room the run goes on."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill(epoch):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+
+    try:
+        with pytest.raises(OSError):
+            go_on(folder, at_epoch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    run = runs.load(folder)
+    assert run.state == "failed"
+    assert "OSError" in run.reason
+    assert go_on(folder) == ["Run 'run' goes on after epoch 3 of 4"]
+    assert_same(folder, reference)
+
+
+def test_sigterm_finishes_the_step(folder, reference):
+    def stop(epoch):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted) as caught:
+        go_on(folder, at_epoch=stop)
+    assert caught.value.status == 143
+    assert runs.load(folder).state == "interrupted"
+    assert go_on(folder) == ["Run 'run' goes on after epoch 3 of 4"]
+    assert_same(folder, reference)
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
+    config = RunConfig(
+        "digits", ModelConfig("dense", 3, 8, activation="relu"), epochs=3, learning_rate=1e-3
+    )
+    folder = tmp_path / "run"
+
+    def kill(row):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(config, folder, checkpoint_share=1, on_epoch=kill)
+    # From here on, every weight is too large.
+    checkpoint, _ = checkpoints.newest(folder / "checkpoints")
+    arrays = {
+        key: array * np.float32(1e30) if key.startswith("model/") else array
+        for key, array in checkpoint.arrays.items()
+    }
+    checkpoints.save(folder / "checkpoints", 1, arrays, checkpoint.notes)
+    for _ in range(2):
+        with pytest.raises(DivergedError, match="The loss became nan in epoch 2"):
+            train(config, folder, checkpoint_share=1, on_message=lambda text: None)
+    run = runs.load(folder)
+    assert (run.state, run.reason) == ("diverged", "The loss became nan in epoch 2")
+    assert checkpoints.newest(folder / "checkpoints")[0].epoch == 1
+
+
+def test_one_process_per_run(tmp_path, capsys):
+    """One works, the other one says so and leaves; the first one is stopped, and goes on."""
+    script = tmp_path / "deeplstm"
+    script.write_text(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it\n"
+        "from keras_deeplstm.experiments.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8", "--name", "a"]
+    arguments += ["--epochs", "1000", "--runs-dir", str(tmp_path / "runs")]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    process = subprocess.Popen(
+        [sys.executable, script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    lines = iter(process.stdout.readline, "")
+    assert next(line for line in lines if line.startswith("epoch 2 of 1000"))
+    assert runs.load(tmp_path / "runs" / "a").state == "running"
+    started = time.perf_counter()
+    assert cli.main(arguments) == 3
+    assert time.perf_counter() - started < 5
+    assert "runs/a' is in use by another process" in capsys.readouterr().err
+
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "deeplstm: interrupted. The same command goes on" in error
+    assert "Traceback" not in error
+    assert runs.load(tmp_path / "runs" / "a").state == "interrupted"
+
+
+def test_the_state_of_gradient_flow_holds_all_statistics():
+    from keras_deeplstm.callbacks import GradientFlow
+    from keras_deeplstm.callbacks.gradient_flow import STATISTICS
+    from keras_deeplstm.models import classifier
+
+    model = classifier((4,), 2, depth=3, units=2)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    flow = GradientFlow(every=3, statistics=STATISTICS)
+    x, y = np.ones((10, 4), "float32"), np.arange(10) % 2
+    model.fit(x, y, batch_size=2, epochs=1, verbose=0, callbacks=[flow])
+    other = GradientFlow(every=3, statistics=STATISTICS)
+    other.set_state(flow.get_state())
+    pd.testing.assert_frame_equal(other.to_frame(), flow.to_frame())
+    pd.testing.assert_frame_equal(other.histograms(), flow.histograms())
+    # It goes on counting: steps 1 and 3 are recorded, then 6 and 9, but not step 6's neighbour 7.
+    model.fit(x, y, batch_size=2, epochs=1, verbose=0, callbacks=[other])
+    assert other.to_frame()["step"].unique().tolist() == [1, 3, 6, 9]

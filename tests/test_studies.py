@@ -1,0 +1,294 @@
+"""Studies from the outside: the file of docs/own-task.md, killed and started again."""
+
+import os
+import pathlib
+import random
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_deeplstm import experiments
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments.runner import matching, restarts_of
+from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
+from keras_deeplstm.experiments.tasks import TASKS, Task
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "own-task.md"
+# The runs of the page's study that a test trains: two, with dropout.
+STUDY = ["study", "how-deep", "--only", "batch_size50", "--checkpoint-share", "1"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """The file of the page, under the name by which the package knows that Keras can wait."""
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    path = tmp_path_factory.mktemp("own") / "deeplstm"
+    # A shell that starts tests in the background may ignore Ctrl-C.
+    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    path.write_text(handler + code)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(file):
+    """The page's task and study, in this process as well."""
+    handler = signal.getsignal(signal.SIGINT)
+    runpy.run_path(str(file), run_name="own_task")
+    signal.signal(signal.SIGINT, handler)
+    yield
+    del TASKS["parity"], STUDIES["how-deep"]
+
+
+def start(file, runs_dir, *arguments):
+    return subprocess.Popen(
+        [sys.executable, file, *(arguments or STUDY), "--runs-dir", runs_dir],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def chosen():
+    return matching(STUDIES["how-deep"].plan("parity"), "batch_size50")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The runs of the study, trained in this process."""
+    from keras_deeplstm.experiments.training import train
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for name, config in chosen().items():
+        train(config, folder / name)
+    return folder
+
+
+def assert_same(folder, undisturbed):
+    import keras
+
+    for name in chosen():
+        models = [keras.models.load_model(f / name / "model.keras") for f in (folder, undisturbed)]
+        for one, other in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        texts = [(f / name / "gradient_flow.csv").read_text() for f in (folder, undisturbed)]
+        assert texts[0] == texts[1]
+        tables = [pd.read_csv(f / name / "metrics.csv") for f in (folder, undisturbed)]
+        tables = [table.drop(columns="seconds") for table in tables]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+        results = [runs.load(f / name).result for f in (folder, undisturbed)]
+        for result in results:
+            for key in ("seconds", "seconds_per_epoch", "resumed_after_epochs"):
+                del result[key]
+        assert results[0] == results[1]
+        assert sorted(os.listdir(folder / name)) == sorted(os.listdir(undisturbed / name))
+    hidden = [path for path in folder.rglob(".*") if path.name != ".lock"]
+    assert not hidden
+
+
+def lost_epochs(folder):
+    """Epochs of the unfinished runs in `folder` that will be trained again."""
+    lost = []
+    for run in runs.find(folder):
+        if run.state not in ("finished", "created"):
+            done = [int(p.name[6:10]) for p in (run.folder / "checkpoints").glob("epoch_*")]
+            lost.append(len(run.metrics) - max(done, default=0))
+    return lost
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def kill(process):
+    process.kill()  # the worker has to notice by itself
+    process.communicate()
+
+
+def test_three_kills_and_ctrl_c(file, tmp_path, undisturbed):
+    first, second = (tmp_path / "how-deep-parity" / name for name in chosen())
+    moments = [
+        lambda: list(first.glob("checkpoints/epoch_0002*.npz")),
+        lambda: (first / "gradient_flow.csv").exists(),
+        lambda: list(second.glob("checkpoints/epoch_0001*.npz")),
+    ]
+    for moment in moments:
+        process = start(file, tmp_path)
+        wait_for(moment, process)
+        kill(process)
+        assert all(lost <= 1 for lost in lost_epochs(tmp_path))
+
+    process = start(file, tmp_path)
+    wait_for(lambda: list(second.glob("checkpoints/epoch_0003*.npz")), process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.endswith("deeplstm: interrupted. The same command goes on\n")
+    assert "Traceback" not in error
+
+    process = start(file, tmp_path)
+    output, error = process.communicate()
+    assert process.returncode == 0, error
+    assert "2 of 4 runs (1 finished, 1 begun), 1 to train now" in output
+    assert re.search(r"goes on after epoch [3-7] of 8", output)
+    assert_same(tmp_path / "how-deep-parity", undisturbed)
+
+    folder = tmp_path / "how-deep-parity"
+    table = pd.read_csv(folder / "table.csv")
+    assert table["run"].tolist() == list(chosen())
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "On parity, the highest test accuracy is that of" in page
+    assert page.count(": missing") == 2  # the runs that --only has left out
+
+
+@pytest.mark.long
+def test_thirty_kills_at_random(file, tmp_path, undisturbed):
+    started = time.perf_counter()
+    process = start(file, tmp_path / "timed")
+    process.communicate()
+    seconds = time.perf_counter() - started
+    assert_same(tmp_path / "timed" / "how-deep-parity", undisturbed)
+
+    generator = random.Random(0)
+    kills = 0
+    folder = tmp_path / "killed" / "how-deep-parity"
+    while kills < 30:
+        process = start(file, tmp_path / "killed")
+        try:
+            process.wait(generator.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            kill(process)
+            kills += 1
+            assert all(lost <= 1 for lost in lost_epochs(folder))
+        else:  # done before it was killed 30 times: once more from the beginning
+            assert process.returncode == 0, process.communicate()
+            process.communicate()
+            assert_same(folder, undisturbed)
+            shutil.rmtree(folder)
+    process = start(file, tmp_path / "killed")
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert_same(folder, undisturbed)
+
+
+TROUBLE = """
+import os
+
+def die(data_dir):
+    os._exit(9)
+
+register(Task("deadly", "ends the process", (6,), 2, die, criterion=0.5))
+register(Study("trouble", "What if?", ("parity",), lambda task: [
+    RunConfig("deadly", ModelConfig(units=4), epochs=1),
+    RunConfig(task, ModelConfig("dense", 3, 4, activation="relu"), epochs=1, learning_rate=1e30),
+    RunConfig(task, ModelConfig("dense", 2, 4), epochs=1),
+]))
+"""
+
+
+def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
+    script = tmp_path / "deeplstm"
+    code = file.read_text()
+    place = code.index("if __name__")
+    script.write_text(code[:place] + TROUBLE + code[place:])
+    process = start(script, tmp_path, "study", "trouble")
+    output, error = process.communicate()
+    assert process.returncode == 1, error
+    lines = output.splitlines()
+    assert lines[0] == "3 runs, 3 to train now"
+    died = "UnfoldedLSTMBlock untied learning_rate 0.001, depth 10: FAILED: the process ended with"
+    assert lines[1] == f"1/3 {died} status 9"
+    diverged = "DenseStack relu learning_rate 1e+30, depth 3"
+    assert lines[2] == f"2/3 {diverged}: DIVERGED: The loss became nan in epoch 1"
+    assert lines[3] == f"2/3 {diverged}, seed 1000: DIVERGED: The loss became nan in epoch 1"
+    assert lines[4].startswith("3/3 DenseStack learning_rate 0.001, depth 2: test accuracy ")
+
+    folder = tmp_path / "trouble-parity"
+    states = [runs.read_json(path)["state"] for path in folder.glob("*/result.json")]
+    assert sorted(states) == ["diverged", "diverged", "failed", "finished"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "failed (the process ended with status 9)" in page
+    assert "tried again with seed 1000" in page
+
+
+def test_plan():
+    study = STUDIES["how-deep"]
+    plan = study.plan("parity")
+    assert list(plan) == [
+        f"parity-unfolded_lstm-untied-dropout0.1-depth{depth}-units16-seed0-batch_size{size}"
+        for depth in (2, 4)
+        for size in (25, 50)
+    ]
+    more = study.plan("parity", epochs=3, seeds=2, folds=5)
+    assert len(more) == 4 * 2 * 5
+    assert {config.epochs for config in more.values()} == {3}
+    assert [config.seed for config in more.values()] == [0] * 20 + [1] * 20
+    assert next(iter(more)).endswith("seed0-fold1of5-batch_size25")
+    # More seeds are more runs of the same study.
+    assert list(study.plan("parity", seeds=2))[:4] == list(plan)
+    assert study.folder_name("parity") == "how-deep-parity"
+    assert study.folder_name("parity", 3, 5) == "how-deep-parity-epochs3-folds5"
+
+
+def test_grid():
+    base = RunConfig("digits", ModelConfig(units=8), epochs=2)
+    configs = grid(base, {"model.depth": (2, 3), "optimizer": ("adam", "sgd")})
+    assert [(config.model.depth, config.optimizer) for config in configs] == [
+        *((2, "adam"), (2, "sgd"), (3, "adam"), (3, "sgd"))
+    ]
+    assert {(config.model.units, config.epochs) for config in configs} == {(8, 2)}
+    for name in ("model.dept", "optimiser", "modle.depth"):
+        with pytest.raises(ConfigError, match="Unknown key"):
+            grid(base, {name: (1,)})
+    with pytest.raises(ConfigError, match=re.escape("`model.depth` must be a positive integer")):
+        grid(base, {"model.depth": (2, 0)})
+
+
+def test_only():
+    plan = STUDIES["how-deep"].plan("parity")
+    assert len(matching(plan, None)) == 4
+    (name,) = matching(plan, "depth4*size25")
+    assert name.endswith("depth4-units16-seed0-batch_size25")
+    with pytest.raises(ConfigError, match="No run matches --only 'depth5'"):
+        matching(plan, "depth5")
+
+
+def test_restarts():
+    config = RunConfig("digits", seed=3)
+    restarts = restarts_of("name", config, 2)
+    assert {name: run.seed for name, run in restarts.items()} == {
+        "name": 3,
+        "name-restart1": 1003,
+        "name-restart2": 2003,
+    }
+
+
+def test_register():
+    task = TASKS["parity"]
+    experiments.register(task)  # the same again is no conflict
+    other = Task("parity", "another", (6,), 2, task.load, criterion=0.5)
+    with pytest.raises(ValueError, match="There is already a task called 'parity'"):
+        experiments.register(other)
+    study = Study("depth", "?", ("digits",), lambda task: [])
+    with pytest.raises(ValueError, match="There is already a study called 'depth'"):
+        experiments.register(study)
+    assert study.answer is best_first
+
+
+def test_a_config_cannot_name_a_file(tmp_path):
+    with pytest.raises(ConfigError, match="Unknown task"):
+        RunConfig.from_dict({"task": "/tmp/evil.py"})
+    with pytest.raises(ConfigError, match="Unknown task"):
+        RunConfig.from_dict({"task": "os.path"})
