@@ -100,14 +100,8 @@ class GradientFlow(TapCallback):
 
     def summarize(self, variables, values, gradients):
         """The statistics, by numbers of variables; traced into the compiled step."""
-        # Keras puts the name of some models, but not of all, before the names of their layers.
-        paths = [v.path.removeprefix(f"{self._model.name}/") for v in variables]
-        wanted = [i for i, path in enumerate(paths) if self._is_wanted(path)]
-        if not wanted:
-            layers = sorted({path.rpartition("/")[0] for path in paths})
-            raise ValueError(
-                f"No trainable variable matches layers={self.layers!r}. Available: {layers}"
-            )
+        paths = self._paths(variables)
+        wanted = self._wanted(paths)
         self._weights = []
         summary = {}
         for i in wanted:
@@ -132,11 +126,25 @@ class GradientFlow(TapCallback):
         names = [s for s in self.statistics if s != "ratio"]
         return sorted({*names, *(("norm", "weight_norm") if "ratio" in self.statistics else ())})
 
-    def _is_wanted(self, path):
-        return self.layers is None or any(
-            path == name or path.startswith(f"{name}/") or f"/{name}/" in path
-            for name in self.layers
-        )
+    def _paths(self, variables):
+        # Keras puts the name of some models, but not of all, before the names of their layers.
+        return [v.path.removeprefix(f"{self._model.name}/") for v in variables]
+
+    def _wanted(self, paths):
+        """The numbers of the paths that belong to the chosen layers."""
+        if self.layers is None:
+            return range(len(paths))
+        wanted = [
+            i
+            for i, path in enumerate(paths)
+            if any(path.startswith(f"{name}/") or f"/{name}/" in path for name in self.layers)
+        ]
+        if not wanted:
+            available = sorted({path.rpartition("/")[0] for path in paths})
+            raise ValueError(
+                f"No trainable variable matches layers={self.layers!r}. Available: {available}"
+            )
+        return wanted
 
     def receive(self, steps, summary, logs):
         """Count the steps, and keep what was recorded without waiting for the device."""
@@ -154,6 +162,8 @@ class GradientFlow(TapCallback):
         self._continues = False
         if self._step is None:
             self._step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        if self.model.built:  # if not, it is checked when the step is compiled
+            self._wanted(self._paths(self.model.trainable_variables))
         if self.csv is not None:
             self._write_csv()  # a file that cannot be written is an error now, not after an epoch
         if self.tensorboard is not None:

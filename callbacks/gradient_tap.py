@@ -122,7 +122,7 @@ class GradientTap:
             result = self._train_step(*args, **kwargs)
         finally:
             self._tapping = False
-        if self._summaries is None and not self.model.trainable_variables:
+        if not self.model.trainable_variables:
             warnings.warn(
                 f"Model {self.model.name!r} has no trainable variables: there are no gradients",
                 stacklevel=2,

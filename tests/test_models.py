@@ -82,7 +82,14 @@ def test_masked_steps_do_not_matter(block):
     np.testing.assert_allclose(predict(model, x), predict(model, x[:, :5]), atol=1e-6)
 
 
-@pytest.mark.parametrize("block", models.SEQUENCE_BLOCKS)
+KERAS_LOSES_STATES = pytest.mark.xfail(
+    keras.backend.backend() == "jax",
+    reason="keras.layers.LSTM does not carry its states from one jitted JAX step to the next",
+    strict=True,
+)
+
+
+@pytest.mark.parametrize("block", ["grid_lstm", pytest.param("lstm", marks=KERAS_LOSES_STATES)])
 def test_stateful_language_model_carries_its_state(block):
     keras.utils.set_random_seed(1)
     model = models.character_language_model(
