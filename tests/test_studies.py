@@ -165,6 +165,7 @@ def test_thirty_kills_at_random(file, tmp_path, undisturbed):
     kills = 0
     folder = tmp_path / "killed" / "how-deep-parity"
     while kills < 30:
+        started = time.perf_counter()
         process = start(file, tmp_path / "killed")
         try:
             process.wait(generator.uniform(0, seconds))
@@ -173,6 +174,7 @@ def test_thirty_kills_at_random(file, tmp_path, undisturbed):
             kills += 1
             assert all(lost <= 1 for lost in lost_epochs(folder))
         else:  # done before it was killed 30 times: once more from the beginning
+            seconds = min(seconds, time.perf_counter() - started)  # the machine may be quieter now
             assert process.returncode == 0, process.communicate()
             process.communicate()
             assert_same(folder, undisturbed)
