@@ -1,7 +1,7 @@
 """Draw the figures of README and docs from the runs of a study.
 
-    deeplstm study depth
-    python docs/figures.py runs/depth-digits docs/gradient-depth.png
+deeplstm study depth
+python docs/figures.py runs/depth-digits docs/gradient-depth.png
 """
 
 import pathlib
