@@ -66,6 +66,7 @@ class _Journal(keras.callbacks.Callback):
         self.on_epoch = on_epoch
         self.share = share
         self.rows = []
+        self.torch_rng = None  # to be set at the begin of the first epoch
         self.resumed_after = []  # epochs
         self.seconds = 0.0  # of training before this process
         self.started = self.saving = 0.0
@@ -89,6 +90,7 @@ class _Journal(keras.callbacks.Callback):
                 if key.startswith(prefix)
             }
             recorder.set_state(checkpoint.notes[name] | arrays)
+        self.torch_rng = checkpoint.arrays.get("torch_rng")
         self.rows = checkpoint.notes["rows"]
         self.seconds = checkpoint.notes["seconds"]
         self.resumed_after = [*checkpoint.notes["resumed_after"], checkpoint.epoch]
@@ -105,6 +107,9 @@ class _Journal(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.data.set_epoch(epoch)
+        if self.torch_rng is not None:
+            _set_torch_rng(self.torch_rng)
+            self.torch_rng = None
         self.epoch_started = time.perf_counter()
 
     # At the begin of the next step the last one is finished. A hook at its end would make Keras
@@ -135,6 +140,8 @@ class _Journal(keras.callbacks.Callback):
             for kind, variables in self._variables().items()
             for number, variable in enumerate(variables)
         }
+        if keras.backend.backend() == "torch":
+            arrays["torch_rng"] = _get_torch_rng()
         for array in arrays.values():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 raise DivergedError(f"A weight became NaN or infinite in epoch {epoch}")
@@ -277,6 +284,21 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         runs.write_json(folder / "result.json", result)
     runs.tidy(folder)
     return result
+
+
+# On torch, Keras draws from torch's own generator where a layer has no seed of its own.
+
+
+def _get_torch_rng():
+    import torch
+
+    return torch.get_rng_state().numpy()
+
+
+def _set_torch_rng(state):
+    import torch
+
+    torch.set_rng_state(torch.from_numpy(state))
 
 
 def _finite(value):
