@@ -426,3 +426,18 @@ def test_undefined_or_changed_feature_axis_is_refused():
     layer(inputs(2, 3))
     with pytest.raises(ValueError, match="expected axis -1"):
         layer(inputs(2, 5))
+
+
+@pytest.mark.parametrize("options", [{}, {"normalization": "batch", "dropout": 0.1}], ids=str)
+def test_depth_1000_trains_and_survives_a_file(options, tmp_path):
+    model = keras.Sequential([keras.Input((FEATURES,)), UnfoldedLSTMBlock(2, 1000, **options)])
+    model.compile("adam", "mse")
+    before = model.get_weights()
+    history = model.fit(inputs(), np.zeros((ROWS, 2)), verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    # Not all: without normalization the memory of so many steps can saturate tanh.
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    both = [each.predict(inputs(), verbose=0) for each in (model, loaded)]
+    np.testing.assert_array_equal(*both)
