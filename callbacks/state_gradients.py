@@ -63,8 +63,8 @@ class StateGradients(keras.callbacks.Callback):
         self._probe = None
 
     def _measure(self, epoch):
-        # `self.model`, unlike `self._model`, has the present weights on JAX.
-        assert self._probe.model is self.model
+        # Asking for `self.model` brings the weights up to date on JAX.
+        self._probe.model = self.model
         self._frames[epoch] = self._probe.measure()
 
     def to_frame(self):
