@@ -6,13 +6,14 @@ restored, so is what the callbacks have recorded, and the order of the data depe
 the run's seed and the number of the epoch.
 """
 
+import gc
 import math
 import statistics
 import time
 import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -247,15 +248,16 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             on_message(
                 f"Run '{run.name}' goes on after epoch {checkpoint.epoch} of {config.epochs}"
             )
-        model.fit(
-            train_data,
-            validation_data=data.validation,
-            initial_epoch=checkpoint.epoch if checkpoint else 0,
-            epochs=config.epochs,
-            verbose=0,
-            shuffle=False,
-            callbacks=[*recorders.values(), journal],
-        )
+        with _iterators_end_with_errors():
+            model.fit(
+                train_data,
+                validation_data=data.validation,
+                initial_epoch=checkpoint.epoch if checkpoint else 0,
+                epochs=config.epochs,
+                verbose=0,
+                shuffle=False,
+                callbacks=[*recorders.values(), journal],
+            )
         test = model.evaluate(*data.test, verbose=0, return_dict=True, callbacks=[journal])
         seconds = journal.elapsed()
 
@@ -284,6 +286,21 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         runs.write_json(folder / "result.json", result)
     runs.tidy(folder)
     return result
+
+
+@contextmanager
+def _iterators_end_with_errors():
+    """When an error ends `fit`, also end TensorFlow's thread that fetches the next batch.
+
+    The frames of the error keep its iterator alive. If that lasted to the end of the process, the
+    thread would wait for Python and Python for the thread, forever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        raise
 
 
 # On torch, Keras draws from torch's own generator where a layer has no seed of its own.

@@ -30,6 +30,9 @@ CONFIG = RunConfig(
 )
 
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def weights(folder):
     model = keras.models.load_model(folder / "model.keras")
     return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
@@ -250,13 +253,12 @@ def test_one_process_per_run(tmp_path, capsys):
     )
     arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8", "--name", "a"]
     arguments += ["--epochs", "1000", "--runs-dir", str(tmp_path / "runs")]
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     process = subprocess.Popen(
         [sys.executable, script, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": ROOT},
     )
     lines = iter(process.stdout.readline, "")
     assert next(line for line in lines if line.startswith("epoch 2 of 1000"))
@@ -272,6 +274,35 @@ def test_one_process_per_run(tmp_path, capsys):
     assert "deeplstm: interrupted. The same command goes on" in error
     assert "Traceback" not in error
     assert runs.load(tmp_path / "runs" / "a").state == "interrupted"
+
+
+def test_an_interrupted_run_ends_while_the_next_batch_is_being_made(tmp_path):
+    """TensorFlow's thread for the next batch and Python must not wait for each other at the end."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from keras_deeplstm.experiments import cli, training\n"
+        "original = training._Shuffled.__getitem__\n"
+        "def slow(self, index):\n"
+        "    if index == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    until = time.perf_counter() + 0.1\n"
+        "    while time.perf_counter() < until:\n"
+        "        pass\n"
+        "    return original(self, index)\n"
+        "training._Shuffled.__getitem__ = slow\n"
+        "sys.exit(cli.main())\n"
+    )
+    arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8"]
+    process = subprocess.run(
+        [sys.executable, script, *arguments, "--runs-dir", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    assert process.returncode == 130, process.stderr
 
 
 def test_the_state_of_gradient_flow_holds_all_statistics():
