@@ -5,14 +5,20 @@
 All variants of a model train side by side: each round gives every variant the same number of
 steps, and the cost is the median over the rounds of its time divided by that of `off` in the same
 round, minus one. What the callback does at the end of an epoch is part of each round.
+
+Memory is the peak of a process of its own that trains one variant, minus that of `off`.
 """
 
 import argparse
 import os
 import platform
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -25,7 +31,8 @@ from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow
 from keras_deeplstm.callbacks.gradient_flow import STATISTICS
 from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
 
-STEPS = 10
+STEPS = 10  # in a round
+SECONDS = 50  # for one model; at least six rounds
 
 
 def mlp():
@@ -106,37 +113,59 @@ def variants(folder):
     }
 
 
-def measure(name, jit_compile, rounds):
+def prepared(name, callback, jit_compile):
+    """A compiled model, and the callback as `fit` leaves it before the first step."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([*MODELS[name]()[0], keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, jit_compile=jit_compile)
+    if callback is not None:
+        callback.set_params({"steps": STEPS})
+        callback.set_model(model)
+        callback.on_train_begin()
+    return model
+
+
+def batch_for(name):
     shape = MODELS[name]()[1]
     rng = np.random.default_rng(0)
-    x = rng.normal(size=shape).astype("float32")
-    y = rng.integers(0, 10, shape[0])
-    running = {}
+    return rng.normal(size=shape).astype("float32"), rng.integers(0, 10, shape[0])
+
+
+def train_epoch(model, callback, epoch, x, y):
+    """Train STEPS steps as `fit` would, and return the seconds."""
+    if callback is not None:
+        callback.on_epoch_begin(epoch)
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        model.train_on_batch(x, y)
+        if isinstance(callback, SecondBackward):
+            callback.step(x, y)
+    if callback is not None:
+        callback.on_epoch_end(epoch, {})
+    return time.perf_counter() - started
+
+
+def measure(name, jit_compile, rounds):
+    x, y = batch_for(name)
     with tempfile.TemporaryDirectory() as folder:
-        for variant, callback in variants(folder).items():
-            keras.utils.set_random_seed(0)
-            model = keras.Sequential([*MODELS[name]()[0], keras.layers.Dense(10)])
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile("adam", loss, jit_compile=jit_compile)
-            if callback is not None:
-                callback.set_params({"steps": STEPS})
-                callback.set_model(model)
-                callback.on_train_begin()
-            running[variant] = model, callback
+        running = {
+            variant: (prepared(name, callback, jit_compile), callback)
+            for variant, callback in variants(folder).items()
+        }
         times = {variant: [] for variant in running}
+        started = time.perf_counter()
         for epoch in range(rounds + 2):
-            for variant, (model, callback) in running.items():
-                if callback is not None:
-                    callback.on_epoch_begin(epoch)
-                started = time.perf_counter()
-                for _ in range(STEPS):
-                    model.train_on_batch(x, y)
-                    if isinstance(callback, SecondBackward):
-                        callback.step(x, y)
-                if callback is not None:
-                    callback.on_epoch_end(epoch, {})
-                times[variant].append(time.perf_counter() - started)
+            if epoch >= 8 and time.perf_counter() - started > SECONDS:
+                break
+            # Each variant comes after every other one in turn.
+            order = list(running)
+            order = order[epoch % len(order) :] + order[: epoch % len(order)]
+            for variant in order:
+                model, callback = running[variant]
+                times[variant].append(train_epoch(model, callback, epoch, x, y))
     rows = []
+    peak = {variant: peak_memory(name, variant, jit_compile) for variant in times}
     for variant, seconds in times.items():
         # The first two rounds compile, with and without the tap.
         ratios = [a / b for a, b in zip(seconds[2:], times["off"][2:], strict=True)]
@@ -148,20 +177,45 @@ def measure(name, jit_compile, rounds):
                 "variant": variant,
                 "step_ms": 1e3 * statistics.median(seconds[2:]) / STEPS,
                 "cost_percent": 100 * (statistics.median(ratios) - 1),
+                "memory_mb": peak[variant] - peak["off"],
             }
         )
         print(rows[-1], flush=True)
     return rows
 
 
+def peak_memory(name, variant, jit_compile):
+    """Peak of the memory in MB of a process that trains the variant for three epochs."""
+    command = [sys.executable, __file__, "--peak", name, variant, str(int(jit_compile))]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(output.split()[-1])
+
+
+def print_peak(name, variant, jit_compile):
+    x, y = batch_for(name)
+    with tempfile.TemporaryDirectory() as folder:
+        callback = variants(folder)[variant]
+        model = prepared(name, callback, jit_compile == "1")
+        for epoch in range(3):
+            train_epoch(model, callback, epoch, x, y)
+    # Not `ru_maxrss`: Linux hands that on from the parent.
+    status = Path("/proc/self/status").read_text()
+    print(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", help="CSV file for the table")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=32)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.peak:
+        print_peak(*arguments.peak)
+        return
     modes = [False, True] if keras.backend.backend() == "tensorflow" else [True]
     rows = [
-        row for mode in modes for name in MODELS for row in measure(name, mode, arguments.rounds)
+        row for mode in modes for name in arguments.models for row in measure(name, mode, arguments.rounds)
     ]
     table = pd.DataFrame(rows)
     table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"

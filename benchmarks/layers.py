@@ -1,86 +1,267 @@
-"""Time of the layers: what the first training step costs, against the depth.
+"""Time and memory of a training step: our layers beside other ways to write them.
 
-    python benchmarks/layers.py [--output FILE]          (KERAS_BACKEND chooses the backend)
+    python benchmarks/layers.py [--tables grid depth] [--output FOLDER]
 
-The first step of a model traces and compiles it; later steps only compute. `overhead` is the first
-step minus the median of the later ones. A scan over depth has the same overhead at any depth; a
-chain of layers written out has not.
+KERAS_BACKEND chooses the backend; `--jit` compiles with XLA on TensorFlow. All contenders of a size
+train side by side (see `measure.interleaved`). `ratio` is the contender's time divided by that of
+our layer in the same round: above 1, ours is faster. `floor` makes nothing but the matrix products
+of the step. The first training step traces and compiles; `again_s` is what that takes a second
+time, in memory that is already there. `memory_mb` is the peak of later steps, in a process of its
+own, above what it had before the model was made.
 """
 
 import argparse
+import json
 import os
-import platform
 import statistics
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import measure
 import numpy as np
 import pandas as pd
+import peers
+from keras import ops
 
-from keras_deeplstm import models
+from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
 
-BATCH, FEATURES = 128, 64
+BACKEND = keras.backend.backend()
+# layers, units, time, batch
+GRID_SIZES = [(3, 128, 50, 50), (6, 256, 50, 50), (3, 256, 100, 64)]
+# For the growth of memory only: twice the time, twice the layers.
+MEMORY_SIZES = [(3, 128, 100, 50), (6, 128, 50, 50)]
 DEPTHS = (10, 30, 100, 300, 1000)
+DEPTH_UNITS, DEPTH_BATCH, DEPTH_FEATURES = 100, 128, 64
+CHAIN_LIMIT = 400  # seconds for the first step of the chain and what follows
 
 
-def measure(depth, units, steps):
-    keras.backend.clear_session()
+# GridLSTM2D.
+
+
+def grid_layers(contender, layers, units):
+    def lstms(number):
+        return [keras.layers.LSTM(units, return_sequences=True) for _ in range(number)]
+
+    if contender == "GridLSTM2D":
+        return [GridLSTM2D(units, layers, return_sequences=True)]
+    if contender == "cell by cell":
+        return [keras.layers.RNN(peers.GridCell(units, layers), return_sequences=True)]
+    return lstms(layers if contender == "stacked LSTM" else 2 * layers)
+
+
+GRID_CONTENDERS = ("GridLSTM2D", "cell by cell", "stacked LSTM", "double stack")
+
+
+def grid_step(contender, size, jit):
+    """A function that trains one step, and its model."""
+    layers, units, length, batch = size
     keras.utils.set_random_seed(0)
-    started = time.perf_counter()
-    model = models.classifier((FEATURES,), 10, depth=depth, units=units)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = keras.Sequential([keras.Input((length, units)), *grid_layers(contender, layers, units)])
+    x = np.random.default_rng(0).normal(size=(batch, length, units)).astype("float32")
+    return training_step(model, x, np.zeros((batch, length, units), "float32"), jit), model, x
+
+
+def training_step(model, x, y, jit):
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=jit)
     model.optimizer.build(model.trainable_variables)
-    build = time.perf_counter() - started
+    return lambda: model.train_on_batch(x, y)
+
+
+def torch_lstm_step(layers, units, length, batch):
+    """A training step of `torch.nn.LSTM`."""
+    import torch
+
+    lstm = torch.nn.LSTM(units, units, layers)
+    optimizer = torch.optim.SGD(lstm.parameters(), 0.01)
+    x = torch.randn(length, batch, units)
+
+    def step():
+        optimizer.zero_grad()
+        loss = lstm(x)[0].square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def grid_rows(size, jit, rounds, seconds):
+    steps, models = {}, {}
+    for contender in GRID_CONTENDERS:
+        steps[contender], models[contender], x = grid_step(contender, size, jit)
+    cell = models["cell by cell"].layers[0].cell
+    cell.take_weights(models["GridLSTM2D"].layers[0])
+    outputs = [models[name].predict(x[:2], verbose=0) for name in ("GridLSTM2D", "cell by cell")]
+    np.testing.assert_allclose(*outputs, atol=1e-4)
+    steps["floor"] = peers.grid_floor(x.swapaxes(0, 1), *size, jit)
+    if BACKEND == "torch":
+        layers, *shape = size
+        steps["torch.nn.LSTM"] = torch_lstm_step(layers, *shape)
+        steps["torch.nn.LSTM, double stack"] = torch_lstm_step(2 * layers, *shape)
+    times = measure.interleaved(steps, rounds, seconds=seconds)
+    return rows_of(
+        times,
+        "GridLSTM2D",
+        dict(zip(("layers", "units", "time", "batch"), size, strict=True)),
+        lambda name: peak("grid", name, size, jit) if name in GRID_CONTENDERS else None,
+    )
+
+
+# UnfoldedLSTMBlock.
+
+
+def depth_model(contender, depth):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((DEPTH_FEATURES,))
+    if contender == "UnfoldedLSTMBlock":
+        block = UnfoldedLSTMBlock(DEPTH_UNITS, depth)
+    else:
+        block = peers.depth_chain(DEPTH_UNITS, depth)
+    return keras.Model(inputs, block(inputs))
+
+
+def depth_step(contender, depth, jit):
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(BATCH, FEATURES)).astype("float32"), rng.integers(0, 10, BATCH)
-    seconds = []
-    for _ in range(steps + 1):
-        started = time.perf_counter()
-        model.train_on_batch(x, y)
-        seconds.append(time.perf_counter() - started)
-    steady = statistics.median(seconds[1:])
-    # Once more from the beginning, in memory that is already there.
-    model.make_train_function(force=True)
+    x = rng.normal(size=(DEPTH_BATCH, DEPTH_FEATURES)).astype("float32")
+    model = depth_model(contender, depth)
+    y = np.zeros((DEPTH_BATCH, DEPTH_UNITS), "float32")
+    return training_step(model, x, y, jit), model, x
+
+
+def timed(function):
     started = time.perf_counter()
-    model.train_on_batch(x, y)
-    again = time.perf_counter() - started - steady
-    return {
-        "backend": keras.backend.backend(),
-        "units": units,
-        "depth": depth,
-        "build_s": build,
-        "first_step_s": seconds[0],
-        "later_step_s": steady,
-        "overhead_s": seconds[0] - steady,
-        "compiled_again_s": again,
-    }
+    function()
+    return time.perf_counter() - started
+
+
+def depth_rows(depth, jit, rounds, seconds):
+    """Rows of one depth. The chain is left out where it fails or takes too long."""
+    arguments = ["--depth", depth, *(["--jit"] if jit else []), "--rounds", rounds]
+    for contenders in ("both", "ours"):
+        printed = measure.in_a_process(
+            __file__, *arguments, "--contenders", contenders, limit=CHAIN_LIMIT
+        )
+        if printed:
+            return json.loads(printed)
+    raise RuntimeError(f"No contender can be measured at depth {depth}")
+
+
+def measure_depth(depth, jit, rounds, seconds, with_chain):
+    keras.utils.set_random_seed(0)
+    depth_step("UnfoldedLSTMBlock", 2, jit)[0]()  # what the backend loads once
+    names = ["UnfoldedLSTMBlock", *(["chain"] if with_chain else [])]
+    steps, models, first = {}, {}, {}
+    for name in names:
+        started = time.perf_counter()
+        steps[name], models[name], x = depth_step(name, depth, jit)
+        steps[name]()
+        first[name] = time.perf_counter() - started
+    if with_chain:
+        chain = [layer for layer in models["chain"].layers if layer.weights]
+        block = models["UnfoldedLSTMBlock"].layers[-1]
+        peers.take_weights_of_block(chain, block)
+        np.testing.assert_allclose(
+            *(model.predict(x[:2], verbose=0) for model in models.values()), atol=1e-4
+        )
+    steps["floor"] = peers.depth_floor(x, depth, DEPTH_UNITS, DEPTH_BATCH, jit)
+    times = measure.interleaved(steps, rounds, seconds=seconds)
+    rows = rows_of(
+        times,
+        "UnfoldedLSTMBlock",
+        {"depth": depth, "units": DEPTH_UNITS, "batch": DEPTH_BATCH},
+        lambda name: peak("depth", name, [depth], jit) if name in names else None,
+    )
+    for row in rows:
+        name = row["contender"]
+        if name in names:
+            models[name].make_train_function(force=True)
+            row["first_step_s"] = first[name]
+            row["again_s"] = timed(steps[name]) - statistics.median(times[name])
+    return rows
+
+
+# Both.
+
+
+def rows_of(times, ours, columns, memory):
+    rows = []
+    for name, seconds in times.items():
+        rows.append(
+            {
+                **columns,
+                "contender": name,
+                "step_ms": 1e3 * statistics.median(seconds),
+                "ratio": measure.ratio(seconds, times[ours]),
+                "memory_mb": memory(name),
+            }
+        )
+    return rows
+
+
+def peak(table, contender, size, jit):
+    arguments = ["--peak", table, contender, *size]
+    printed = measure.in_a_process(__file__, *arguments, *(["--jit"] if jit else []), limit=900)
+    return float(printed) if printed else None
+
+
+def print_peak(table, contender, *size, jit):
+    """The peak of memory in MB of two training steps after the first one, which compiles."""
+    ops.convert_to_numpy(ops.matmul(ops.ones((64, 64)), ops.ones((64, 64))))
+    before = measure.memory()
+    size = [int(number) for number in size]
+    if table == "grid":
+        step = grid_step(contender, size, jit)[0]
+    else:
+        step = depth_step(contender, *size, jit)[0]
+    step()
+    measure.forget_peak()
+    step()
+    step()
+    print(measure.peak_memory() - before)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", help="CSV file for the table")
+    parser.add_argument("--tables", nargs="+", default=["grid", "depth"])
+    parser.add_argument("--output", type=Path, help="folder for the tables")
+    parser.add_argument("--jit", action="store_true", help="on TensorFlow: compile with XLA")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument(
+        "--seconds", type=float, default=90, help="for one size; six rounds at least"
+    )
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)
-    parser.add_argument("--units", type=int, nargs="+", default=(32, 100))
-    parser.add_argument("--steps", type=int, default=5, help="later steps to take the median of")
-    parser.add_argument("--repeats", type=int, default=3, help="models to take the median of")
+    parser.add_argument("--peak", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--depth", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--contenders", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    measure(2, 4, 1)  # what the backend loads once is nobody's overhead
-    rows = []
-    for _ in range(arguments.repeats):
-        for units in arguments.units:
-            for depth in arguments.depths:
-                rows.append(measure(depth, units, arguments.steps))
-                print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).groupby(["backend", "units", "depth"], as_index=False).median()
-    for column in ("overhead", "compiled_again"):
-        shallowest = table.groupby("units")[f"{column}_s"].transform("first")
-        table[f"{column}_ratio"] = table[f"{column}_s"] / shallowest
-    table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(table.round(3).to_string(index=False))
-    if arguments.output:
-        table.round(4).to_csv(arguments.output, index=False)
+    jit = {"tensorflow": arguments.jit, "jax": True, "torch": False}[BACKEND]
+    if arguments.peak:
+        print_peak(*arguments.peak, jit=jit)
+        return
+    limits = arguments.rounds, arguments.seconds
+    if arguments.depth:
+        with_chain = arguments.contenders == "both"
+        print(json.dumps(measure_depth(arguments.depth, jit, *limits, with_chain)))
+        return
+    for table in arguments.tables:
+        rows = []
+        for size in GRID_SIZES if table == "grid" else arguments.depths:
+            rows += (grid_rows if table == "grid" else depth_rows)(size, jit, *limits)
+            print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
+        for size in MEMORY_SIZES if table == "grid" else []:
+            columns = dict(zip(("layers", "units", "time", "batch"), size, strict=True))
+            memory = peak("grid", "GridLSTM2D", size, jit)
+            rows.append({**columns, "contender": "GridLSTM2D", "memory_mb": memory})
+        frame = pd.DataFrame(rows)
+        frame.insert(0, "jit_compile", jit)
+        frame.insert(0, "backend", BACKEND)
+        frame["machine"] = measure.MACHINE
+        if arguments.output:
+            name = f"{table}-{BACKEND}{'-xla' if jit and BACKEND == 'tensorflow' else ''}.csv"
+            frame.round(3).to_csv(arguments.output / name, index=False)
 
 
 if __name__ == "__main__":

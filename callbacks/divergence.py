@@ -3,6 +3,7 @@
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_deeplstm import validation
@@ -58,10 +59,8 @@ class DivergenceGuard(TapCallback):
         if isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer):
             gradients = []
         # A sum is finite only if all are; half precision could overflow in it.
-        return {
-            str(i): ops.isfinite(ops.sum(ops.abs(ops.cast(g, "float32"))))
-            for i, g in enumerate(gradients)
-        }
+        sums = [ops.sum(ops.cast(g, "float32")) for g in gradients]
+        return {"finite": ops.isfinite(ops.stack(sums))} if sums else {}
 
     def receive(self, steps, summary, logs):
         """Judge the step before: it is done by now, so that nobody waits for the device."""
@@ -74,12 +73,12 @@ class DivergenceGuard(TapCallback):
             return
         (step, summary, loss), self._waiting = self._waiting, None
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
-        finite = [bool(ops.convert_to_numpy(summary[str(i)])) for i in range(len(summary))]
+        finite = ops.convert_to_numpy(summary["finite"]) if summary else ()
         if loss is not None:
             self._first_loss = loss if self._first_loss is None else self._first_loss
         if loss is not None and not abs(loss) < float("inf"):
             reason = f"the loss is {loss}"
-        elif not all(finite):
+        elif not np.all(finite):
             bad = [path for path, ok in zip(self._paths, finite, strict=True) if not ok]
             reason = f"the gradient of {bad[0]} is not finite"
         elif loss is not None and loss > self.factor * abs(self._first_loss):

@@ -30,7 +30,7 @@ def measure(statistic, gradient, value, axes):
     # In half precision the squares of small gradients would vanish.
     wide = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
     if statistic in ("norm", "weight_norm"):
-        return ops.sqrt(ops.sum(ops.square(wide), axis=axes))
+        return ops.sqrt(_sum_of_squares(wide, axes))
     size = ops.abs(wide)
     if statistic == "mean_abs":
         return ops.mean(size, axis=axes)
@@ -44,6 +44,14 @@ def measure(statistic, gradient, value, axes):
     above = [ops.mean(ops.cast(size >= 10.0**e, wide.dtype), axis=axes) for e in HISTOGRAM_EDGES]
     above = [ops.ones_like(above[0]), *above, ops.zeros_like(above[0])]
     return ops.stack([low - high for low, high in itertools.pairwise(above)])
+
+
+def _sum_of_squares(x, axes):
+    if axes is None and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return 2 * tf.nn.l2_loss(x)  # unlike the sum below it writes no squares to memory
+    return ops.sum(ops.square(x), axis=axes)
 
 
 def _sample(entries, axes):

@@ -1,0 +1,85 @@
+"""What the benchmarks share: timing side by side, the peak of memory, the machine."""
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MACHINE = f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def interleaved(functions, rounds, calls=1, seconds=None, warm_up=2):
+    """Seconds of each call of each function, measured side by side.
+
+    Each round calls every function, each time another one first, so that a machine that changes its
+    speed changes it for all.
+
+    Args:
+        functions: Functions by name.
+        rounds: Number of rounds.
+        calls: Calls of each function in a round.
+        seconds: Stop after this time, but not before six rounds.
+        warm_up: Rounds before, which are not measured.
+
+    Returns:
+        A list of seconds, one per round, by name.
+    """
+    times = {name: [] for name in functions}
+    names = list(functions)
+    begun = time.perf_counter()
+    for number in range(rounds + warm_up):
+        if seconds and number >= warm_up + 6 and time.perf_counter() - begun > seconds:
+            break
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.perf_counter()
+            for _ in range(calls):
+                functions[name]()
+            if number >= warm_up:
+                times[name].append((time.perf_counter() - started) / calls)
+    return times
+
+
+def ratio(times, other):
+    """Median over the rounds of the time, divided by that of the other in the same round."""
+    return statistics.median(a / b for a, b in zip(times, other, strict=True))
+
+
+def in_a_process(script, *arguments, limit=None):
+    """The last line that another Python process prints; None if it fails or takes over `limit` s.
+
+    What it measures is not touched by what this process has compiled or keeps in memory.
+    """
+    command = [sys.executable, script, *map(str, arguments)]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
+    return ended.stdout.splitlines()[-1] if ended.returncode == 0 else None
+
+
+def memory():
+    """Memory of this process in MB."""
+    return _status("VmRSS")
+
+
+def peak_memory():
+    """Peak of this process' memory in MB, since its begin or `forget_peak`.
+
+    Not `ru_maxrss`: Linux hands that on from the parent process.
+    """
+    return _status("VmHWM")
+
+
+def forget_peak():
+    """Let the peak be what the memory is now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(what):
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{what}:\s*(\d+) kB", status)[1]) / 1024
