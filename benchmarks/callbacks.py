@@ -215,7 +215,10 @@ def main():
         return
     modes = [False, True] if keras.backend.backend() == "tensorflow" else [True]
     rows = [
-        row for mode in modes for name in arguments.models for row in measure(name, mode, arguments.rounds)
+        row
+        for mode in modes
+        for name in arguments.models
+        for row in measure(name, mode, arguments.rounds)
     ]
     table = pd.DataFrame(rows)
     table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"

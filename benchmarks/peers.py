@@ -39,8 +39,8 @@ class GridCell(keras.layers.Layer):
 
     def take_weights(self, grid):
         """Take those of a GridLSTM2D, so that both compute the same."""
-        self.hidden_kernel.assign(grid.hidden_kernel)
-        self.hidden_bias.assign(grid.hidden_bias)
+        self.hidden_kernel.assign(ops.convert_to_numpy(grid.hidden_kernel))
+        self.hidden_bias.assign(ops.convert_to_numpy(grid.hidden_bias))
         for direction in ("time", "depth"):
             for kind in ("kernel", "recurrent_kernel", "bias"):
                 name = f"{direction}_{kind}"
@@ -95,10 +95,11 @@ def depth_chain(units, depth):
 
 def take_weights_of_block(steps, block):
     """Let the steps of a chain compute the same as an UnfoldedLSTMBlock."""
+    first = ops.convert_to_numpy(block.kernel)
     kernels = ops.convert_to_numpy(block.recurrent_kernel)
     biases = ops.convert_to_numpy(block.bias)
     for number, (step, bias) in enumerate(zip(steps, biases, strict=True)):
-        step.kernel.assign(block.kernel if number == 0 else kernels[number - 1])
+        step.kernel.assign(first if number == 0 else kernels[number - 1])
         step.bias.assign(bias)
 
 

@@ -18,6 +18,9 @@ from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.runner import outcome, run_study
+from keras_deeplstm.experiments.search.config import SearchConfig
+from keras_deeplstm.experiments.search.results import conclusion, ranked
+from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS, DataError
@@ -52,6 +55,8 @@ class RunCommand:
     checkpoint_share: Share = None
     """Share of the training time that checkpoints may take, 0.02 if not given. Epochs that are
     long against the writing of a checkpoint all get one; with 1, every epoch gets one."""
+    devices: Literal["one", "all"] = "one"
+    """Train on one device, or with a part of each batch on all of this machine."""
     overwrite: bool = False
     """Replace the run of that name."""
 
@@ -72,29 +77,81 @@ class RunCommand:
             print("Use --overwrite or another --name to train it again")
             return 0
         load_keras()
-        from keras_deeplstm.experiments.training import train
-
-        def show(row):
-            print(
-                f"epoch {row['epoch']} of {self.config.epochs}  loss {row['loss']:.4f}  "
-                f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s",
-                flush=True,
-            )
-
-        print(self.config.title, flush=True)
-        result = train(
+        _train(
             self.config,
             folder,
+            self.devices,
             data_dir=self.data_dir,
             command=command,
             overwrite=self.overwrite,
-            on_epoch=show,
-            on_message=lambda text: print(text, flush=True),
             **share,
         )
-        print(outcome(self.config, result))
         _report([folder])
         return 0
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """Search depth, state size, dropout and more with keras-tuner, and write a report. The same
+    command again goes on with a search that was interrupted.
+
+    A RANGE is 2..50 for anything between, 10,30,100 for one of these, 10 for always that."""
+
+    config: Annotated[SearchConfig, tyro.conf.arg(name="")]
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the search's folder; if not given, search-TASK-TUNER."""
+    time_limit: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    """No trial begins after this many minutes."""
+    workers: int = 0
+    """Start keras-tuner's chief and this many workers. On several machines, its environment
+    variables do the same; see docs/scaling.md."""
+    retrain: bool = False
+    """In the end, train the best model once more as a run, and keep it."""
+    devices: Literal["one", "all"] = "one"
+    """Train each model on one device, or with a part of each batch on all of this machine."""
+    data_dir: OptionalFolder = None
+    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
+    runs_dir: Folder = Path("runs")
+    """Where the search's folder is made."""
+    overwrite: bool = False
+    """Replace the search of that name."""
+
+    def execute(self, command: str) -> int:
+        """Search, say what came of it, and write the report."""
+        name = self.name or f"search-{self.config.task}-{self.config.tuner}"
+        folder = self.runs_dir / runs.check_name(name)
+        try:
+            if self.workers:
+                validation.positive_integer("workers", self.workers, at_most=1000)
+            if self.time_limit is not None:
+                validation.finite("time_limit", self.time_limit, positive=True)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        found, ended = run_search(
+            self.config,
+            folder,
+            workers=self.workers,
+            overwrite=self.overwrite,
+            command=command,
+            data_dir=self.data_dir,
+            devices=self.devices,
+            time_limit=self.time_limit and 60 * self.time_limit,
+        )
+        if is_worker():
+            return 0
+        load_keras()
+        succeeded, lines = conclusion(found, self.config, ended)
+        print("\n".join(lines))
+        best = ranked(found, self.config)[:1]
+        if self.retrain and best:
+            run = self.config.run(best[0].values)
+            other = runs.load(folder / "best").config != run
+            options = {"data_dir": self.data_dir, "command": command, "overwrite": other}
+            _train(run, folder / "best", self.devices, **options)
+            print(f"Model: {folder / 'best' / 'model.keras'}")
+        if best:
+            _report([folder])
+        return 0 if succeeded else 1
 
 
 @dataclass(frozen=True)
@@ -234,6 +291,7 @@ def main(argv: list[str] | None = None) -> int:
             {
                 "run": RunCommand,
                 "study": StudyCommand,
+                "search": SearchCommand,
                 "report": ReportCommand,
                 "list": ListCommand,
             },
@@ -272,11 +330,39 @@ def _checkpoint_options(share):
     return {"checkpoint_share": share}
 
 
+def _train(config, folder, devices, **options):
+    """Train in this process, and say so."""
+    from keras_deeplstm.experiments.devices import using
+    from keras_deeplstm.experiments.training import train
+
+    def show(row):
+        print(
+            f"epoch {row['epoch']} of {config.epochs}  loss {row['loss']:.4f}  "
+            f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s",
+            flush=True,
+        )
+
+    print(config.title, flush=True)
+    with using(devices):
+        result = train(
+            config,
+            folder,
+            on_epoch=show,
+            on_message=lambda text: print(text, flush=True),
+            **options,
+        )
+    print(outcome(config, result))
+
+
 def _report(folders, output=None):
     load_keras()
     from keras_deeplstm.experiments.report import write_report
+    from keras_deeplstm.experiments.search.report import write_search_report
 
-    _say_where(write_report(folders, output))
+    if len(folders) == 1 and (folders[0] / "search.json").exists():
+        _say_where(write_search_report(folders[0], output))
+    else:
+        _say_where(write_report(folders, output))
 
 
 def _say_where(report):

@@ -23,7 +23,7 @@ import pandas as pd
 
 from keras_deeplstm.callbacks import FilterImages, GradientFlow
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
-from keras_deeplstm.experiments import checkpoints, runs, signals
+from keras_deeplstm.experiments import checkpoints, devices, runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.models import classifier
@@ -39,16 +39,19 @@ class DivergedError(Exception):
 class _Shuffled(keras.utils.PyDataset):
     """Batches whose order is a function of seed and epoch, unlike that of `fit(shuffle=True)`."""
 
-    def __init__(self, x, y, batch_size, seed):
+    def __init__(self, x, y, batch_size, seed, parts=1):
         super().__init__()
         self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        # Several devices get equal parts, of the last batch as well: an epoch leaves out a few.
+        self.examples = len(x) - len(x) % batch_size % parts
         self.set_epoch(0)
 
     def set_epoch(self, epoch):
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
+        self.order = order[: self.examples]
 
     def __len__(self):
-        return math.ceil(len(self.x) / self.batch_size)
+        return math.ceil(self.examples / self.batch_size)
 
     def __getitem__(self, index):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
@@ -201,6 +204,11 @@ def train(
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     try:
+        if config.batch_size % devices.count():
+            raise ValueError(
+                f"Argument `batch_size` must be a multiple of the number of devices, "
+                f"{devices.count()}. Received: batch_size={config.batch_size}"
+            )
         if config.folds is not None:
             data = data.fold(config.fold, config.folds)
         model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
@@ -231,7 +239,7 @@ def train(
 
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
-    train_data = _Shuffled(*data.train, config.batch_size, config.seed)
+    train_data = _Shuffled(*data.train, config.batch_size, config.seed, devices.count())
     gradients = GradientFlow(every=config.gradient_every)
     recorders = {"gradients": gradients}
     if len(task.input_shape) == 3:  # images

@@ -1,6 +1,7 @@
 """LSTM along depth, for Keras 3.
 
-`keras_deeplstm.layers`, `.models`, `.callbacks`, `.diagnostics`, `.initializers`, `.experiments`.
+`keras_deeplstm.layers`, `.models`, `.callbacks`, `.diagnostics`, `.initializers`, `.search`,
+`.experiments`.
 Importing the package registers its layers, so that `keras.models.load_model` finds them.
 """
 
@@ -10,7 +11,15 @@ import sys
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("callbacks", "diagnostics", "experiments", "initializers", "layers", "models")
+_SUBMODULES = (
+    "callbacks",
+    "diagnostics",
+    "experiments",
+    "initializers",
+    "layers",
+    "models",
+    "search",
+)
 
 # Keras takes seconds to import. Everybody who imports the package wants the layers registered;
 # only the command `deeplstm` does not, until one of its commands needs them: its help is instant.

@@ -7,6 +7,7 @@ parameters is one argument. Models are not compiled. Classifiers and language mo
 use a loss with `from_logits=True`.
 """
 
+import contextvars
 import math
 
 import keras
@@ -28,6 +29,8 @@ BLOCKS = {
 }
 SEQUENCE_BLOCKS = ("grid_lstm", "lstm")
 DEFAULT_UNITS = 100
+
+_only_count = contextvars.ContextVar("only_count", default=False)
 
 
 def classifier(
@@ -319,6 +322,40 @@ def character_language_model(
     return keras.Model(inputs, keras.layers.Dense(vocabulary_size, name="logits")(x), name=name)
 
 
+def count_parameters(builder, *arguments, **options):
+    """The number of parameters of a model, trainable or not, before it is built.
+
+    That of a model without a block, such as `cnn_classifier`, is counted after it.
+
+    Args:
+        builder: A function of this module.
+        *arguments: Its positional arguments.
+        **options: Its keyword arguments.
+
+    Raises:
+        ValueError: As the builder.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> models.count_parameters(models.classifier, (28, 28, 1), 10, depth=10_000, units=1000)
+    40039146010
+    """
+    token = _only_count.set(True)
+    try:
+        return builder(*arguments, **options).count_params()
+    except _Counted as counted:
+        return counted.parameters
+    finally:
+        _only_count.reset(token)
+
+
+class _Counted(Exception):
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.parameters = parameters
+
+
 # What the builders share.
 
 
@@ -396,6 +433,13 @@ def _count(layer, features):
 
 def _choose_units(units, parameters, total):
     """`units`, or the largest units with which `total(units)` is at most `parameters`."""
+    units = _fitting_units(units, parameters, total)
+    if _only_count.get():
+        raise _Counted(total(units))
+    return units
+
+
+def _fitting_units(units, parameters, total):
     if parameters is None:
         return validation.positive_integer("units", DEFAULT_UNITS if units is None else units)
     if units is not None:
