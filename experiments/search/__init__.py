@@ -1,0 +1,1 @@
+"""`deeplstm search`: keras-tuner's searches over runs, safe against any interruption."""

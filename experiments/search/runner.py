@@ -1,0 +1,223 @@
+"""Search in processes beside this one, and show how it goes."""
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import traceback
+from contextlib import ExitStack, nullcontext, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+
+from keras_deeplstm.experiments import runs, signals
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.runs import RunExistsError
+from keras_deeplstm.experiments.search import records
+from keras_deeplstm.experiments.search.config import SearchConfig
+from keras_deeplstm.experiments.search.records import Record
+from keras_deeplstm.experiments.search.view import View
+from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments.tasks import DataError
+from keras_deeplstm.experiments.worker import CallError, Worker
+
+# Several processes share what there is.
+SHARING = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def search_here(send, config, folder, options, environment):
+    """Search in the worker's process; return the error that ended it, or None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one passes it on
+    os.environ.update(environment)
+    name = os.environ.get("KERASTUNER_TUNER_ID", "tuner0")
+    with open(folder / f"{name}.log", "a") as log, redirect_stdout(log), redirect_stderr(log):
+        load_keras()
+        from keras_deeplstm.experiments.search.tuner import search_in
+
+        try:
+            return search_in(config, folder, on_message=send, **options)
+        except (ConfigError, RunExistsError, DataError) as error:
+            return error
+        except Exception as error:
+            traceback.print_exc()
+            return CallError(f"{type(error).__name__}: {error}")
+
+
+def is_worker() -> bool:
+    """Whether keras-tuner's environment variables make this process the worker of a chief."""
+    name = os.environ.get("KERASTUNER_TUNER_ID", "")
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in name
+
+
+def run_search(
+    config: SearchConfig,
+    folder: Path,
+    *,
+    workers: int = 0,
+    overwrite: bool = False,
+    command: str = "",
+    **options,
+) -> tuple[list[Record], bool]:
+    """Run the trials that are not yet done, and say so in the terminal.
+
+    Args:
+        config: The search.
+        folder: Its folder; a search that was interrupted goes on there.
+        workers: Start a chief and this many workers; with 0, one process does both.
+        overwrite: Replace the search that is in `folder`.
+        command: How the search was started, for the record.
+        **options: As for `tuner.search_in`.
+
+    Returns:
+        The records of all trials, and whether the time limit was reached.
+
+    Raises:
+        ConfigError: A setting cannot be used.
+        RunExistsError: `folder` holds a search with other settings or something else, or another
+            process is at this search.
+        DataError: The data are absent or damaged.
+        CallError: Something else went wrong; its text says what.
+        Interrupted: SIGINT or SIGTERM came.
+    """
+    if workers and "KERASTUNER_ORACLE_IP" in os.environ:
+        raise ConfigError(
+            "--workers starts chief and workers here; the environment variables of keras-tuner say "
+            "that this process is one of them. Use either"
+        )
+    leads = not is_worker()
+    started = time.monotonic()
+    with runs.lock(folder) if leads else nullcontext():
+        if leads:
+            begin(folder, config, overwrite, command)
+        with ExitStack() as stack:
+            crew = _Crew(stack, config, folder, options, _environments(workers))
+            check_signals = stack.enter_context(signals.delayed(crew.stop))
+            view = stack.enter_context(View(config))
+            crew.start(view.say)
+            while crew.is_working():
+                view.update(records.read_all(folder))
+                time.sleep(0.5)
+            crew.finish()
+            check_signals()
+            view.update(records.read_all(folder))
+    if crew.error is not None:
+        raise crew.error
+    if view.pace:
+        view.say(view.pace)
+    limit = options.get("time_limit")
+    return records.read_all(folder), limit is not None and time.monotonic() - started > limit
+
+
+def _environments(workers):
+    """Environment variables of each process by its name; keras-tuner finds its part in them."""
+    if not workers:
+        return {"search": {}}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port), **SHARING}
+    names = ["chief", *(f"tuner{number}" for number in range(workers))]
+    found = {name: {**shared, "KERASTUNER_TUNER_ID": name} for name in names}
+    found["chief"]["CUDA_VISIBLE_DEVICES"] = ""  # it trains nothing
+    return found
+
+
+def begin(folder: Path, config: SearchConfig, overwrite: bool = False, command: str = "") -> None:
+    """Make the folder of a search, or see that the search in it can go on. Needs its lock.
+
+    Raises:
+        RunExistsError: It holds something else.
+    """
+    path = folder / "search.json"
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+    if names and not names & {"search.json", "search.json.damaged"}:
+        raise RunExistsError(f"'{folder}' exists and is not a search. Use another --name")
+    if overwrite:
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != runs.LOCK:
+                entry.unlink()
+    elif path.exists():
+        check_same(folder, config)
+    runs.write_json(path, {"settings": config.to_dict(), "command": command})
+
+
+def check_same(folder: Path, config: SearchConfig) -> None:
+    """Raise RunExistsError if the search in `folder` has settings with which it cannot go on."""
+    path = folder / "search.json"
+    try:
+        earlier = read_config(folder)
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        print(f"'{path}' is damaged. It is set aside; these settings are taken for those in it")
+        records.set_aside(path)
+        return
+    if changes := earlier.differences(config):
+        raise RunExistsError(
+            f"Cannot resume: {changes}. Use --overwrite or another --name for the new search"
+        )
+
+
+def read_config(folder: Path) -> SearchConfig:
+    """The settings of the search in `folder`."""
+    return SearchConfig.from_dict(runs.read_json(folder / "search.json")["settings"])
+
+
+class _Crew:
+    """The processes of a search. One that dies is replaced and goes on with its trial."""
+
+    def __init__(self, stack, config, folder, options, environments):
+        self.error = None
+        self._folder = folder
+        self._arguments = (config, folder, options)
+        self._environments = environments
+        self._workers = {name: stack.enter_context(Worker()) for name in environments}
+        self._threads = {}
+        self._stopped = False
+
+    def start(self, say):
+        self._threads = {
+            name: threading.Thread(target=self._work, args=(name, say), daemon=True)
+            for name in self._environments
+        }
+        for thread in self._threads.values():
+            thread.start()
+
+    def is_working(self):
+        """Whether a process is still at it; a chief whose workers are done only waits."""
+        threads = [self._threads[name] for name in self._threads if name != "chief"]
+        return any(thread.is_alive() for thread in threads)
+
+    def stop(self):
+        """Send all processes SIGTERM."""
+        self._stopped = True
+        for worker in self._workers.values():
+            with suppress(AttributeError):  # it dies at this moment, and its thread sees to that
+                worker.stop()
+
+    def finish(self):
+        """End the chief, which would wait up to 20 seconds more."""
+        self.stop()
+        for thread in self._threads.values():
+            thread.join()
+
+    def _work(self, name, say):
+        arguments = (*self._arguments, self._environments[name])
+        while not self._stopped:
+            before = records.read_all(self._folder)
+            try:
+                error = self._workers[name].call(search_here, *arguments, on_message=say)
+            except DataError as caught:
+                error = caught
+            except CallError as caught:
+                if self._stopped:
+                    return
+                # It cannot go on like this for ever: each trial is handed out a few times only.
+                if records.read_all(self._folder) != before:
+                    say(f"{name}: {caught}. Another one goes on")
+                    continue
+                error = caught
+            if error is not None:
+                self.error = self.error or error
+                self.stop()
+            return

@@ -1,0 +1,145 @@
+"""Search spaces and hypermodels, as a notebook uses them."""
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_deeplstm import models, search
+from keras_deeplstm.search import HyperModel, Space
+
+SMALL = {"depth": (2, 4), "units": [4, 8], "batch_size": [16, 32]}
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(64, 6)).astype("float32"), RNG.integers(0, 2, 64)
+
+
+def sample(space, seed):
+    """Values that a random search would choose."""
+    oracle = keras_tuner.oracles.RandomSearchOracle(objective="val_loss", seed=seed + 1)
+    hp = keras_tuner.HyperParameters()
+    space(hp)
+    oracle.update_space(hp)
+    hp.values = oracle.populate_space("0")["values"]
+    return space(hp)
+
+
+def test_ranges_values_and_fixed_options():
+    space = Space(search.OVER_DEPTH)
+    seen = [sample(space, seed) for seed in range(60)]
+    assert all(2 <= options["depth"] <= 50 for options in seen)
+    assert all(16 <= options["units"] <= 128 for options in seen)
+    assert all(0 <= options["dropout"] <= 0.5 for options in seen)
+    assert all(1e-4 <= options["learning_rate"] <= 1e-2 for options in seen)
+    assert {options["tied"] for options in seen} == {True, False}
+    assert {options["normalization"] for options in seen} == {None, "batch", "layer"}
+    assert {options["forget_bias"] for options in seen} == {"depth", 1.0}
+    assert {options["batch_size"] for options in seen} == {32, 64, 128}
+    assert {options["block"] for options in seen} == {"unfolded_lstm"}
+    # Logarithmic: as many below the geometric mean as above it.
+    assert 20 < sum(options["depth"] <= 10 for options in seen) < 40
+    assert {float(f"{options['dropout']:.3g}") for options in seen} == {
+        options["dropout"] for options in seen
+    }
+    assert "block" not in space.searched and "depth" in space.searched
+
+
+def test_options_of_other_blocks_are_left_out():
+    space = Space({**search.OVER_DEPTH, "block": ["unfolded_lstm", "dense"]})
+    seen = [sample(space, seed) for seed in range(20)]
+    for options in seen:
+        known = {"tied"} | ({"normalization", "forget_bias"} * (options["block"] != "dense"))
+        assert set(options) & {*search.BLOCK_OPTIONS} == known
+    assert {options["block"] for options in seen} == {"unfolded_lstm", "dense"}
+
+
+CASES = [
+    (models.classifier, ((6,), 2), {}),
+    (models.classifier, ((6,), 2), {"block": ["unfolded_lstm", "dense", "highway", "residual"]}),
+    (models.cnn_classifier, ((8, 8, 1), 3), {"depth": None, "kernel_size": 3}),
+    (models.sequence_classifier, (3, 4), {"block": ["grid_lstm", "lstm"]}),
+    (models.sequence_regressor, (3,), {}),
+    (models.forecaster, (5,), {}),
+    (models.character_language_model, (11,), {}),
+]
+
+
+@pytest.mark.parametrize(("builder", "arguments", "options"), CASES)
+def test_every_builder(builder, arguments, options):
+    options = {key: value for key, value in {**SMALL, **options}.items() if value is not None}
+    if builder is models.cnn_classifier:
+        del options["depth"]
+    hypermodel = HyperModel(builder, *arguments, **options)
+    for seed in range(3):
+        values = sample(hypermodel.space, seed)
+        hp = keras_tuner.HyperParameters()
+        hypermodel.space(hp)
+        given = {name: str(v) if search._is_category(name) else v for name, v in values.items()}
+        hp.values.update({name: v for name, v in given.items() if name in hp.values})
+        model = hypermodel.build(hp)
+        assert isinstance(model, keras.Model)
+        assert float(model.optimizer.learning_rate) == pytest.approx(values["learning_rate"])
+        kept = {k: v for k, v in values.items() if k not in search.TRAINING}
+        count = models.count_parameters(builder, *arguments, **hypermodel.options, **kept)
+        assert model.count_params() == count
+
+
+def test_five_lines_of_a_notebook(tmp_path):
+    hypermodel = HyperModel(models.classifier, (6,), 2, **SMALL)
+    tuner = keras_tuner.RandomSearch(
+        hypermodel, "val_accuracy", max_trials=2, directory=tmp_path, overwrite=True
+    )
+    board = keras.callbacks.TensorBoard(tmp_path / "board")
+    tuner.search(
+        X, Y, validation_data=(X, Y), epochs=1, verbose=0, callbacks=[board]
+    )  # fmt: skip
+    model = tuner.get_best_models()[0]
+    assert model.predict(X, verbose=0).shape == (64, 2)
+    values = tuner.get_best_hyperparameters()[0].values
+    assert set(values) >= {"depth", "units", "dropout", "tied", "learning_rate", "batch_size"}
+    # TensorBoard's HParams shows the hyperparameters of each trial.
+    events = list((tmp_path / "board").rglob("events.out*"))
+    assert any(b"_hparams_/session_start_info" in path.read_bytes() for path in events)
+
+
+def test_the_batch_size_is_searched():
+    hypermodel = HyperModel(models.classifier, (6,), 2, depth=2, units=4, batch_size=[16, 32])
+    hp = keras_tuner.HyperParameters()
+    model = hypermodel.build(hp)
+    hp.values["batch_size"] = 32
+    sizes = []
+    count = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: None)
+    count.on_train_batch_end = lambda batch, logs: sizes.append(batch)
+    hypermodel.fit(hp, model, X, Y, epochs=1, verbose=0, callbacks=[count])
+    assert len(sizes) == 2
+    # Data sets and generators have their own.
+    hypermodel.fit(hp, model, X, Y, epochs=1, verbose=0, callbacks=[count], batch_size=64)
+    assert len(sizes) == 3
+
+
+def test_a_budget_instead_of_units():
+    hypermodel = HyperModel(models.classifier, (6,), 2, depth=(2, 30), parameters=5000)
+    assert "units" not in hypermodel.space.searched
+    model = hypermodel.build(keras_tuner.HyperParameters())
+    assert 4000 < model.count_params() <= 5000
+
+
+def test_too_large_models_are_not_built(monkeypatch):
+    hypermodel = HyperModel(
+        models.classifier, (784,), 10, depth=[10_000, 2], units=[1000, 4], max_parameters=10**8
+    )
+    hp = keras_tuner.HyperParameters()
+    with pytest.raises(keras_tuner.errors.FailedTrialError) as caught:
+        hypermodel.build(hp)
+    assert "parameters exceed max_parameters=100,000,000" in str(caught.value)
+
+
+def test_a_builder_of_ones_own():
+    def build(depth, units):
+        layers = [keras.layers.Dense(units) for _ in range(depth)]
+        return keras.Sequential([keras.Input((6,)), *layers])
+
+    hypermodel = HyperModel(build, loss="mean_squared_error", depth=(2, 4))
+    assert hypermodel.space.searched == ["depth", "units", "learning_rate", "batch_size"]
+    assert len(hypermodel.build(keras_tuner.HyperParameters()).layers) == 2
+    with pytest.raises(ValueError, match="Argument `loss` is needed for the builder 'build'"):
+        HyperModel(build)
