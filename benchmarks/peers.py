@@ -103,12 +103,21 @@ def take_weights_of_block(steps, block):
         step.bias.assign(bias)
 
 
-# Floors. A slice of a product takes the place of what the gates make of it, forward; four copies
-# of a gradient that of what they make of it, backward.
+# Floors. The largest of its four parts takes the place of what the gates make of a product,
+# forward; backward, four copies of a gradient times a constant. Less than that, such as a slice or
+# plain copies, would let the compiler leave out most of the products.
 
 
 def _random(*shape):
     return ops.convert_to_tensor(np.random.default_rng(0).normal(0, 0.01, shape).astype("float32"))
+
+
+def _gated(z):
+    return ops.max(ops.reshape(z, (*z.shape[:-1], 4, z.shape[-1] // 4)), axis=-2)
+
+
+def _ungated(dh, constant):
+    return ops.concatenate([dh] * 4, axis=-1) * constant
 
 
 def _weight_gradient(x, dz):
@@ -122,25 +131,25 @@ def grid_floor(x, layers, units, time, batch, jit):
     """A function that makes the matrix products of a training step of GridLSTM2D."""
     projection = _random(units, units)
     weights = [[_random(units, 4 * units) for _ in range(4)] for _ in range(layers)]
-    nothing = ops.zeros((batch, units))
+    nothing, constant = ops.zeros((batch, units)), _random(4 * units)
 
     def step(x):
         below, kept = ops.matmul(x, projection), []
         for W, U, W2, U2 in weights:
 
             def forward(carry, z, U=U):
-                return ((z + ops.matmul(carry[0], U))[:, :units],), ()
+                return (_gated(z + ops.matmul(carry[0], U)),), ()
 
             _, h, _ = scan(forward, (nothing,), ops.matmul(below, W), time, return_hidden=True)
             kept.append((below, h))
-            below = (ops.matmul(h, W2) + ops.matmul(below, U2))[..., :units]
+            below = _gated(ops.matmul(h, W2) + ops.matmul(below, U2))
         gradients, dh = [], below
         for (W, U, W2, U2), (below, h) in zip(reversed(weights), reversed(kept), strict=True):
-            dz2 = ops.concatenate([dh] * 4, axis=-1)
+            dz2 = _ungated(dh, constant)
             dh_time = ops.matmul(dz2, ops.transpose(W2))
 
             def backward(carry, dh, U=U):
-                dz = ops.concatenate([carry[0] + dh] * 4, axis=-1)
+                dz = _ungated(carry[0] + dh, constant)
                 return (ops.matmul(dz, ops.transpose(U)),), dz
 
             _, _, dz = scan(backward, (nothing,), dh_time, time, reverse=True)
@@ -155,21 +164,22 @@ def grid_floor(x, layers, units, time, batch, jit):
 def depth_floor(x, depth, units, batch, jit):
     """A function that makes the matrix products of a training step of UnfoldedLSTMBlock."""
     kernel, recurrent = _random(x.shape[-1], 4 * units), _random(depth - 1, units, 4 * units)
+    constant = _random(4 * units)
 
     def step(x):
         def forward(carry, U):
-            return (ops.matmul(carry[0], U)[:, :units],), carry[0]
+            return (_gated(ops.matmul(carry[0], U)),), carry[0]
 
-        (h,), _, before = scan(forward, (ops.matmul(x, kernel)[:, :units],), recurrent, depth - 1)
+        (h,), _, before = scan(forward, (_gated(ops.matmul(x, kernel)),), recurrent, depth - 1)
 
         def backward(carry, at):
-            dz = ops.concatenate([carry[0]] * 4, axis=-1)
+            dz = _ungated(carry[0], constant)
             gradient = ops.matmul(ops.transpose(at["h"]), dz)
             return (ops.matmul(dz, ops.transpose(at["U"])),), gradient
 
         xs = {"U": recurrent, "h": before}
         (dh,), _, gradients = scan(backward, (h,), xs, depth - 1, reverse=True)
-        return [gradients, ops.matmul(ops.transpose(x), ops.concatenate([dh] * 4, axis=-1))]
+        return [gradients, ops.matmul(ops.transpose(x), _ungated(dh, constant))]
 
     return _compiled(step, x, jit)
 

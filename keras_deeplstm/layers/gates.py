@@ -30,27 +30,3 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
     seen = c if normalize_memory is None else normalize_memory(c)
     h = recurrent_activation(z_o) * activation(seen)
     return h, c
-
-
-def slopes(z, memory_before, memory_cell):
-    """Derivatives of one step of `gates` with tanh and sigmoid, for `layers.recurrence`.
-
-    Args:
-        z: Pre-activations `[z_i, z_f, z_c, z_o]`, shape `(..., 4 * units)`.
-        memory_before: c, shape `(..., units)`.
-        memory_cell: c', alike.
-
-    Returns:
-        `dh'/dc'`, the four `[dc'/dz_i, dc'/dz_f, dc'/dz_c, dh'/dz_o]` in the shape of z, and
-        `dc'/dc`.
-    """
-    z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
-    i, f, o = ops.sigmoid(z_i), ops.sigmoid(z_f), ops.sigmoid(z_o)
-    candidate, seen = ops.tanh(z_c), ops.tanh(memory_cell)
-    by_z = [
-        candidate * i * (1 - i),
-        memory_before * f * (1 - f),
-        i * (1 - candidate * candidate),
-        seen * o * (1 - o),
-    ]
-    return o * (1 - seen * seen), ops.concatenate(by_z, axis=-1), f

@@ -14,7 +14,6 @@ from keras_deeplstm.layers.depth_block import (
     with_forget_bias,
 )
 from keras_deeplstm.layers.gates import gates
-from keras_deeplstm.layers.recurrence import recurrence
 from keras_deeplstm.layers.scan import Probe, probe_of, scan
 
 EPSILON = 1e-3
@@ -329,13 +328,6 @@ class GridLSTM2D(DepthLayer):
         output = self._returned(output, valid)
         return (output, *states) if self.return_state else output
 
-    @property
-    def _is_plain(self):
-        """Whether the time LSTM is one that `recurrence` computes."""
-        functions = self.activation, self.recurrent_activation
-        plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
-        return plain and self.normalization is None
-
     def _layer(self, carry, w, valid, cut, shift):
         """Both LSTMs of one layer at all times: `(h_D, c_D)` of the layer below -> of this one.
 
@@ -343,7 +335,6 @@ class GridLSTM2D(DepthLayer):
         offsets by name. Also returns the state after the last time.
         """
         h_D, c_D = carry
-        probed = bool(w["offsets"]) or cut is not None
         if "dropout" in w:
             h_D = h_D * w["dropout"]
 
@@ -367,22 +358,15 @@ class GridLSTM2D(DepthLayer):
         xs = {"z": product(h_D, "time_kernel") + w.get("time_bias", 0)}
         if valid is not None:
             xs["valid"] = valid[..., None]
-        length = ops.shape(h_D)[0]
-        if self._is_plain and not probed and "recurrent_dropout" not in w:
-            U = w["time_recurrent_kernel"]
-            h_T, state = recurrence(
-                xs["z"], w["state"], U, length, xs.get("valid"), unroll=self.unroll
-            )
-        else:
-            state, h_T, _ = scan(
-                step,
-                w["state"],
-                xs,
-                length,
-                return_hidden=True,
-                unroll=self.unroll,
-                probe=Probe(w["offsets"], cut),
-            )
+        state, h_T, _ = scan(
+            step,
+            w["state"],
+            xs,
+            ops.shape(h_D)[0],
+            return_hidden=True,
+            unroll=self.unroll,
+            probe=Probe(w["offsets"], cut),
+        )
         if self.priority is None:
             h_T = ops.concatenate([w["state"][0][None], h_T[:-1]], axis=0)
         z = product(h_T, "depth_kernel") + product(h_D, "depth_recurrent_kernel")

@@ -179,7 +179,8 @@ def _loop_tensorflow(step, carry, xs, length, reverse):
         lambda n, *_: n < length,
         body,
         (tf.constant(1), carry, outputs),
-        # XLA needs the bound to reserve what the backward pass reads.
-        maximum_iterations=length - 1,
+        # XLA needs the bound to reserve what the backward pass reads. One more than the steps that
+        # are left, because it cannot reserve nothing for a loop that does not run.
+        maximum_iterations=length,
     )
     return carry, keras.tree.pack_sequence_as(y, [array.stack() for array in outputs])
