@@ -34,8 +34,9 @@ demo: $(MARK)  ## Train the study `depth` on handwritten digits and write its re
 test: $(MARK)  ## Run the tests on TensorFlow
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long'
 
+# On JAX the tests compile far more than they compute.
 test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnostics on JAX and PyTorch
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 
 test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow

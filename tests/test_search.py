@@ -13,14 +13,18 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 6)).astype("float32"), RNG.integers(0, 2, 64)
 
 
-def sample(space, seed):
-    """Values that a random search would choose."""
+def draw(space, seed):
+    """Hyperparameters that a random search would choose."""
     oracle = keras_tuner.oracles.RandomSearchOracle(objective="val_loss", seed=seed + 1)
     hp = keras_tuner.HyperParameters()
     space(hp)
     oracle.update_space(hp)
     hp.values = oracle.populate_space("0")["values"]
-    return space(hp)
+    return hp
+
+
+def sample(space, seed):
+    return space(draw(space, seed))
 
 
 def test_ranges_values_and_fixed_options():
@@ -47,7 +51,7 @@ def test_options_of_other_blocks_are_left_out():
     space = Space({**search.OVER_DEPTH, "block": ["unfolded_lstm", "dense"]})
     seen = [sample(space, seed) for seed in range(20)]
     for options in seen:
-        known = {"tied"} | ({"normalization", "forget_bias"} * (options["block"] != "dense"))
+        known = {*search.BLOCK_OPTIONS} if options["block"] != "dense" else {"tied"}
         assert set(options) & {*search.BLOCK_OPTIONS} == known
     assert {options["block"] for options in seen} == {"unfolded_lstm", "dense"}
 
@@ -66,15 +70,10 @@ CASES = [
 @pytest.mark.parametrize(("builder", "arguments", "options"), CASES)
 def test_every_builder(builder, arguments, options):
     options = {key: value for key, value in {**SMALL, **options}.items() if value is not None}
-    if builder is models.cnn_classifier:
-        del options["depth"]
     hypermodel = HyperModel(builder, *arguments, **options)
     for seed in range(3):
-        values = sample(hypermodel.space, seed)
-        hp = keras_tuner.HyperParameters()
-        hypermodel.space(hp)
-        given = {name: str(v) if search._is_category(name) else v for name, v in values.items()}
-        hp.values.update({name: v for name, v in given.items() if name in hp.values})
+        hp = draw(hypermodel.space, seed)
+        values = hypermodel.space(hp)
         model = hypermodel.build(hp)
         assert isinstance(model, keras.Model)
         assert float(model.optimizer.learning_rate) == pytest.approx(values["learning_rate"])
@@ -83,19 +82,25 @@ def test_every_builder(builder, arguments, options):
         assert model.count_params() == count
 
 
-def test_five_lines_of_a_notebook(tmp_path):
-    hypermodel = HyperModel(models.classifier, (6,), 2, **SMALL)
-    tuner = keras_tuner.RandomSearch(
-        hypermodel, "val_accuracy", max_trials=2, directory=tmp_path, overwrite=True
-    )
-    board = keras.callbacks.TensorBoard(tmp_path / "board")
-    tuner.search(
-        X, Y, validation_data=(X, Y), epochs=1, verbose=0, callbacks=[board]
-    )  # fmt: skip
-    model = tuner.get_best_models()[0]
-    assert model.predict(X, verbose=0).shape == (64, 2)
+def test_five_lines_of_a_notebook(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [line.strip() for line in search.__doc__.splitlines() if line.startswith("    ")]
+    code = "\n".join(lines)
+    for long, short in {
+        "depth=(2, 50)": "depth=(2, 4), units=4",
+        "max_trials=20": "max_trials=2",
+        "epochs=5": "epochs=1, verbose=0, callbacks=[board]",
+    }.items():
+        assert long in code
+        code = code.replace(long, short)
+    images = RNG.random((64, 8, 8, 1))
+    names = {"x": images, "y": Y, "x_val": images, "y_val": Y}
+    names["board"] = keras.callbacks.TensorBoard(tmp_path / "board")
+    exec(code, names)
+    tuner = names["tuner"]
+    assert tuner.get_best_models()[0].predict(images, verbose=0).shape == (64, 10)
     values = tuner.get_best_hyperparameters()[0].values
-    assert set(values) >= {"depth", "units", "dropout", "tied", "learning_rate", "batch_size"}
+    assert set(values) >= {"depth", "dropout", "tied", "learning_rate", "batch_size"}
     # TensorBoard's HParams shows the hyperparameters of each trial.
     events = list((tmp_path / "board").rglob("events.out*"))
     assert any(b"_hparams_/session_start_info" in path.read_bytes() for path in events)

@@ -319,13 +319,14 @@ class GridLSTM2D(DepthLayer):
             unroll=self.unroll,
             probe=probe_of(self).get("depth"),
         )
-        h_T, c_T = (ops.unstack(state, num=self.depth, axis=0) for state in (h_T, c_T))
-        states = [state for pair in zip(h_T, c_T, strict=True) for state in pair]
-        if self.stateful:
-            for kept, state in zip(self.states, states, strict=True):
-                kept.assign(state)
         output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
         output = self._returned(output, valid)
+        if not (self.stateful or self.return_state):
+            return output
+        h_T, c_T = (ops.unstack(state, num=self.depth, axis=0) for state in (h_T, c_T))
+        states = [state for pair in zip(h_T, c_T, strict=True) for state in pair]
+        for kept, state in zip(self.states or [], states, strict=self.stateful):
+            kept.assign(state)
         return (output, *states) if self.return_state else output
 
     def _layer(self, carry, w, valid, cut, shift):
@@ -391,8 +392,10 @@ class GridLSTM2D(DepthLayer):
 
     def _state_before(self, initial_state, batch_size):
         """`(h_T, c_T)` before the first step, each `(depth, batch, units)`."""
-        if initial_state is None:
-            initial_state = self.states or self.get_initial_state(batch_size)
+        if initial_state is None and not self.stateful:
+            zeros = ops.zeros((self.depth, batch_size, self.units), dtype=self.compute_dtype)
+            return zeros, zeros
+        initial_state = self.states if initial_state is None else initial_state
         states = [ops.cast(state, self.compute_dtype) for state in initial_state]
         return ops.stack(states[::2]), ops.stack(states[1::2])
 
