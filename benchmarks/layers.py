@@ -35,7 +35,7 @@ GRID_SIZES = [(3, 128, 50, 50), (6, 256, 50, 50), (3, 256, 100, 64)]
 MEMORY_SIZES = [(3, 128, 100, 50), (6, 128, 50, 50)]
 DEPTHS = (10, 30, 100, 300, 1000)
 DEPTH_UNITS, DEPTH_BATCH, DEPTH_FEATURES = 100, 128, 64
-CHAIN_LIMIT = 400  # seconds for the first step of the chain and what follows
+CHAIN_LIMIT = 180  # seconds for the first step of the chain and what follows
 
 
 # GridLSTM2D.
@@ -230,7 +230,7 @@ def main():
     parser.add_argument("--jit", action="store_true", help="on TensorFlow: compile with XLA")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument(
-        "--seconds", type=float, default=90, help="for one size; six rounds at least"
+        "--seconds", type=float, default=45, help="for one size; six rounds at least"
     )
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)
     parser.add_argument("--peak", nargs="+", help=argparse.SUPPRESS)

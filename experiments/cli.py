@@ -80,7 +80,7 @@ class RunCommand:
         _train(
             self.config,
             folder,
-            self.devices,
+            devices=self.devices,
             data_dir=self.data_dir,
             command=command,
             overwrite=self.overwrite,
@@ -146,8 +146,8 @@ class SearchCommand:
         if self.retrain and best:
             run = self.config.run(best[0].values)
             other = runs.load(folder / "best").config != run
-            options = {"data_dir": self.data_dir, "command": command, "overwrite": other}
-            _train(run, folder / "best", self.devices, **options)
+            options = {"devices": self.devices, "data_dir": self.data_dir, "command": command}
+            _train(run, folder / "best", overwrite=other, **options)
             print(f"Model: {folder / 'best' / 'model.keras'}")
         if best:
             _report([folder])
@@ -330,9 +330,8 @@ def _checkpoint_options(share):
     return {"checkpoint_share": share}
 
 
-def _train(config, folder, devices, **options):
+def _train(config, folder, **options):
     """Train in this process, and say so."""
-    from keras_deeplstm.experiments.devices import using
     from keras_deeplstm.experiments.training import train
 
     def show(row):
@@ -343,14 +342,13 @@ def _train(config, folder, devices, **options):
         )
 
     print(config.title, flush=True)
-    with using(devices):
-        result = train(
-            config,
-            folder,
-            on_epoch=show,
-            on_message=lambda text: print(text, flush=True),
-            **options,
-        )
+    result = train(
+        config,
+        folder,
+        on_epoch=show,
+        on_message=lambda text: print(text, flush=True),
+        **options,
+    )
     print(outcome(config, result))
 
 

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
+import numpy as np
 
 from keras_deeplstm.experiments.config import ConfigError
 
 
 @contextmanager
-def using(devices: str) -> Iterator[None]:
+def using_devices(devices: str) -> Iterator[None]:
     """Inside, models are made for and trained on one device or all.
+
+    `keras.backend.clear_session` must not be called inside.
 
     Args:
         devices: "one", which leaves the choice to the backend, or "all".
@@ -36,7 +39,7 @@ def using(devices: str) -> Iterator[None]:
             yield
     elif backend == "jax":
         before = keras.distribution.distribution()
-        keras.distribution.set_distribution(_EvenParts(devices=keras.distribution.list_devices()))
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
         try:
             yield
         finally:
@@ -45,8 +48,8 @@ def using(devices: str) -> Iterator[None]:
         raise ConfigError(f"--devices all needs TensorFlow or JAX. Received: backend={backend!r}")
 
 
-def count() -> int:
-    """Number of devices that a model made now is trained on."""
+def number_of_devices() -> int:
+    """The number of devices that a model made now is trained on."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -56,10 +59,6 @@ def count() -> int:
     return 1
 
 
-class _EvenParts(keras.distribution.DataParallel):
-    """A batch that cannot be parted evenly, such as the last of an epoch, goes whole to each."""
-
-    def get_data_layout(self, data_shape):
-        if data_shape[0] % self.num_model_replicas == 0:
-            return super().get_data_layout(data_shape)
-        return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+def even_parts(data: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The data without the last few, so that devices get equal parts: the engines need that."""
+    return tuple(array[: len(array) - len(array) % number_of_devices()] for array in data)

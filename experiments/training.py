@@ -23,13 +23,15 @@ import pandas as pd
 
 from keras_deeplstm.callbacks import FilterImages, GradientFlow
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
-from keras_deeplstm.experiments import checkpoints, devices, runs, signals
+from keras_deeplstm.experiments import checkpoints, runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.models import classifier
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
+EVALUATED = 32  # examples at a time, without gradients
 
 
 class DivergedError(Exception):
@@ -169,6 +171,7 @@ def train(
     command: str = "",
     overwrite: bool = False,
     checkpoint_share: float = CHECKPOINT_SHARE,
+    devices: str = "one",
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_message: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Any]:
@@ -182,6 +185,7 @@ def train(
         overwrite: Replace the run that is in `folder`.
         checkpoint_share: After an epoch a checkpoint is written unless checkpoints have taken more
             than this share of the time so far. With 1 there is one after every epoch.
+        devices: "one", or "all" of this machine, each with its part of every batch.
         on_epoch: Called after each epoch with its row of `metrics.csv`.
         on_message: Called with what the user should know: where the run goes on, and which
             checkpoints are damaged.
@@ -191,7 +195,8 @@ def train(
 
     Raises:
         DataError: The task's data are absent or damaged; no folder is made.
-        ConfigError: The model refuses an option; no folder is made.
+        ConfigError: The model refuses an option, or the batch size does not suit the devices; no
+            folder is made.
         RunExistsError: Another process trains this run, or the folder holds something else.
         CheckpointError: There are checkpoints, but all are damaged.
         DivergedError: The loss became NaN or infinite, now or when the run was last started;
@@ -203,43 +208,46 @@ def train(
     data = task.load(data_dir)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
-    try:
-        if config.batch_size % devices.count():
-            raise ValueError(
-                f"Argument `batch_size` must be a multiple of the number of devices, "
-                f"{devices.count()}. Received: batch_size={config.batch_size}"
-            )
-        if config.folds is not None:
-            data = data.fold(config.fold, config.folds)
-        model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
-    optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
-
-    with runs.lock(folder):
-        run = runs.begin(folder, config, command, overwrite)
-        if run.state == "finished":
-            return run.result
-        if run.state == "diverged":
-            raise DivergedError(run.reason)
+    with using_devices(devices):
         try:
-            return _fit(model, task, data, run, checkpoint_share, on_epoch, on_message)
-        except Exception as error:
-            result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
-            result["traceback"] = traceback.format_exc()
-            if isinstance(error, DivergedError):
-                result = {"state": "diverged", "reason": str(error)}
-            with suppress(OSError):  # on a full disk; then the first error is the one to report
-                runs.write_json(folder / "result.json", result)
-            raise
+            if config.batch_size % number_of_devices():
+                raise ValueError(
+                    f"Argument `batch_size` must be a multiple of the number of devices, "
+                    f"{number_of_devices()}. Received: batch_size={config.batch_size}"
+                )
+            if config.folds is not None:
+                data = data.fold(config.fold, config.folds)
+            model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
+        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
+
+        with runs.lock(folder):
+            run = runs.begin(folder, config, command, overwrite)
+            if run.state == "finished":
+                return run.result
+            if run.state == "diverged":
+                raise DivergedError(run.reason)
+            try:
+                return _fit(model, task, data, run, checkpoint_share, on_epoch, on_message)
+            except Exception as error:
+                result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
+                result["traceback"] = traceback.format_exc()
+                if isinstance(error, DivergedError):
+                    result = {"state": "diverged", "reason": str(error)}
+                with suppress(OSError):  # on a full disk; then the first error is the one to report
+                    runs.write_json(folder / "result.json", result)
+                raise
 
 
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
-    train_data = _Shuffled(*data.train, config.batch_size, config.seed, devices.count())
+    parts = number_of_devices()
+    train_data = _Shuffled(*data.train, config.batch_size, config.seed, parts)
+    evaluated = EVALUATED // parts * parts or parts
     gradients = GradientFlow(every=config.gradient_every)
     recorders = {"gradients": gradients}
     if len(task.input_shape) == 3:  # images
@@ -259,14 +267,21 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         with _iterators_end_with_errors():
             model.fit(
                 train_data,
-                validation_data=data.validation,
+                validation_data=even_parts(data.validation),
+                validation_batch_size=evaluated,
                 initial_epoch=checkpoint.epoch if checkpoint else 0,
                 epochs=config.epochs,
                 verbose=0,
                 shuffle=False,
                 callbacks=[*recorders.values(), journal],
             )
-        test = model.evaluate(*data.test, verbose=0, return_dict=True, callbacks=[journal])
+        test = model.evaluate(
+            *even_parts(data.test),
+            batch_size=evaluated,
+            verbose=0,
+            return_dict=True,
+            callbacks=[journal],
+        )
         seconds = journal.elapsed()
 
         frame = gradients.to_frame()

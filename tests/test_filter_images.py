@@ -70,3 +70,20 @@ def test_wrong_use():
         filter_images(named, (2, 2), layer="readut")
     with pytest.raises(ValueError, match="has a kernel to show"):
         filter_images(keras.Sequential([keras.Input((5,)), keras.layers.Activation("relu")]))
+
+
+def test_trained_weights_are_bitwise_the_same(tmp_path):
+    weights = []
+    for callbacks in ([], [FilterImages(tmp_path, every=1)]):
+        keras.utils.set_random_seed(0)
+        model = models.classifier((4, 5, 1), 3, depth=2, units=6, dropout=0.2)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x = np.random.default_rng(0).normal(size=(12, 4, 5, 1)).astype("float32")
+        history = model.fit(
+            x, np.arange(12) % 3, batch_size=4, epochs=2, verbose=0, callbacks=callbacks
+        )
+        assert list(history.history) == ["loss"]
+        weights.append(model.get_weights())
+    assert len(list(tmp_path.glob("*.png"))) == 3  # from epoch 0 on
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)

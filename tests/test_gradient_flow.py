@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 from keras import ops
 
-from keras_deeplstm.callbacks import GradientFlow, first_last_ratio, gradient_plots, verdict
+from keras_deeplstm.callbacks import (
+    DivergenceGuard,
+    GradientFlow,
+    first_last_ratio,
+    gradient_plots,
+    verdict,
+)
+from keras_deeplstm.callbacks.gradient_flow import STATISTICS
 from keras_deeplstm.callbacks.gradient_statistics import HISTOGRAM_EDGES, measure
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
@@ -110,7 +117,8 @@ def test_norms_equal_the_backends_own_autodiff(name, jit_compile):
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_trained_weights_are_bitwise_the_same(name, optimizer):
     weights = []
-    for callbacks in ([], [GradientFlow(every=2)], [GradientFlow(), GradientFlow(every=3)]):
+    flows = GradientFlow(statistics=STATISTICS), GradientFlow(every=3)
+    for callbacks in ([], [GradientFlow(every=2)], [*flows], [DivergenceGuard()]):
         model = build(name, optimizer)
         history = fit(model, name, callbacks, batch_size=8, epochs=3)
         assert list(history.history) == ["loss"]

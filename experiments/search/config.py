@@ -105,9 +105,10 @@ class SearchConfig:
                 f"Argument `epochs`, hyperband's max_epochs, must be >= factor={HYPERBAND_FACTOR}. "
                 f"Received: epochs={self.epochs}"
             )
-        blocks = self.ranges["block"]
-        for block in blocks if isinstance(blocks, list) else [blocks]:
-            ModelConfig(block)
+        for name in ("block", "tied", "normalization", "forget_bias"):  # numbers: keras-tuner does
+            values = self.ranges[name]
+            for value in values if isinstance(values, list | tuple) else [values]:
+                ModelConfig(**{name: value})
         # All other settings are those of a run.
         RunConfig(self.task, **self._training(), folds=self.folds)
         if not self.searched:
@@ -215,6 +216,8 @@ def _parse(name, text):
     if dots:
         return _number(name, low), _number(name, high)
     values = [_word(word.strip()) for word in text.split(",")]
+    if name in ("dropout", "learning_rate", "forget_bias"):
+        values = [float(value) if type(value) is int else value for value in values]
     return values if len(values) > 1 else values[0]
 
 

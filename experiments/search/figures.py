@@ -12,7 +12,7 @@ from keras_deeplstm.experiments.figures import Picture, Section
 from keras_deeplstm.experiments.search.config import SearchConfig
 
 LOGARITHMIC = ("depth", "units", "learning_rate", "batch_size")
-COLORS = mpl.colormaps["viridis"]
+COLORS = mpl.colormaps["viridis"]  # its dark end is better seen on white
 BEST, OTHER, FAILED = "#d55e00", "#0173b2", "0.6"
 # Scores worse than this quantile would leave no colours for the others.
 WORST_SHOWN = 0.1
@@ -38,8 +38,8 @@ def sections(table: pd.DataFrame, config: SearchConfig) -> list[Section]:
     found = [
         Section(
             "Trials",
-            "Each line is a finished trial; the brighter, the better its objective. The best one "
-            "is orange. Values in between belong to one axis each.",
+            "Each line is a finished trial; the darker, the better its objective. The best one "
+            "is orange.",
             [[_parallel(finished, names, config)]],
         ),
         Section(
@@ -47,7 +47,7 @@ def sections(table: pd.DataFrame, config: SearchConfig) -> list[Section]:
             "Each point is a trial; the best one is orange, and grey marks at the lower edge are "
             "trials without a result. The other hyperparameters differ as well: a point that is "
             "high says more than one that is low.",
-            [marginals[i : i + 3] for i in range(0, len(marginals), 3)],
+            [marginals],
         ),
         Section(
             "Size and gradient",
@@ -70,18 +70,18 @@ def pareto(table: pd.DataFrame, config: SearchConfig) -> pd.DataFrame:
 
 
 def _parallel(finished, names, config):
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     ax = figure.subplots()
     columns = [*names, "score"]
     positions = np.column_stack([_position(finished[name], name) for name in columns])
     norm = mpl.colors.Normalize(*_color_limits(finished["score"], config))
-    map_ = COLORS if config.maximize else COLORS.reversed()
+    colors = COLORS.reversed() if config.maximize else COLORS
     best = len(finished) - 1
     for number, row in enumerate(positions):
-        color = BEST if number == best else map_(norm(finished["score"].iloc[number]))
+        color = BEST if number == best else colors(norm(finished["score"].iloc[number]))
         ax.plot(row, color=color, linewidth=3 if number == best else 1.2, alpha=0.9)
-    labels = [*names[:], config.objective]
-    ax.set_xticks(range(len(columns)), [_plain(label) for label in labels], rotation=15)
+    labels = [*names, config.objective]
+    ax.set_xticks(range(len(columns)), [_plain(label) for label in labels], rotation=20)
     ax.set(ylim=(-0.08, 1.08), yticks=[])
     for x, name in enumerate(columns):
         ax.axvline(x, color="0.7", linewidth=1, zorder=0)
@@ -123,7 +123,7 @@ def _color_limits(scores, config):
 
 
 def _marginal(name, finished, table, config):
-    figure, ax = _figure(name, config.objective)
+    figure, ax = _figure(name, config.objective, size=(3.2, 2.7))
     values = finished[name]
     shown = values.notna()
     x = values[shown]
@@ -180,8 +180,8 @@ def _logarithmic(ax, values):
         ax.set_xticks([], minor=True)
 
 
-def _figure(xlabel, ylabel):
-    figure = Figure(figsize=(4.6, 3.8), layout="constrained")
+def _figure(xlabel, ylabel, size=(4.6, 3.8)):
+    figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
     ax.set(xlabel=_plain(xlabel), ylabel=_plain(ylabel))
     ax.grid(alpha=0.3)

@@ -9,7 +9,9 @@ and in parts, so that a killed process leaves it torn: here it is neither writte
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,27 +109,43 @@ def read_all(folder: Path, on_damaged: Callable[[Path], None] | None = None) -> 
     return sorted(found, key=lambda record: int(record.trial))
 
 
-def write_outcome(folder: Path, trial: str, outcome: Outcome) -> None:
-    """Write what came of a trial, before anybody is told."""
+def write_outcome(folder: Path, trial: str, values: dict[str, Any], outcome: Outcome) -> None:
+    """Write what came of a trial with these values, before anybody is told."""
     path = trial_folder(folder, trial) / "outcome.json"
-    runs.write_json(path, dataclasses.asdict(outcome))
+    runs.write_json(path, {"values": values, "outcome": dataclasses.asdict(outcome)})
 
 
-def read_outcome(folder: Path, trial: str) -> Outcome | None:
-    """What came of a trial, or None as long as nobody knows or if the file is damaged."""
+def read_outcome(
+    folder: Path, trial: str, values: dict[str, Any], wait: float = 0
+) -> Outcome | None:
+    """What came of a trial, or None as long as nobody knows.
+
+    Args:
+        folder: That of the search.
+        trial: The trial's number.
+        values: What it is now; a file that is damaged or tells of other values is set aside.
+        wait: Seconds to wait for the file.
+    """
+    path = trial_folder(folder, trial) / "outcome.json"
+    deadline = time.monotonic() + wait
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
     try:
-        path = trial_folder(folder, trial) / "outcome.json"
-        return Outcome(**runs.read_json(path))
+        data = runs.read_json(path)
+        if data["values"] == values:
+            return Outcome(**data["outcome"])
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        set_aside(path)
-        return None
+    except (ValueError, TypeError, KeyError):
+        pass
+    set_aside(path)
+    return None
 
 
 def set_aside(path: Path) -> None:
     """Give a damaged file or folder a name under which nothing looks for it."""
-    os.replace(path, path.with_name(f"{path.name}.damaged"))
+    with suppress(FileNotFoundError):  # another process was faster
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
 
 
 def progress(folder: Path, trial: str) -> str:

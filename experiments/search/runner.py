@@ -89,6 +89,9 @@ def run_search(
     with runs.lock(folder) if leads else nullcontext():
         if leads:
             begin(folder, config, overwrite, command)
+        else:
+            _wait_for_chief(folder)
+            check_same(folder, config)
         with ExitStack() as stack:
             crew = _Crew(stack, config, folder, options, _environments(workers))
             check_signals = stack.enter_context(signals.delayed(crew.stop))
@@ -138,9 +141,16 @@ def begin(folder: Path, config: SearchConfig, overwrite: bool = False, command: 
                 shutil.rmtree(entry)
             elif entry.name != runs.LOCK:
                 entry.unlink()
-    elif path.exists():
+    elif path.exists() and records.read_all(folder):  # without a trial, nothing hangs on them
         check_same(folder, config)
+    for half_written in [*folder.glob(".search.*"), *folder.glob("trial_*/.record.*")]:
+        half_written.unlink()
     runs.write_json(path, {"settings": config.to_dict(), "command": command})
+
+
+def _wait_for_chief(folder):
+    while not (folder / "search.json").exists():
+        time.sleep(0.5)
 
 
 def check_same(folder: Path, config: SearchConfig) -> None:

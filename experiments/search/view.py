@@ -62,7 +62,8 @@ class View:
             if record.trial not in self._shown:
                 self._shown.add(record.trial)
                 self._last = time.monotonic()
-                if self._live is None:
+                # In the table there is no room for a long reason.
+                if self._live is None or record.state != "finished":
                     self.say(f"{title(record, self._config)}: {result_text(record, self._config)}")
         if self._live is not None:
             self._live.update(self._table(found), refresh=True)
