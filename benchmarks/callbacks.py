@@ -10,19 +10,15 @@ Memory is the peak of a process of its own that trains one variant, minus that o
 """
 
 import argparse
+import itertools
 import os
-import platform
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import measure
 import numpy as np
 import pandas as pd
 from keras import ops
@@ -32,7 +28,13 @@ from keras_deeplstm.callbacks.gradient_flow import STATISTICS
 from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
 
 STEPS = 10  # in a round
-SECONDS = 50  # for one model; at least six rounds
+WITH_MEMORY = (
+    "off",
+    "norms every step",
+    "everything every 10th step",
+    "second backward pass",
+    "keras TensorBoard, histograms every 10th step",
+)
 
 
 def mlp():
@@ -132,96 +134,91 @@ def batch_for(name):
     return rng.normal(size=shape).astype("float32"), rng.integers(0, 10, shape[0])
 
 
-def train_epoch(model, callback, epoch, x, y):
-    """Train STEPS steps as `fit` would, and return the seconds."""
-    if callback is not None:
-        callback.on_epoch_begin(epoch)
-    started = time.perf_counter()
-    for _ in range(STEPS):
-        model.train_on_batch(x, y)
-        if isinstance(callback, SecondBackward):
-            callback.step(x, y)
-    if callback is not None:
-        callback.on_epoch_end(epoch, {})
-    return time.perf_counter() - started
+def rounds_of(model, callback, x, y):
+    """A function that trains STEPS steps as `fit` would, an epoch of their own."""
+    epochs = itertools.count()
+
+    def train():
+        epoch = next(epochs)
+        if callback is not None:
+            callback.on_epoch_begin(epoch)
+        for _ in range(STEPS):
+            model.train_on_batch(x, y)
+            if isinstance(callback, SecondBackward):
+                callback.step(x, y)
+        if callback is not None:
+            callback.on_epoch_end(epoch, {})
+
+    return train
 
 
-def measure(name, jit_compile, rounds):
+def rows_of(name, jit_compile, rounds, seconds):
     x, y = batch_for(name)
     with tempfile.TemporaryDirectory() as folder:
-        running = {
-            variant: (prepared(name, callback, jit_compile), callback)
-            for variant, callback in variants(folder).items()
-        }
-        times = {variant: [] for variant in running}
-        started = time.perf_counter()
-        for epoch in range(rounds + 2):
-            if epoch >= 8 and time.perf_counter() - started > SECONDS:
-                break
-            # Each variant comes after every other one in turn.
-            order = list(running)
-            order = order[epoch % len(order) :] + order[: epoch % len(order)]
-            for variant in order:
-                model, callback = running[variant]
-                times[variant].append(train_epoch(model, callback, epoch, x, y))
-    rows = []
-    peak = {variant: peak_memory(name, variant, jit_compile) for variant in times}
-    for variant, seconds in times.items():
-        # The first two rounds compile, with and without the tap.
-        ratios = [a / b for a, b in zip(seconds[2:], times["off"][2:], strict=True)]
-        rows.append(
+        # The two rounds of warming up compile, with and without the tap.
+        times = measure.interleaved(
             {
-                "backend": keras.backend.backend(),
-                "jit_compile": jit_compile,
-                "model": name,
-                "variant": variant,
-                "step_ms": 1e3 * statistics.median(seconds[2:]) / STEPS,
-                "cost_percent": 100 * (statistics.median(ratios) - 1),
-                "memory_mb": peak[variant] - peak["off"],
-            }
+                variant: rounds_of(prepared(name, callback, jit_compile), callback, x, y)
+                for variant, callback in variants(folder).items()
+            },
+            rounds,
+            seconds=seconds,
         )
-        print(rows[-1], flush=True)
+    memory = {
+        variant: float(
+            measure.in_a_process(__file__, "--peak", name, variant, int(jit_compile)) or "nan"
+        )
+        for variant in times
+        if variant in WITH_MEMORY
+    }
+    rows = [
+        {
+            "backend": keras.backend.backend(),
+            "jit_compile": jit_compile,
+            "model": name,
+            "variant": variant,
+            "step_ms": 1e3 * statistics.median(taken) / STEPS,
+            "cost_percent": 100 * (measure.ratio(taken, times["off"]) - 1),
+            "memory_mb": memory[variant] - memory["off"] if variant in memory else None,
+        }
+        for variant, taken in times.items()
+    ]
+    print(pd.DataFrame(rows).round(2).to_string(index=False), flush=True)
     return rows
 
 
-def peak_memory(name, variant, jit_compile):
-    """Peak of the memory in MB of a process that trains the variant for three epochs."""
-    command = [sys.executable, __file__, "--peak", name, variant, str(int(jit_compile))]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(output.split()[-1])
-
-
 def print_peak(name, variant, jit_compile):
+    """The peak of memory in MB of three epochs with a variant."""
     x, y = batch_for(name)
     with tempfile.TemporaryDirectory() as folder:
         callback = variants(folder)[variant]
-        model = prepared(name, callback, jit_compile == "1")
-        for epoch in range(3):
-            train_epoch(model, callback, epoch, x, y)
-    # Not `ru_maxrss`: Linux hands that on from the parent.
-    status = Path("/proc/self/status").read_text()
-    print(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024)
+        train = rounds_of(prepared(name, callback, jit_compile == "1"), callback, x, y)
+        for _ in range(3):
+            train()
+    print(measure.peak_memory())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", help="CSV file for the table")
     parser.add_argument("--rounds", type=int, default=32)
+    parser.add_argument(
+        "--seconds", type=float, default=50, help="for one model; six rounds at least"
+    )
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--no-jit", action="store_true", help="TensorFlow without XLA only")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
         print_peak(*arguments.peak)
         return
     modes = [False, True] if keras.backend.backend() == "tensorflow" else [True]
-    rows = [
-        row
-        for mode in modes
-        for name in arguments.models
-        for row in measure(name, mode, arguments.rounds)
-    ]
+    rows = []
+    for mode in modes[:1] if arguments.no_jit else modes:
+        for name in arguments.models:
+            rows += rows_of(name, mode, arguments.rounds, arguments.seconds)
     table = pd.DataFrame(rows)
-    table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    table["machine"] = measure.MACHINE
     if arguments.output:
         table.round(3).to_csv(arguments.output, index=False)
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
+from keras_deeplstm.nested import leaf_layers
 
 # Order of the gates in a kernel of `gates * units` columns, by their number, as in Keras.
 GATES = {
@@ -74,7 +75,7 @@ def filter_images(model, image_shape=None, layer=None):
 
 def _first_layer(model, name):
     with_kernels = [
-        layer for layer in _layers(model) if any(w.name in KERNELS for w in layer.weights)
+        layer for layer in leaf_layers(model) if any(w.name in KERNELS for w in layer.weights)
     ]
     for layer in with_kernels:
         if name in (None, layer.name):
@@ -82,14 +83,6 @@ def _first_layer(model, name):
     if name is None:
         raise ValueError(f"No layer of {model.name!r} has a kernel to show")
     validation.one_of("layer", name, [layer.name for layer in with_kernels])
-
-
-def _layers(model):
-    for layer in model.layers:
-        if getattr(layer, "layers", None):
-            yield from _layers(layer)
-        else:
-            yield layer
 
 
 def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common", title=None):

@@ -10,6 +10,7 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers.scan import Probe, probing
+from keras_deeplstm.nested import leaf_layers
 
 # The path that is left, and what is cut between steps to leave it.
 PATHS = {"total": None, "hidden": "memory", "memory": "hidden"}
@@ -154,7 +155,7 @@ def state_gradients(model, x, y, layer=None):
 
 
 def _find(model, name):
-    layers = list(_leaves(model))
+    layers = list(leaf_layers(model))
     if name is None:
         for layer in layers:
             if hasattr(layer, "probe_shapes"):
@@ -165,14 +166,6 @@ def _find(model, name):
         )
     validation.one_of("layer", name, [layer.name for layer in layers])
     return next(layer for layer in layers if layer.name == name)
-
-
-def _leaves(model):
-    for layer in model.layers:
-        if getattr(layer, "layers", None):
-            yield from _leaves(layer)
-        else:
-            yield layer
 
 
 @contextlib.contextmanager
