@@ -457,20 +457,25 @@ def test_twenty_kills_at_random(folder, undisturbed):
 
 
 @pytest.mark.long
-def test_two_workers_and_a_killed_one(folder, undisturbed):
+def test_two_workers_and_each_is_killed(folder, undisturbed):
     path = folder / "runs" / "a"
     process = start(*SEARCH, "--trials", "6", "--workers", "2")
-    while not list(path.glob("trial_*/seed0/metrics.csv")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    # The supervisor's children: chief and workers; the newest one is a worker.
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
-    ).stdout.split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+
+    def wait_for_trials(count):
+        while sum(record.state == "finished" for record in records.read_all(path)) < count:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+
+    wait_for_trials(1)
+    list_children = ["pgrep", "-P", str(process.pid), "-f", "spawn_main"]
+    children = subprocess.run(list_children, capture_output=True, text=True).stdout.split()
+    assert len(children) == 3  # the chief is one of them
+    for count, child in enumerate(children, 2):
+        os.kill(int(child), signal.SIGKILL)
+        wait_for_trials(count)
     output = finish(process)
-    assert "the process was killed by SIGKILL" in output
-    assert "Another one goes on" in output
+    assert output.count("the process was killed by SIGKILL") == 3
+    assert output.count("Another one goes on") == 3
     assert told(path) == told(undisturbed)
 
 

@@ -12,7 +12,7 @@ from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import TUNERS, SearchConfig
 from keras_deeplstm.experiments.search.oracles import ATTEMPTS
-from keras_deeplstm.experiments.search.tuner import search_in
+from keras_deeplstm.experiments.search.tuner import RunTuner, search_in
 from keras_deeplstm.experiments.training import DivergedError
 
 SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": 4}
@@ -298,6 +298,25 @@ def test_another_machine_s_trials(tmp_path, training):
     assert training.finished[-1].parent.name == "trial_0000"
     search(settings(), tmp_path / "b")
     assert told(tmp_path / "a") == told(tmp_path / "b")
+
+
+def test_a_worker_outlives_its_chief(tmp_path, training):
+    """It delivers the trial that it got from the last chief, and then asks for more."""
+    config, folder = settings(), tmp_path / "a"
+    training.behave = lambda config: (_ for _ in ()).throw(Killed)
+    with pytest.raises(Killed):
+        search(config, folder)
+    training.behave = lambda config: None
+    worker = RunTuner(config, folder)
+    worker.oracle.replay(records.read_all(folder))
+    trial = worker.oracle.trials["0000"]
+    worker.run_trial(trial)
+    for _ in range(2):  # the first answer may be lost
+        worker.oracle.end_trial(trial)
+    worker.search(verbose=0)
+    search(config, tmp_path / "b")
+    assert told(folder) == told(tmp_path / "b")
+    assert not worker.oracle.ongoing_trials and not worker.oracle.tuner_ids
 
 
 def test_records_of_another_plan(tmp_path, training):
