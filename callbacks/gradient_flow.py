@@ -99,17 +99,16 @@ class GradientFlow(TapCallback):
         return not self._seen_in_fit or step // self.every > self._step // self.every
 
     def summarize(self, variables, values, gradients):
-        """The statistics, by numbers of variables; traced into the compiled step."""
+        """All statistics, one after the other in one tensor; traced into the compiled step."""
         paths = self._paths(variables)
-        wanted = self._wanted(paths)
-        self._weights = []
-        summary = {}
-        for i in wanted:
+        self._weights, self._shapes = [], []  # of what the tensor holds
+        parts = []
+        for i in self._wanted(paths):
             layer, _, weight = paths[i].rpartition("/")
             steps = getattr(variables[i], "depth_steps", None)
             shape = tuple(gradients[i].shape)
             size = math.prod(shape if steps is None else shape[1:])
-            summary[str(len(self._weights))] = {
+            measured = {
                 statistic: measure(
                     statistic,
                     gradients[i],
@@ -119,7 +118,10 @@ class GradientFlow(TapCallback):
                 for statistic in self._measured
             }
             self._weights.append(_Weight(layer, weight, steps, size))
-        return summary
+            self._shapes.append({name: tuple(value.shape) for name, value in measured.items()})
+            parts += [ops.reshape(value, (-1,)) for value in measured.values()]
+        # One tensor, because each output of a compiled step has its price.
+        return {"values": ops.concatenate(parts)}
 
     @property
     def _measured(self):
@@ -151,7 +153,7 @@ class GradientFlow(TapCallback):
         self._step += steps
         if summary is not None:
             self._seen_in_epoch = self._seen_in_fit = True
-            self._pending.append((self._step, self._weights, summary))
+            self._pending.append((self._step, self._weights, self._shapes, summary["values"]))
 
     # When Keras calls.
 
@@ -195,15 +197,8 @@ class GradientFlow(TapCallback):
 
     def _fetch(self):
         new = [
-            (
-                min(step, self._step),
-                weights,
-                [
-                    {name: ops.convert_to_numpy(value) for name, value in summary[str(i)].items()}
-                    for i in range(len(weights))
-                ],
-            )
-            for step, weights, summary in self._pending
+            (min(step, self._step), weights, _unpacked(ops.convert_to_numpy(values), shapes))
+            for step, weights, shapes, values in self._pending
         ]
         self._recorded += new
         self._pending = []
@@ -254,13 +249,8 @@ class GradientFlow(TapCallback):
         start = 0
         for step, number in zip(state["steps"].tolist(), state["layout"].tolist(), strict=True):
             weights, shapes = layouts[number]
-            measured = []
-            for one in shapes:
-                measured.append({})
-                for key, shape in one.items():
-                    end = start + math.prod(shape)
-                    measured[-1][key] = state["values"][start:end].reshape(shape)
-                    start = end
+            measured = _unpacked(state["values"][start:], shapes)
+            start += sum(value.size for one in measured for value in one.values())
             self._recorded.append((step, weights, measured))
 
     # What people read.
@@ -317,6 +307,18 @@ class GradientFlow(TapCallback):
         if "norm" not in self.statistics:
             raise ValueError(f"Norms were not recorded, only {self.statistics}")
         return getattr(gradient_plots, f"plot_{kind}")(self.to_frame(), ax=ax)
+
+
+def _unpacked(values, shapes):
+    """Statistics by name, for each weight, from all their values one after the other."""
+    found, start = [], 0
+    for one in shapes:
+        found.append({})
+        for name, shape in one.items():
+            end = start + math.prod(shape)
+            found[-1][name] = values[start:end].reshape(shape)
+            start = end
+    return found
 
 
 def _frame(recorded, statistics):
