@@ -121,7 +121,7 @@ class GradientFlow(TapCallback):
             self._shapes.append({name: tuple(value.shape) for name, value in measured.items()})
             parts += [ops.reshape(value, (-1,)) for value in measured.values()]
         # One tensor, because each output of a compiled step has its price.
-        return {"values": ops.concatenate(parts)}
+        return {"values": ops.concatenate(parts)} if parts else {}
 
     @property
     def _measured(self):
@@ -151,7 +151,7 @@ class GradientFlow(TapCallback):
     def receive(self, steps, summary, logs):
         """Count the steps, and keep what was recorded without waiting for the device."""
         self._step += steps
-        if summary is not None:
+        if summary:
             self._seen_in_epoch = self._seen_in_fit = True
             self._pending.append((self._step, self._weights, self._shapes, summary["values"]))
 
