@@ -139,7 +139,8 @@ def timed(function):
 
 def depth_rows(depth, jit, rounds, seconds):
     """Rows of one depth. The chain is left out where it fails or takes too long."""
-    arguments = ["--depth", depth, *(["--jit"] if jit else []), "--rounds", rounds]
+    arguments = ["--depth", depth, *(["--jit"] if jit else [])]
+    arguments += ["--rounds", rounds, "--seconds", seconds]
     for contenders in ("both", "ours"):
         printed = measure.in_a_process(
             __file__, *arguments, "--contenders", contenders, limit=CHAIN_LIMIT

@@ -12,16 +12,15 @@ from pathlib import Path
 MACHINE = f"{platform.machine()}, {os.cpu_count()} cores"
 
 
-def interleaved(functions, rounds, calls=1, seconds=None, warm_up=2):
+def interleaved(functions, rounds, seconds=None, warm_up=2):
     """Seconds of each call of each function, measured side by side.
 
-    Each round calls every function, each time another one first, so that a machine that changes its
-    speed changes it for all.
+    Each round calls every function once, each time another one first, so that a machine that
+    changes its speed changes it for all.
 
     Args:
         functions: Functions by name.
         rounds: Number of rounds.
-        calls: Calls of each function in a round.
         seconds: Stop after this time, but not before six rounds.
         warm_up: Rounds before, which are not measured.
 
@@ -37,10 +36,9 @@ def interleaved(functions, rounds, calls=1, seconds=None, warm_up=2):
         first = number % len(names)
         for name in names[first:] + names[:first]:
             started = time.perf_counter()
-            for _ in range(calls):
-                functions[name]()
+            functions[name]()
             if number >= warm_up:
-                times[name].append((time.perf_counter() - started) / calls)
+                times[name].append(time.perf_counter() - started)
     return times
 
 

@@ -66,9 +66,9 @@ class GridCell(keras.layers.Layer):
 class _DepthStep(keras.layers.Layer):
     """One step of an UnfoldedLSTMBlock as a layer of its own."""
 
-    def __init__(self, units, first):
+    def __init__(self, units):
         super().__init__()
-        self.units, self.first = units, first
+        self.units = units
 
     def build(self, shape, *_):
         self.kernel = self.add_weight(shape=(shape[-1], 4 * self.units), name="kernel")
@@ -85,9 +85,9 @@ def depth_chain(units, depth):
     """An UnfoldedLSTMBlock as a chain of layers of a functional model."""
 
     def chain(x):
-        h, c = _DepthStep(units, True)(x)
+        h, c = _DepthStep(units)(x)
         for _ in range(depth - 1):
-            h, c = _DepthStep(units, False)(h, c)
+            h, c = _DepthStep(units)(h, c)
         return h
 
     return chain

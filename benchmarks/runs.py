@@ -13,7 +13,6 @@ is a function of seed and epoch with epochs on arrays that Keras shuffles.
 import argparse
 import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import pandas as pd
+from measure import MACHINE
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import RunConfig, training
@@ -113,7 +113,7 @@ def main():
             rows.append(row)
             print(row, flush=True)
     table = pd.DataFrame(rows).round(4)
-    table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    table["machine"] = MACHINE
     table["backend"] = keras.backend.backend()
     print(table.to_string(index=False))
     if arguments.output:

@@ -9,7 +9,6 @@ depth-first priority over 205 symbols, inputs projected into hidden state and me
 
 import argparse
 import os
-import platform
 import statistics
 import time
 
@@ -18,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pandas as pd
+from measure import MACHINE
 
 from keras_deeplstm.layers import GridLSTM2D
 
@@ -76,7 +76,7 @@ def main():
         rows.append(measure(*size, arguments.steps))
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    table["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    table["machine"] = MACHINE
     if arguments.output:
         table.round(3).to_csv(arguments.output, index=False)
 

@@ -104,7 +104,7 @@ def _curves(title, members, colors, column, label, log=False):
         _line(ax, values, middle, group.label, colors[group.label], marker=".")
         ends.append(f"{group.label} {middle.iloc[-1]:.3g}")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return _picture(figure, f"{label} against epoch, {title}. At the end: {'; '.join(ends)}.")
+    return picture(figure, f"{label} against epoch, {title}. At the end: {'; '.join(ends)}.")
 
 
 def _ratio_picture(title, members, colors):
@@ -121,7 +121,7 @@ def _ratio_picture(title, members, colors):
             ratios_text(group.values(f"gradient_ratio_{when}")) for when in ("start", "end")
         )
         ends.append(f"{group.label} {start} to {end}")
-    return _picture(figure, f"Ratio of gradient norms during training, {title}: {'; '.join(ends)}.")
+    return picture(figure, f"Ratio of gradient norms during training, {title}: {'; '.join(ends)}.")
 
 
 def _line(ax, values, middle, label, color, **style):
@@ -142,13 +142,13 @@ def _depth_pictures(panels):
             if len(frame):
                 figure, ax = _figure(group.name, "depth step", "gradient norm (L2)", log=True)
                 gradient_plots.plot_depth(frame, ax=ax)
-                ax.set_title(_plain(group.name))
+                ax.set_title(plain(group.name))
                 rows[-1].append((group.name, figure))
     limits = np.array([figure.axes[0].get_ylim() for row in rows for _, figure in row])
     for _, figure in itertools.chain(*rows):
         figure.axes[0].set_ylim(limits[:, 0].min(), limits[:, 1].max())
     return [
-        [_picture(figure, f"Gradient norm against depth step, {title}.") for title, figure in row]
+        [picture(figure, f"Gradient norm against depth step, {title}.") for title, figure in row]
         for row in rows
     ]
 
@@ -157,7 +157,7 @@ def _heatmap(group):
     figure, ax = _figure("", "training step", "depth step")
     ax.grid(visible=False)
     gradient_plots.plot_heatmap(_median_frame(group), ax=ax)
-    return _picture(figure, "Gradient norm over depth step and training step.")
+    return picture(figure, "Gradient norm over depth step and training step.")
 
 
 def _median_frame(group):
@@ -186,12 +186,13 @@ def _filter_pictures(group):
 def _figure(title, xlabel, ylabel, log=False):
     figure = Figure(figsize=(5, 4.2), layout="constrained")
     ax = figure.subplots()
-    ax.set(title=_plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    ax.set(title=plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     ax.grid(alpha=0.3)
     return figure, ax
 
 
-def _picture(figure, alt):
+def picture(figure: Figure, alt: str) -> Picture:
+    """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
     handles, labels = ax.get_legend_handles_labels()
     if ax.get_legend() is not None:
@@ -199,12 +200,12 @@ def _picture(figure, alt):
     if handles:
         # Below the axes, where it covers no data.
         columns = 1 if max(map(len, labels)) > 20 else 3
-        figure.legend(handles, list(map(_plain, labels)), loc="outside lower center", ncols=columns)
+        figure.legend(handles, list(map(plain, labels)), loc="outside lower center", ncols=columns)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     return Picture(base64.b64encode(file.getvalue()).decode(), alt)
 
 
-def _plain(text):
+def plain(text: str) -> str:
     """Text that matplotlib does not take for a formula."""
     return text.replace("$", r"\$")

@@ -59,14 +59,9 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
             problems.append((run.name, "damaged", str(error)))
 
     groups = group_runs(finished)
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     environments = [run.environment for run in finished]
-    html = templates.get_template("report.html").render(
+    html = render(
+        "report.html",
         title=_title(study, found, common),
         question=study.question if study else None,
         answer=study.answer(groups) if study and groups else [],
@@ -91,6 +86,17 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     runs.write_text(output.with_name("table.csv"), table.to_csv(index=False))
     runs.write_text(output.with_name("summary.csv"), _summary(groups).to_csv(index=False))
     return output
+
+
+def render(template: str, **values) -> str:
+    """A page from one of the templates."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _planned(plan, present):

@@ -294,7 +294,7 @@ def test_export_to_saved_model(layer_class, tmp_path):
 
 @functools.cache
 def predictor(layer_class, **options):
-    """A compiled model, its layer with weights of some size."""
+    """A model of the layer alone; its `predict` is compiled once for all tests."""
     keras.utils.set_random_seed(0)
     shape = inputs(layer_class).shape[1:]
     return keras.Sequential([keras.Input(shape), make(layer_class, **options)])
@@ -323,22 +323,15 @@ def test_extreme_inputs_give_finite_states(layer_class, size):
 @pytest.mark.parametrize("bias", [-50.0, 50.0])
 def test_shut_gates_let_nothing_through_and_open_ones_everything(bias):
     """Forget gates of 0 and of 1: z beyond what a sigmoid tells from these."""
-    layer = make(UnfoldedLSTMBlock, 4, forget_bias=bias, input_mode="state")
+    layer = make(UnfoldedLSTMBlock, 4, forget_bias=bias, input_mode="state", return_state=True)
     x = inputs(UnfoldedLSTMBlock)
     layer.build(x.shape)
     layer.memory_bias.assign(100 * np.ones(UNITS))  # large against what the steps add
-    memory = numpy_of(make_with_state(layer)(x)[2])
+    memory = numpy_of(layer(x)[2])
     before = numpy_of(ops.matmul(x, layer.memory_kernel) + layer.memory_bias)
     # Each of four steps adds a value in (-1, 1); a shut gate keeps only what the last one adds.
     kept = before if bias > 0 else 0 * before
     assert (np.abs(memory - kept) < (4 if bias > 0 else 1)).all()
-
-
-def make_with_state(layer):
-    twin = type(layer).from_config({**layer.get_config(), "return_state": True})
-    twin.build((None, FEATURES))
-    twin.set_weights(layer.get_weights())
-    return twin
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)

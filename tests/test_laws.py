@@ -71,6 +71,12 @@ def test_rows_do_not_see_each_other(name, seed, order):
     np.testing.assert_allclose(predict(name)(doubled)[:2], y[:2], atol=1e-6)
 
 
+def sequences_and_states(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(ROWS, TIME, FEATURES)).astype("float32")
+    return x, list(rng.normal(size=(4, ROWS, UNITS)).astype("float32"))
+
+
 @functools.cache
 def grid_models():
     """The same weights: over a sequence, with state in and out, and the other way round."""
@@ -95,9 +101,7 @@ def grid_models():
 def test_chunks_with_carried_state_equal_the_whole(seed, mask):
     """At masked times before the first valid one a chunk cannot know what came before it."""
     whole, chunk, _ = grid_models()
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(ROWS, TIME, FEATURES)).astype("float32")
-    states = list(rng.normal(size=(4, ROWS, UNITS)).astype("float32"))
+    x, states = sequences_and_states(seed)
     half = TIME // 2
     y, *last = whole([x, mask, *states])
     first, *between = chunk([x[:, :half], mask[:, :half], *states])
@@ -113,9 +117,7 @@ def test_chunks_with_carried_state_equal_the_whole(seed, mask):
 @given(seeds, masks)
 def test_backwards_is_the_sequence_reversed(seed, mask):
     whole, _, backwards = grid_models()
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(ROWS, TIME, FEATURES)).astype("float32")
-    states = list(rng.normal(size=(4, ROWS, UNITS)).astype("float32"))
+    x, states = sequences_and_states(seed)
     for a, b in zip(
         backwards([x, mask, *states]), whole([x[:, ::-1], mask[:, ::-1], *states]), strict=True
     ):
@@ -126,9 +128,7 @@ def test_backwards_is_the_sequence_reversed(seed, mask):
 @given(seeds, masks, st.floats(-1e6, 1e6, width=32))
 def test_what_stands_at_masked_times_does_not_matter(seed, mask, value):
     whole = grid_models()[0]
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(ROWS, TIME, FEATURES)).astype("float32")
-    states = list(rng.normal(size=(4, ROWS, UNITS)).astype("float32"))
+    x, states = sequences_and_states(seed)
     other = np.where(mask[..., None], x, np.float32(value))
     for a, b in zip(whole([x, mask, *states]), whole([other, mask, *states]), strict=True):
         np.testing.assert_array_equal(a, b)

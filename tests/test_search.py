@@ -1,5 +1,7 @@
 """Search spaces and hypermodels, as a notebook uses them."""
 
+import pathlib
+
 import keras
 import keras_tuner
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from keras_deeplstm import models, search
 from keras_deeplstm.search import HyperModel, Space
 
+README = pathlib.Path(__file__).parent.parent / "README.md"
 SMALL = {"depth": (2, 4), "units": [4, 8], "batch_size": [16, 32]}
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 6)).astype("float32"), RNG.integers(0, 2, 64)
@@ -84,8 +87,9 @@ def test_every_builder(builder, arguments, options):
 
 def test_five_lines_of_a_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = [line.strip() for line in search.__doc__.splitlines() if line.startswith("    ")]
-    code = "\n".join(lines)
+    code = README.read_text().partition("## Search")[2].split("```")[1].removeprefix("python\n")
+    for line in filter(None, code.splitlines()):
+        assert line in search.__doc__
     for long, short in {
         "depth=(2, 50)": "depth=(2, 4), units=4",
         "max_trials=20": "max_trials=2",

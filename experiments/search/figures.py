@@ -1,14 +1,11 @@
 """The pictures of a search's report."""
 
-import base64
-import io
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from keras_deeplstm.experiments.figures import Picture, Section
+from keras_deeplstm.experiments.figures import Section, picture, plain
 from keras_deeplstm.experiments.search.config import SearchConfig
 
 LOGARITHMIC = ("depth", "units", "learning_rate", "batch_size")
@@ -81,19 +78,19 @@ def _parallel(finished, names, config):
         color = BEST if number == best else colors(norm(finished["score"].iloc[number]))
         ax.plot(row, color=color, linewidth=3 if number == best else 1.2, alpha=0.9)
     labels = [*names, config.objective]
-    ax.set_xticks(range(len(columns)), [_plain(label) for label in labels], rotation=20)
+    ax.set_xticks(range(len(columns)), [plain(label) for label in labels], rotation=20)
     ax.set(ylim=(-0.08, 1.08), yticks=[])
     for x, name in enumerate(columns):
         ax.axvline(x, color="0.7", linewidth=1, zorder=0)
         for y, text in _ticks(finished[name], name):
             ax.annotate(
-                _plain(text), (x, y), xytext=(4, 0), textcoords="offset points", fontsize=8,
+                plain(text), (x, y), xytext=(4, 0), textcoords="offset points", fontsize=8,
                 va="center", bbox={"facecolor": "white", "linewidth": 0, "alpha": 0.7, "pad": 1},
             )  # fmt: skip
     for spine in ax.spines.values():
         spine.set_visible(False)
     described = ", ".join(f"{name} {finished[name].iloc[-1]}" for name in names)
-    return _picture(figure, f"Values of each trial on parallel axes. The best: {described}.")
+    return picture(figure, f"Values of each trial on parallel axes. The best: {described}.")
 
 
 def _position(values, name):
@@ -135,7 +132,7 @@ def _marginal(name, finished, table, config):
     ax.scatter(lost, [0.02] * len(lost), c=FAILED, marker="|", transform=transform, clip_on=False)
     if name in LOGARITHMIC:
         _logarithmic(ax, x)
-    return _picture(figure, f"{config.objective} against {name}, of {len(finished)} trials.")
+    return picture(figure, f"{config.objective} against {name}, of {len(finished)} trials.")
 
 
 def _pareto(finished, config):
@@ -149,7 +146,7 @@ def _pareto(finished, config):
         f"{parameters:,} parameters: {score:.4g}"
         for parameters, score in zip(front["parameters"], front["score"], strict=True)
     )
-    return _picture(figure, f"{config.objective} against parameters. On the line: {points}.")
+    return picture(figure, f"{config.objective} against parameters. On the line: {points}.")
 
 
 def _gradients(finished, config):
@@ -163,9 +160,7 @@ def _gradients(finished, config):
         ticks = np.unique(known["depth"].quantile([0, 0.5, 1], interpolation="nearest"))
         bar.set_ticks(np.log10(ticks.astype(float)), labels=[str(int(tick)) for tick in ticks])
     ax.set_xscale("log")
-    return _picture(
-        figure, f"{config.objective} against the gradient ratio of {len(known)} trials."
-    )
+    return picture(figure, f"{config.objective} against the gradient ratio of {len(known)} trials.")
 
 
 def _logarithmic(ax, values):
@@ -183,17 +178,6 @@ def _logarithmic(ax, values):
 def _figure(xlabel, ylabel, size=(4.6, 3.8)):
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
-    ax.set(xlabel=_plain(xlabel), ylabel=_plain(ylabel))
+    ax.set(xlabel=plain(xlabel), ylabel=plain(ylabel))
     ax.grid(alpha=0.3)
     return figure, ax
-
-
-def _picture(figure, alt):
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return Picture(base64.b64encode(file.getvalue()).decode(), alt)
-
-
-def _plain(text):
-    """Text that matplotlib does not take for a formula."""
-    return text.replace("$", r"\$")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.report import render
 from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.figures import pareto, sections
@@ -46,13 +46,8 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
         for record in found
         if record.state != "finished"
     ]
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent.parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = templates.get_template("search.html").render(
+    html = render(
+        "search.html",
         title=f"Search: {folder.name} ({config.task})",
         question=f"Which {_enumerate(config.searched)}? Judged by {config.objective}",
         answer=_answer(best, ended, table, config),

@@ -325,8 +325,9 @@ class GridLSTM2D(DepthLayer):
             return output
         h_T, c_T = (ops.unstack(state, num=self.depth, axis=0) for state in (h_T, c_T))
         states = [state for pair in zip(h_T, c_T, strict=True) for state in pair]
-        for kept, state in zip(self.states or [], states, strict=self.stateful):
-            kept.assign(state)
+        if self.stateful:
+            for kept, state in zip(self.states, states, strict=True):
+                kept.assign(state)
         return (output, *states) if self.return_state else output
 
     def _layer(self, carry, w, valid, cut, shift):
