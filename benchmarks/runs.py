@@ -42,7 +42,7 @@ def measure(task, depth, batch_size, epochs, share):
     config = RunConfig(task, ModelConfig(depth=depth), epochs=epochs, batch_size=batch_size)
     inside = {"logs": 0.0, "checkpoints": 0.0}
     written = []
-    saved, ended = training._Journal._save, training._Journal.on_epoch_end
+    saved, ended = training.Journal._save, training.Journal.on_epoch_end
 
     def timed(kind, method):
         def call(self, epoch, *arguments):
@@ -55,13 +55,13 @@ def measure(task, depth, batch_size, epochs, share):
 
         return call
 
-    training._Journal._save = timed("checkpoints", saved)
-    training._Journal.on_epoch_end = timed("logs", ended)
+    training.Journal._save = timed("checkpoints", saved)
+    training.Journal.on_epoch_end = timed("logs", ended)
     try:
         with tempfile.TemporaryDirectory() as folder:
             result = training.train(config, pathlib.Path(folder) / "run", checkpoint_share=share)
     finally:
-        training._Journal._save, training._Journal.on_epoch_end = saved, ended
+        training.Journal._save, training.Journal.on_epoch_end = saved, ended
     inside["logs"] -= inside["checkpoints"]  # it is called in there
     return {
         "task": task,
@@ -82,7 +82,7 @@ def order_of_data(task, depth, batch_size, epochs):
     x, y = config.load(None).train
     model = models.classifier(config.input_shape, config.num_classes, depth=depth, units=100)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    data = training._Shuffled(x, y, batch_size, 0)
+    data = training.Shuffled(x, y, batch_size, 0)
     seconds = {"package": [], "Keras": []}
     for epoch in range(epochs + 1):
         for side, arguments in (

@@ -9,7 +9,6 @@ the run's seed and the number of the epoch.
 import gc
 import math
 import statistics
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -18,149 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import pandas as pd
 
 from keras_deeplstm.callbacks import FilterImages, GradientFlow
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
 from keras_deeplstm.experiments import checkpoints, runs, signals
+from keras_deeplstm.experiments.batches import Shuffled
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
+from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.models import classifier
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
 EVALUATED = 32  # examples at a time, without gradients
-
-
-class DivergedError(Exception):
-    """The loss, or a weight, is no longer a finite number."""
-
-
-class _Shuffled(keras.utils.PyDataset):
-    """Batches whose order is a function of seed and epoch, unlike that of `fit(shuffle=True)`."""
-
-    def __init__(self, x, y, batch_size, seed, parts=1):
-        super().__init__()
-        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
-        # Several devices get equal parts, of the last batch as well: an epoch leaves out a few.
-        self.examples = len(x) - len(x) % batch_size % parts
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch):
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
-        self.order = order[: self.examples]
-
-    def __len__(self):
-        return math.ceil(self.examples / self.batch_size)
-
-    def __getitem__(self, index):
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.x[rows], self.y[rows]
-
-
-class _Journal(keras.callbacks.Callback):
-    """After each epoch: its row of `metrics.csv`, and a checkpoint if the time for one is there."""
-
-    def __init__(self, folder, data, recorders, check_signals, on_epoch, share):
-        super().__init__()
-        self.folder = folder
-        self.data = data
-        self.recorders = recorders  # callbacks with get_state and set_state, by name
-        self.check_signals = check_signals
-        self.on_epoch = on_epoch
-        self.share = share
-        self.rows = []
-        self.torch_rng = None  # to be set at the begin of the first epoch
-        self.resumed_after = []  # epochs
-        self.seconds = 0.0  # of training before this process
-        self.started = self.saving = 0.0
-
-    def restore(self, checkpoint):
-        for kind, variables in self._variables().items():
-            arrays = [v for k, v in checkpoint.arrays.items() if k.startswith(f"{kind}/")]
-            if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
-                raise checkpoints.CheckpointError(
-                    f"State of the {kind} does not match: the checkpoint has {len(arrays)} "
-                    f"variables, the {kind} has {len(variables)}, or they differ in shape. "
-                    f"Training was not resumed"
-                )
-            for variable, array in zip(variables, arrays, strict=True):
-                variable.assign(array)
-        for name, recorder in self.recorders.items():
-            prefix = f"{name}/"
-            arrays = {
-                key.removeprefix(prefix): array
-                for key, array in checkpoint.arrays.items()
-                if key.startswith(prefix)
-            }
-            recorder.set_state(checkpoint.notes[name] | arrays)
-        self.torch_rng = checkpoint.arrays.get("torch_rng")
-        self.rows = checkpoint.notes["rows"]
-        self.seconds = checkpoint.notes["seconds"]
-        self.resumed_after = [*checkpoint.notes["resumed_after"], checkpoint.epoch]
-
-    def _variables(self):
-        # Those of the model include the states of its seed generators; Keras' files do not.
-        return {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
-
-    def elapsed(self):
-        return self.seconds + time.perf_counter() - self.started
-
-    def on_train_begin(self, logs=None):
-        self.started = time.perf_counter()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.data.set_epoch(epoch)
-        if self.torch_rng is not None:
-            _set_torch_rng(self.torch_rng)
-            self.torch_rng = None
-        self.epoch_started = time.perf_counter()
-
-    # At the begin of the next step the last one is finished. A hook at its end would make Keras
-    # wait for the logs of every single step.
-    def on_train_batch_begin(self, batch, logs=None):
-        self.check_signals()
-
-    def on_test_batch_begin(self, batch, logs=None):
-        self.check_signals()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = round(time.perf_counter() - self.epoch_started, 3)
-        row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
-        self.rows.append(row)
-        runs.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
-        if not math.isfinite(row["loss"]):
-            raise DivergedError(f"The loss became {row['loss']} in epoch {epoch + 1}")
-        if self.saving <= self.share * (time.perf_counter() - self.started):
-            started = time.perf_counter()
-            self._save(epoch + 1)
-            self.saving += time.perf_counter() - started
-        if self.on_epoch is not None:
-            self.on_epoch(row)
-
-    def _save(self, epoch):
-        arrays = {
-            f"{kind}/{number}": keras.ops.convert_to_numpy(variable)
-            for kind, variables in self._variables().items()
-            for number, variable in enumerate(variables)
-        }
-        if keras.backend.backend() == "torch":
-            arrays["torch_rng"] = _get_torch_rng()
-        for array in arrays.values():
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise DivergedError(f"A weight became NaN or infinite in epoch {epoch}")
-        notes = {
-            "rows": self.rows,
-            "seconds": self.elapsed(),
-            "resumed_after": self.resumed_after,
-        }
-        for name, recorder in self.recorders.items():
-            state = recorder.get_state()
-            notes[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
-            arrays |= {f"{name}/{k}": v for k, v in state.items() if isinstance(v, np.ndarray)}
-        checkpoints.save(self.folder / "checkpoints", epoch, arrays, notes)
 
 
 def train(
@@ -246,7 +116,7 @@ def train(
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
     parts = number_of_devices()
-    train_data = _Shuffled(*data.train, config.batch_size, config.seed, parts)
+    train_data = Shuffled(*data.train, config.batch_size, config.seed, parts)
     evaluated = EVALUATED // parts * parts or parts
     gradients = GradientFlow(every=config.gradient_every)
     recorders = {"gradients": gradients}
@@ -257,7 +127,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         on_message(f"The checkpoint after epoch {epoch} of run '{run.name}' is damaged")
 
     with signals.delayed() as check_signals:
-        journal = _Journal(folder, train_data, recorders, check_signals, on_epoch, checkpoint_share)
+        journal = Journal(folder, train_data, recorders, check_signals, on_epoch, checkpoint_share)
         journal.set_model(model)
         if checkpoint is not None:
             journal.restore(checkpoint)
@@ -324,21 +194,6 @@ def _iterators_end_with_errors():
         traceback.clear_frames(error.__traceback__)
         gc.collect()
         raise
-
-
-# On torch, Keras draws from torch's own generator where a layer has no seed of its own.
-
-
-def _get_torch_rng():
-    import torch
-
-    return torch.get_rng_state().numpy()
-
-
-def _set_torch_rng(state):
-    import torch
-
-    torch.set_rng_state(torch.from_numpy(state))
 
 
 def _finite(value):

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_deeplstm.experiments.batches import Shuffled
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.devices import using_devices
-from keras_deeplstm.experiments.training import _Shuffled
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # In another process: the number of devices is fixed when the backend starts. An epoch is a step.
@@ -77,10 +77,10 @@ def test_two_devices_learn_as_one(backend, tmp_path):
 def test_the_parts_of_a_batch_are_equal():
     x, y = np.arange(1257), np.arange(1257)
     for parts, last in ((1, 105), (2, 104), (8, 104), (16, 96)):
-        data = _Shuffled(x, y, 128, seed=0, parts=parts)
+        data = Shuffled(x, y, 128, seed=0, parts=parts)
         sizes = [len(data[i][0]) for i in range(len(data))]
         assert sizes == [128] * 9 + [last]
-    data = _Shuffled(x[:129], y[:129], 128, seed=0, parts=2)
+    data = Shuffled(x[:129], y[:129], 128, seed=0, parts=2)
     assert len(data) == 1
 
 

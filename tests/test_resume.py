@@ -15,8 +15,9 @@ import pytest
 
 from keras_deeplstm.experiments import checkpoints, cli, runs
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.journal import DivergedError
 from keras_deeplstm.experiments.signals import Interrupted
-from keras_deeplstm.experiments.training import DivergedError, train
+from keras_deeplstm.experiments.training import train
 
 pytestmark = pytest.mark.backends
 
@@ -117,13 +118,13 @@ def test_a_killed_run_goes_on(folder, reference):
 
 
 def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
-    from keras_deeplstm.experiments.training import _Shuffled
+    from keras_deeplstm.experiments.batches import Shuffled
 
     x = np.arange(10)
     orders = {}
     for seed in (0, 1):
         for epoch in (0, 1, 0):
-            data = _Shuffled(x, x, 4, seed)
+            data = Shuffled(x, x, 4, seed)
             data.set_epoch(epoch)
             batches = [data[i][0].tolist() for i in range(len(data))]
             assert [len(batch) for batch in batches] == [4, 4, 2]
@@ -283,7 +284,7 @@ def test_an_interrupted_run_ends_while_the_next_batch_is_being_made(tmp_path):
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from keras_deeplstm.experiments import cli, training\n"
-        "original = training._Shuffled.__getitem__\n"
+        "original = training.Shuffled.__getitem__\n"
         "def slow(self, index):\n"
         "    if index == 5:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
@@ -291,7 +292,7 @@ def test_an_interrupted_run_ends_while_the_next_batch_is_being_made(tmp_path):
         "    while time.perf_counter() < until:\n"
         "        pass\n"
         "    return original(self, index)\n"
-        "training._Shuffled.__getitem__ = slow\n"
+        "training.Shuffled.__getitem__ = slow\n"
         "sys.exit(cli.main())\n"
     )
     arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8"]

@@ -8,12 +8,12 @@ from search_training import Training, told
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.journal import DivergedError
 from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import TUNERS, SearchConfig
 from keras_deeplstm.experiments.search.oracles import ATTEMPTS
 from keras_deeplstm.experiments.search.tuner import RunTuner, search_in
-from keras_deeplstm.experiments.training import DivergedError
 
 SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": 4}
 
