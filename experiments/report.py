@@ -15,6 +15,7 @@ from keras_deeplstm.experiments.runner import restarts_of
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.summary import estimate, group_runs, percent_text, ratios_text
 from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.text.config import TextConfig
 
 RESULTS = ("test_accuracy", "val_accuracy", "gradient_ratio_start", "gradient_ratio_end")
 
@@ -32,15 +33,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     Raises:
         ConfigError: One of the folders holds no run.
     """
-    found = []
-    for folder in folders:
-        found += runs.find(folder)
-        if not found or not found[-1].folder.is_relative_to(folder):
-            raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
-    if len(folders) == 1:
-        common = folders[0]
-    else:
-        common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    found, common = find_runs(folders)
     study, plan, problems = None, {}, []
     if len(folders) == 1 and (common / "study.json").exists():
         plan = runs.read_json(common / "study.json")
@@ -50,7 +43,9 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     finished = []
     for run in found:
         try:
-            if run.state == "finished":
+            if isinstance(run.config, TextConfig):
+                problems.append((run.name, run.state, "of a text: it has a report of its own"))
+            elif run.state == "finished":
                 _ = run.environment, run.metrics, run.gradients
                 finished.append(run)
             else:
@@ -86,6 +81,22 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     runs.write_text(output.with_name("table.csv"), table.to_csv(index=False))
     runs.write_text(output.with_name("summary.csv"), _summary(groups).to_csv(index=False))
     return output
+
+
+def find_runs(folders: list[Path]) -> tuple[list[runs.Run], Path]:
+    """All runs in these folders, and the folder that they share.
+
+    Raises:
+        ConfigError: One of the folders holds no run.
+    """
+    found = []
+    for folder in folders:
+        found += runs.find(folder)
+        if not found or not found[-1].folder.is_relative_to(folder):
+            raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
+    if len(folders) == 1:
+        return found, folders[0]
+    return found, Path(os.path.commonpath([folder.resolve() for folder in folders]))
 
 
 def render(template: str, **values) -> str:

@@ -62,16 +62,16 @@ def _chain(model):
     last = getattr(model, "input", None)
     layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
     for layer in layers:
-        if last is None or layer.input is not last:
-            raise ValueError(
-                f"The model must be a chain of layers, each taking the output of the one before. "
-                f"This is not so for layer {layer.name!r} of model {model.name!r}"
-            )
         backwards = getattr(layer, "go_backwards", False)
         if backwards or isinstance(layer, keras.layers.Bidirectional):
             raise ValueError(
                 f"Layer {layer.name!r} reads its sequences backwards, so that no state can be "
                 f"carried from one to the next"
+            )
+        if last is None or layer.input is not last:
+            raise ValueError(
+                f"The model must be a chain of layers, each taking the output of the one before. "
+                f"This is not so for layer {layer.name!r} of model {model.name!r}"
             )
         last = layer.output
     return layers

@@ -7,7 +7,6 @@ print(text.sample(model, vocabulary, "To be, or", length=500, temperature=0.8))
 """
 
 import codecs
-import json
 import math
 from collections.abc import Iterator
 
@@ -91,14 +90,14 @@ class Vocabulary:
         if self.of_bytes and (rest := decoder.decode(b"", final=True)):
             yield rest
 
-    def to_json(self) -> str:
-        """The symbols as JSON, a string or a list of bytes."""
-        return json.dumps(list(self.symbols) if self.of_bytes else self.symbols)
+    def get_config(self) -> dict:
+        """The symbols in plain types: a string, or a list of numbers if they are bytes."""
+        return {"symbols": list(self.symbols) if self.of_bytes else self.symbols}
 
     @classmethod
-    def from_json(cls, text: str) -> "Vocabulary":
-        """The inverse of `to_json`."""
-        symbols = json.loads(text)
+    def from_config(cls, config: dict) -> "Vocabulary":
+        """The inverse of `get_config`."""
+        symbols = config["symbols"]
         return cls(symbols if isinstance(symbols, str) else bytes(symbols))
 
 
@@ -157,26 +156,29 @@ class Sampler:
 
     def stream(
         self,
-        prompt: str = "",
+        prompt: str | bytes = "",
         *,
         length: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        seed: int | None = None,
+        seed=None,
     ) -> Iterator[str]:
         """Text that goes on where the prompt ends, piece by piece.
 
         Args:
             prompt: Text before. Without one, the text goes on as after a line break, or, if the
-                vocabulary has none, as after its first symbol.
+                vocabulary has none, as after its first symbol. A model that was trained with
+                states carried from batch to batch has hardly seen a state of zeros, and may need
+                some symbols of real text before it writes well.
             length: Number of symbols; None never ends.
             temperature: The logits are divided by it: below 1 the likely becomes likelier. With 0
                 always the likeliest symbol is taken.
             top_k: Draw only from this many of the likeliest symbols.
             top_p: Draw only from the smallest number of likeliest symbols with at least this
                 probability together. With `top_k` too, from those that both allow.
-            seed: The same seed gives the same text; None draws one.
+            seed: What `numpy.random.default_rng` takes. The same seed gives the same text; with
+                None it is another one each time.
 
         Returns:
             A generator of strings.
