@@ -2,8 +2,9 @@
 
 A run is a folder with `environment.json` and `config.json` from its start on; `metrics.csv` after
 each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `filters/`,
-`model.keras` and, last of all, `result.json` at its end. Each file is written under another name
-and renamed when complete: whoever reads sees the old file or the new one, never half of one.
+`model.keras` and, last of all, `result.json` at its end; what a run of a text has in their place
+says `text/training.py`. Each file is written under another name and renamed when complete: whoever
+reads sees the old file or the new one, never half of one.
 
 The state of a run is not a note that a killed process could leave behind, it is read off:
 `result.json` says "finished", "failed" or "diverged"; without it a run is "running" as long as a

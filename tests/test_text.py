@@ -253,14 +253,14 @@ def test_sampled_text_has_the_distribution_of_the_model():
     sampler = Sampler(model, Vocabulary("abcd"))
 
     def frequencies(**options):
-        text = "".join(sampler.stream(length=4000, seed=0, **options))
-        return [text.count(symbol) / 4000 for symbol in "abcd"]
+        text = "".join(sampler.stream(length=1000, seed=0, **options))
+        return [text.count(symbol) / 1000 for symbol in "abcd"]
 
-    np.testing.assert_allclose(frequencies(), PROBABILITIES, atol=0.03)
+    np.testing.assert_allclose(frequencies(), PROBABILITIES, atol=0.05)
     cold = PROBABILITIES**2 / np.sum(PROBABILITIES**2)
-    np.testing.assert_allclose(frequencies(temperature=0.5), cold, atol=0.03)
-    np.testing.assert_allclose(frequencies(top_k=2), [0, 4 / 7, 0, 3 / 7], atol=0.03)
-    np.testing.assert_allclose(frequencies(top_p=0.8), [0, 4 / 9, 2 / 9, 3 / 9], atol=0.03)
+    np.testing.assert_allclose(frequencies(temperature=0.5), cold, atol=0.05)
+    np.testing.assert_allclose(frequencies(top_k=2), [0, 4 / 7, 0, 3 / 7], atol=0.05)
+    np.testing.assert_allclose(frequencies(top_p=0.8), [0, 4 / 9, 2 / 9, 3 / 9], atol=0.05)
     assert frequencies(temperature=0) == [0, 1, 0, 0]
 
 

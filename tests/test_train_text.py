@@ -26,8 +26,8 @@ from keras_deeplstm.text import Vocabulary
 DATA = os.environ.get("DEEPLSTM_DATA")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TEXT = "".join(f"{n} and {n * n} make {n + n * n}.\n" for n in range(250))
-SMALL = "--model.units 8 --model.depth 2 --batch-size 4 --sequence-length 10 --epochs 2"
-SMALL = [*SMALL.split(), "--report-every", "20", "--evaluate-every", "40", "--sample-length", "70"]
+SMALL = ["--model.units", "8", "--batch-size", "4", "--sequence-length", "10"]
+SMALL += ["--report-every", "20", "--evaluate-every", "40", "--sample-length", "70"]
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +77,9 @@ def test_files(folder):
     (folder / "file").write_bytes(b"\xef\xbb\xbfa\r\n\xc3\xa9")
     assert sources.load("file") == "a\r\né"  # without the mark at its begin
     assert sources.load("file", as_bytes=True) == b"\xef\xbb\xbfa\r\n\xc3\xa9"
-    with pytest.raises(DataError, match="Cannot read '.': Is a directory"):
+    with pytest.raises(DataError, match=r"Cannot read '.': Is a directory"):
         sources.load(".")
-    with pytest.raises(DataError, match="no file 'tinyshakespear'. Did you mean 'tinyshakespeare'"):
+    with pytest.raises(DataError, match=r"'tinyshakespear'. Did you mean 'tinyshakespeare'"):
         sources.load("tinyshakespear")
 
 
@@ -100,7 +100,7 @@ def test_corpora(folder, monkeypatch):
     assert sources.load("tinyshakespeare", data_dir=folder) == "To be"
     monkeypatch.setenv("DEEPLSTM_DATA", str(folder))
     assert sources.load("tinyshakespeare") == "To be"
-    with pytest.raises(DataError, match="'enwik8' is not in '.*': none of enwik8/enwik8, enwik8/"):
+    with pytest.raises(DataError, match=r"'enwik8' is not in '.*': none of enwik8/enwik8, enwik8/"):
         sources.load("enwik8")
     with zipfile.ZipFile(folder / "enwik8.zip", "w") as archive:
         archive.writestr("enwik8", "<mediawiki")
@@ -114,11 +114,11 @@ def test_corpora(folder, monkeypatch):
     with pytest.raises(DataError, match="is not enwik8, which has 10 bytes: it has more"):
         sources.load("enwik8")
     (folder / "enwik8").write_bytes(b"<mediaWiki")
-    with pytest.raises(DataError, match="is damaged: its sha256 is [0-9a-f]{12}..., not [0-9a-f]"):
+    with pytest.raises(DataError, match=r"is damaged: its sha256 is [0-9a-f]{12}..., not [0-9a-f]"):
         sources.load("enwik8")
     (folder / "enwik8").unlink()
     (folder / "enwik8.gz").write_bytes(b"no gzip")
-    with pytest.raises(DataError, match="enwik8.gz' is damaged: Not a gzipped file"):
+    with pytest.raises(DataError, match=r"enwik8.gz' is damaged: Not a gzipped file"):
         sources.load("enwik8")
 
 
@@ -181,7 +181,7 @@ def test_plan(steps, evaluate_every, report_every, expected):
     found = plan(steps, evaluate_every, report_every)
     assert found == expected
     assert found.steps <= report_every and found.parts * found.steps <= evaluate_every
-    assert steps - found.parts_of_pass < found.parts_of_pass * found.steps <= steps or steps == 7
+    assert steps - found.parts_of_pass < found.parts_of_pass * found.steps <= steps
 
 
 # Settings.
@@ -193,7 +193,10 @@ def test_plan(steps, evaluate_every, report_every, expected):
         ("--model.block lstm --model.tied True", "Argument `model.tied` has no meaning for block "),
         ("--model.block lstm --model.priority None", "`model.priority` has no meaning for block"),
         ("--model.units 3 --model.parameters 9", "Pass either `model.units` or `model.parameters`"),
-        ("--model.parameters 20", "No `units` fit the budget: one unit needs"),
+        (
+            "--model.parameters 20 --batch-size 4 --sequence-length 10",
+            "No `units` fit the budget: one unit needs",
+        ),
         ("--model.depth 0", "Argument `model.depth` must be a positive integer."),
         ("--model.dropout 1", "Argument `model.dropout` must be a float in the range [0, 1)."),
         ("--split 0.9 0.2 0.1", "Argument `split` must be three positive numbers with the sum 1."),
@@ -221,16 +224,19 @@ def test_settings():
     assert config.slug == "text-b_c.txt-grid_lstm-tied-depth-dropout0.25-depth2-128units-seed0"
     runs.check_name(config.slug)
     assert config.flat()["model.tied"] == "depth"
-    with pytest.raises(ConfigError, match="Unknown key 'epoch' in 'config'. Did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match=r"'epoch' in 'config'. Did you mean 'epochs'"):
         TextConfig.from_dict({"text": "a", "epoch": 1})
 
 
 def test_learning_rates():
     def rates(**options):
         config = TextConfig("a", epochs=4, learning_rate=1.0, **options)
-        rate = make_optimizer(config, steps_of_pass=10)._learning_rate
-        rates = [rate(step) if callable(rate) else rate for step in (0, 9, 10, 19, 20, 29, 30, 39)]
-        return [float(rate) for rate in rates]
+        optimizer = make_optimizer(config, steps_of_pass=10)
+        found = []
+        for step in (0, 9, 10, 19, 20, 29, 30, 39):
+            optimizer.iterations.assign(step)
+            found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+        return found
 
     assert rates(schedule="constant") == [1] * 8
     assert rates(decay_after=10) == [1] * 8
@@ -243,7 +249,7 @@ def test_learning_rates():
 def test_a_text_that_is_too_short(capsys, folder):
     assert status("train-text", "numbers.txt") == 4
     error = capsys.readouterr().err
-    assert "Text 'numbers.txt' is too short: its validation part has 300 symbols" in error
+    assert "Text 'numbers.txt' is too short: its validation part has 305 symbols" in error
     assert "batch_size * sequence_length + 1 = 2,501" in error
     assert os.listdir(folder) == ["numbers.txt"]
 
@@ -282,6 +288,7 @@ def metrics(folder):
     return pd.read_csv(folder / "metrics.csv").drop(columns="seconds")
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("block", ["grid_lstm", "lstm"])
 def test_a_killed_run_goes_on_with_the_same_bits(block, folder):
     model = TextModelConfig(block, units=8, dropout=0.3)
@@ -352,7 +359,7 @@ def test_another_text_of_the_same_name(folder):
 
 def test_a_run_that_diverges(folder):
     config = TextConfig(**{**vars(CONFIG), "learning_rate": 1e30, "optimizer": "sgd"})
-    with pytest.raises(DivergedError, match="The loss became nan in step 22"):
+    with pytest.raises(DivergedError, match=r"The loss became (nan|inf) in step 22"):
         go_on(folder / "run", config=config)
     assert runs.load(folder / "run").state == "diverged"
 
@@ -372,11 +379,11 @@ def test_a_damaged_checkpoint(folder):
 
 
 def test_commands(folder, capsys):
-    argv = ["train-text", "numbers.txt", *SMALL, "--name", "a"]
+    argv = ["train-text", "numbers.txt", *SMALL, "--epochs", "2", "--name", "a"]
     assert status(*argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "numbers.txt: GridLSTM2D, depth 2, 8 units"
-    assert lines[1].startswith("step 19  epoch 0.1429 of 2  loss ")
+    assert lines[1].startswith("step 17  epoch 0.125 of 2  loss ")
     assert any("validation" in line and "bits)" in line for line in lines)
     assert any(line.startswith("    | ") for line in lines)
     assert lines[-1] == "Sample: deeplstm sample runs/a"
@@ -452,7 +459,7 @@ def test_kill_and_go_on(folder):
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
     )
-    assert next(line for line in iter(process.stdout.readline, "") if line.startswith("step 57 "))
+    assert next(line for line in iter(process.stdout.readline, "") if line.startswith("step 51 "))
     process.kill()
     process.communicate()
     (run,) = runs.find(folder / "runs")
