@@ -11,15 +11,20 @@ import tyro
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks import get_task
 
-# Of each block: the name of its layer, and the options it knows beyond depth, units and dropout.
+# Of each block: its name in words, and the options it knows beyond those that all have.
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 BLOCKS = {
     "unfolded_lstm": (
         "UnfoldedLSTMBlock",
-        (*_SHARED, "input_mode", "normalization", "forget_bias"),
+        (*_SHARED, "input_mode", "normalization", "forget_bias", "state_initializer"),
     ),
     "dense": ("DenseStack", _SHARED),
+    "highway": ("HighwayBlock", _SHARED),
+    "residual": ("ResidualBlock", _SHARED),
+    "cnn": ("CNN", ()),
 }
+UNITS = 100
+CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
 
 
@@ -42,14 +47,19 @@ def _config_errors():
 class ModelConfig:
     """What the model is made of. Options that the block does not know are refused."""
 
-    block: Literal["unfolded_lstm", "dense"] = "unfolded_lstm"
-    """Kind of the deep part: an LSTM over depth, or a plain network of the same depth."""
+    block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
+    """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
+    same depth; or, to compare filters with, a small convolutional network."""
     depth: int = 10
-    """Number of steps over depth."""
-    units: int = 100
-    """Width of every step."""
+    """Number of steps over depth; of a cnn, number of convolutions."""
+    units: int = UNITS
+    """Width of every step; of a cnn, of the dense layer after the convolutions."""
+    parameters: int | None = None
+    """Instead of units: the largest number of parameters; the widest model within it is taken."""
     dropout: float = 0.0
-    """Dropout rate on the output of every step."""
+    """Dropout rate on the output of every step; of a cnn, before the readout."""
+    input_noise: float = 0.0
+    """Standard deviation of the normal noise that is added to the inputs in training."""
     tied: bool = False
     """All steps share one set of weights."""
     input_mode: Literal["first", "every", "state"] = "first"
@@ -58,6 +68,8 @@ class ModelConfig:
     """Normalization inside the LSTM (unfolded_lstm)."""
     forget_bias: float | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
+    state_initializer: Literal["zeros", "noise"] = "zeros"
+    """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
     activation: str | None = None
     """Keras activation; None leaves the choice to the block."""
     kernel_initializer: str | None = None
@@ -71,9 +83,18 @@ class ModelConfig:
             validation.positive_integer("model.depth", self.depth, at_most=10_000)
             validation.positive_integer("model.units", self.units, at_most=65_536)
             validation.fraction("model.dropout", self.dropout)
+            if validation.finite("model.input_noise", self.input_noise) < 0:
+                raise ValueError(
+                    f"Argument `model.input_noise` must be >= 0. Received: {self.input_noise}"
+                )
+            if self.parameters is not None:
+                validation.positive_integer("model.parameters", self.parameters)
+                self._check_budget()
             validation.boolean("model.tied", self.tied)
             validation.one_of("model.input_mode", self.input_mode, ("first", "every", "state"))
             validation.one_of("model.normalization", self.normalization, (None, "batch", "layer"))
+            states = ("zeros", "noise")
+            validation.one_of("model.state_initializer", self.state_initializer, states)
             if self.forget_bias not in ("depth", None):
                 validation.finite("model.forget_bias", self.forget_bias)
             for name in ("activation", "kernel_initializer", "recurrent_initializer"):
@@ -87,25 +108,46 @@ class ModelConfig:
                 if name not in known:
                     raise ValueError(
                         f"Argument `model.{name}` has no meaning for block {self.block!r}. "
-                        f"Its own options: {', '.join(known)}"
+                        f"Its own options: {', '.join(known) or 'none'}"
                     )
+            if self.block == "cnn":
+                validation.positive_integer("model.depth", self.depth, at_most=5)
+
+    def _check_budget(self):
+        if self.units != UNITS:
+            raise ValueError(
+                "Pass either `model.units` or `model.parameters`. "
+                f"Received: model.units={self.units}, model.parameters={self.parameters}"
+            )
+        if self.block == "cnn":
+            raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
 
     def _changed(self):
         """The options of blocks that differ from their defaults."""
-        common = ("block", "depth", "units", "dropout")
+        common = ("block", "depth", "units", "parameters", "dropout", "input_noise")
         return {
             option.name: getattr(self, option.name)
             for option in dataclasses.fields(self)
             if option.name not in common and getattr(self, option.name) != option.default
         }
 
+    @property
+    def builder(self) -> str:
+        """Name of the function of `keras_deeplstm.models` that builds it."""
+        return "cnn_classifier" if self.block == "cnn" else "classifier"
+
     def build_arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `keras_deeplstm.models.classifier`."""
+        """Keyword arguments of that function."""
+        common = {"dropout": self.dropout, "input_noise": self.input_noise}
+        if self.block == "cnn":
+            filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth))
+            return {"filters": filters, "units": self.units, **common}
+        size = "units" if self.parameters is None else "parameters"
         return {
             "block": self.block,
             "depth": self.depth,
-            "units": self.units,
-            "dropout": self.dropout,
+            size: getattr(self, size),
+            **common,
             **self._changed(),
         }
 
@@ -119,9 +161,14 @@ class ModelConfig:
             words = ["untied"]
         if "forget_bias" in changed:
             changed["forget_bias"] = f"bias{self.forget_bias}"
-        words += changed.values()
+        if "state_initializer" in changed:
+            changed["state_initializer"] = "noise-state"
+        # A registered initializer of ours is named "package>name".
+        words += [str(value).rpartition(">")[2] for value in changed.values()]
         if self.dropout:
             words.append(f"dropout{self.dropout}")
+        if self.input_noise:
+            words.append(f"noise{self.input_noise}")
         return list(dict.fromkeys(words))  # he_normal for both initializers is said once
 
     @property
@@ -145,8 +192,12 @@ class RunConfig:
     """One of adam, adamw, nadam, rmsprop, sgd."""
     learning_rate: float = 1e-3
     """Learning rate of the optimizer."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate: always the same, or falling to zero along a cosine over all epochs."""
     clipnorm: float | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches clipping off."""
+    clipvalue: float | None = None
+    """Instead of clipnorm: each element of the gradients is clipped to this size."""
     seed: int = 0
     """Seed of the initial weights, the order of the data and dropout."""
     gradient_every: int = 10
@@ -168,8 +219,15 @@ class RunConfig:
             validation.positive_integer("batch_size", self.batch_size)
             validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
             validation.finite("learning_rate", self.learning_rate, positive=True)
-            if self.clipnorm is not None:
-                validation.finite("clipnorm", self.clipnorm, positive=True)
+            validation.one_of("schedule", self.schedule, ("constant", "cosine"))
+            for name in ("clipnorm", "clipvalue"):
+                if getattr(self, name) is not None:
+                    validation.finite(name, getattr(self, name), positive=True)
+            if self.clipnorm is not None and self.clipvalue is not None:
+                raise ValueError(
+                    "Pass either `clipnorm` or `clipvalue`, and None for the other. "
+                    f"Received: clipnorm={self.clipnorm}, clipvalue={self.clipvalue}"
+                )
             if (
                 isinstance(self.seed, bool)
                 or not isinstance(self.seed, int)
@@ -210,7 +268,10 @@ class RunConfig:
         """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
         model = self.model
         words = [self.task, model.block, *model.flags]
-        words += [f"depth{model.depth}", f"units{model.units}", f"seed{self.seed}"]
+        size = f"units{model.units}"
+        if model.parameters is not None:
+            size = f"parameters{model.parameters}"
+        words += [f"depth{model.depth}", size, f"seed{self.seed}"]
         if self.folds:
             words.append(f"fold{self.fold}of{self.folds}")
         return "-".join(words)

@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 
+from keras_deeplstm import models
 from keras_deeplstm.callbacks import FilterImages, GradientFlow
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
 from keras_deeplstm.experiments import checkpoints, runs, signals
@@ -26,7 +27,6 @@ from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.tasks import get_task
-from keras_deeplstm.models import classifier
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
@@ -87,11 +87,11 @@ def train(
                 )
             if config.folds is not None:
                 data = data.fold(config.fold, config.folds)
-            model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
+            build = getattr(models, config.model.builder)
+            model = build(task.input_shape, task.num_classes, **config.model.build_arguments())
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
-        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+        optimizer = _optimizer(config, len(data.train[0]))
         optimizer.build(model.trainable_variables)
         model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
 
@@ -111,6 +111,16 @@ def train(
                 with suppress(OSError):  # on a full disk; then the first error is the one to report
                     runs.write_json(folder / "result.json", result)
                 raise
+
+
+def _optimizer(config, examples):
+    learning_rate = config.learning_rate
+    if config.schedule == "cosine":
+        steps = config.epochs * math.ceil(examples / config.batch_size)
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    optimizer = keras.optimizers.get(config.optimizer)
+    clipping = {"clipnorm": config.clipnorm, "clipvalue": config.clipvalue}
+    return type(optimizer)(learning_rate, **clipping)
 
 
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):

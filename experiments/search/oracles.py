@@ -204,7 +204,7 @@ class Recorded:
             model = self._config.run(values).model
             search.check_size(
                 self._config.max_parameters,
-                models.classifier,
+                getattr(models, model.builder),
                 task.input_shape,
                 task.num_classes,
                 **model.build_arguments(),

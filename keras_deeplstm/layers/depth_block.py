@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.initializers import GateBias, draw_blocks
+from keras_deeplstm.initializers import GateBias, OrthogonalGates, draw_blocks
 from keras_deeplstm.layers.scan import probe_of, scan
 
 MAX_DEPTH = 10_000
@@ -307,7 +307,9 @@ def _draw(initializer, weight, dtype):
         seed = (initializer.seed + zlib.crc32(weight.name.encode())) % 2**32
         initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
     *steps, rows, columns = weight.shape
-    count, gates, columns = math.prod(steps), weight.gates, columns // weight.gates
+    # That one knows which gate is which, and draws all at once.
+    gates = 1 if isinstance(initializer, OrthogonalGates) else weight.gates
+    count, columns = math.prod(steps), columns // gates
     blocks = draw_blocks(initializer, count * gates, (rows, columns), dtype)
     blocks = ops.reshape(blocks, (count, gates, rows, columns))
     return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), weight.shape)
