@@ -16,7 +16,14 @@ _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 BLOCKS = {
     "unfolded_lstm": (
         "UnfoldedLSTMBlock",
-        (*_SHARED, "input_mode", "normalization", "forget_bias", "state_initializer"),
+        (
+            *_SHARED,
+            "input_mode",
+            "normalization",
+            "forget_bias",
+            "input_gate_bias",
+            "state_initializer",
+        ),
     ),
     "dense": ("DenseStack", _SHARED),
     "highway": ("HighwayBlock", _SHARED),
@@ -68,6 +75,8 @@ class ModelConfig:
     """Normalization inside the LSTM (unfolded_lstm)."""
     forget_bias: float | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
+    input_gate_bias: float | Literal["depth"] | None = None
+    """Initial bias of the input gate (unfolded_lstm); "depth" is -log(depth)."""
     state_initializer: Literal["zeros", "noise"] = "zeros"
     """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
     activation: str | None = None
@@ -95,8 +104,9 @@ class ModelConfig:
             validation.one_of("model.normalization", self.normalization, (None, "batch", "layer"))
             states = ("zeros", "noise")
             validation.one_of("model.state_initializer", self.state_initializer, states)
-            if self.forget_bias not in ("depth", None):
-                validation.finite("model.forget_bias", self.forget_bias)
+            for name in ("forget_bias", "input_gate_bias"):
+                if getattr(self, name) not in ("depth", None):
+                    validation.finite(f"model.{name}", getattr(self, name))
             for name in ("activation", "kernel_initializer", "recurrent_initializer"):
                 if not isinstance(getattr(self, name), str | None):
                     raise ValueError(
@@ -138,7 +148,9 @@ class ModelConfig:
 
     def build_arguments(self) -> dict[str, Any]:
         """Keyword arguments of that function."""
-        common = {"dropout": self.dropout, "input_noise": self.input_noise}
+        common = {"dropout": self.dropout}
+        if self.input_noise:
+            common["input_noise"] = self.input_noise
         if self.block == "cnn":
             filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth))
             return {"filters": filters, "units": self.units, **common}
@@ -161,6 +173,8 @@ class ModelConfig:
             words = ["untied"]
         if "forget_bias" in changed:
             changed["forget_bias"] = f"bias{self.forget_bias}"
+        if "input_gate_bias" in changed:
+            changed["input_gate_bias"] = f"input-bias-{self.input_gate_bias}"
         if "state_initializer" in changed:
             changed["state_initializer"] = "noise-state"
         # A registered initializer of ours is named "package>name".
@@ -198,6 +212,9 @@ class RunConfig:
     """Each weight's gradient is clipped to this norm; None switches clipping off."""
     clipvalue: float | None = None
     """Instead of clipnorm: each element of the gradients is clipped to this size."""
+    jit_compile: bool | None = None
+    """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
+    JAX always. On a CPU it pays for many and for wide steps."""
     seed: int = 0
     """Seed of the initial weights, the order of the data and dropout."""
     gradient_every: int = 10
@@ -236,6 +253,11 @@ class RunConfig:
                 raise ValueError(
                     f"Argument `seed` must be an integer in [0, 4294967295]. "
                     f"Received: seed={self.seed!r}"
+                )
+            if self.jit_compile not in (None, True, False):
+                raise ValueError(
+                    "Argument `jit_compile` must be True, False or None. "
+                    f"Received: jit_compile={self.jit_compile!r}"
                 )
             validation.positive_integer("gradient_every", self.gradient_every)
             if self.folds is not None and validation.positive_integer("folds", self.folds) < 2:

@@ -93,7 +93,12 @@ def train(
             raise ConfigError(str(error)) from error
         optimizer = _optimizer(config, len(data.train[0]))
         optimizer.build(model.trainable_variables)
-        model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
+        model.compile(
+            optimizer,
+            loss=keras.losses.get(task.loss),
+            metrics=[task.metric],
+            jit_compile="auto" if config.jit_compile is None else config.jit_compile,
+        )
 
         with runs.lock(folder):
             run = runs.begin(folder, config, command, overwrite)

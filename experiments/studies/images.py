@@ -26,10 +26,15 @@ SEED_EXPERIMENTS = {1: (0.0, False), 2: (0.5, False), 3: (0.5, True), 4: (0.0, T
 SEED_DEPTHS = (10, 20, 30)
 
 
+def _run(dataset, model, **training):
+    # XLA pays on a CPU where an epoch is long against compiling.
+    return RunConfig(dataset, model, jit_compile=None if dataset == "digits" else True, **training)
+
+
 def _seed_configs(number, dataset):
     dropout, tied = SEED_EXPERIMENTS[number]
     model = dataclasses.replace(SEED_MODEL, dropout=dropout, tied=tied)
-    base = RunConfig(dataset, model, **SEED_TRAINING)
+    base = _run(dataset, model, **SEED_TRAINING)
     return grid(base, {"model.units": (100, 200, 300), "model.depth": SEED_DEPTHS})
 
 
@@ -63,7 +68,7 @@ def _seed_code_configs(dataset):
         state_initializer="noise",
         recurrent_initializer="keras_deeplstm>OrthogonalGates",
     )
-    base = RunConfig(dataset, model, learning_rate=0.01, **SEED_TRAINING)
+    base = _run(dataset, model, learning_rate=0.01, **SEED_TRAINING)
     depths = tuple(depth - 1 for depth in SEED_DEPTHS)
     return [
         config
@@ -99,7 +104,7 @@ TRAINS = 0.8  # test accuracy from which on a model is said to train
 def _limit_configs(dataset):
     epochs = {"epochs": 20, "batch_size": 64} if dataset == "digits" else {"epochs": 2}
     return [
-        RunConfig(dataset, dataclasses.replace(model, depth=depth), gradient_every=20, **epochs)
+        _run(dataset, dataclasses.replace(model, depth=depth), gradient_every=20, **epochs)
         for depth in LIMIT_DEPTHS
         for model in _limit_models(get_task(dataset), depth)
     ]
@@ -116,8 +121,10 @@ def _limit_models(task, depth):
     relu = {"activation": "relu", "kernel_initializer": "he_normal"}
     return [
         equal(),
+        equal(input_gate_bias="depth"),
         equal(forget_bias=1.0),
         ModelConfig(units=units, tied=True),
+        ModelConfig(units=units, tied=True, input_gate_bias="depth"),
         ModelConfig(units=units, tied=True, forget_bias=1.0),
         equal(block="dense", **tanh),
         equal(block="dense", **relu),
@@ -175,7 +182,7 @@ def _initializer_configs(dataset):
     model = ModelConfig(depth=30)
     training = {"epochs": 5, "gradient_every": 20}
     return [
-        RunConfig(
+        _run(
             dataset,
             dataclasses.replace(model, recurrent_initializer=name, normalization=normalization),
             **training,
@@ -202,7 +209,7 @@ def _filter_configs(dataset):
         # TensorFlow's tutorial "Deep MNIST for Experts".
         ModelConfig(block="cnn", depth=2, units=1024, dropout=0.5),
     )
-    return [RunConfig(dataset, model, epochs=5, gradient_every=20) for model in models]
+    return [_run(dataset, model, epochs=5, gradient_every=20) for model in models]
 
 
 BUDGETS = (50_000, 100_000, 200_000, 500_000)
@@ -219,7 +226,7 @@ def _budget_configs(dataset):
         ModelConfig(block="residual", depth=10, **relu),
     )
     return [
-        RunConfig(
+        _run(
             dataset,
             dataclasses.replace(model, parameters=budget, dropout=0.1),
             epochs=10,
@@ -253,8 +260,7 @@ def _lowest_error_configs(dataset):
         for depth, units in ((2, 512), (3, 512), (5, 256))
     ]
     return [
-        RunConfig(dataset, model, epochs=40, schedule="cosine", gradient_every=100)
-        for model in models
+        _run(dataset, model, epochs=40, schedule="cosine", gradient_every=100) for model in models
     ]
 
 

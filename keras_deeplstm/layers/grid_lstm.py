@@ -10,8 +10,8 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers.depth_block import (
     DepthLayer,
     Weight,
-    checked_forget_bias,
-    with_forget_bias,
+    checked_gate_bias,
+    with_gate_biases,
 )
 from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.scan import Probe, probe_of, scan
@@ -187,10 +187,10 @@ class GridLSTM2D(DepthLayer):
         self.read_out = validation.one_of("output", output, ("hidden", "both"))
         self.normalization = validation.one_of("normalization", normalization, (None, "layer"))
         self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
-        self.forget_bias = checked_forget_bias(
+        self.forget_bias = checked_gate_bias(
             "forget_bias", forget_bias, self.bias_initializer, words=(None,)
         )
-        self.depth_forget_bias = checked_forget_bias(
+        self.depth_forget_bias = checked_gate_bias(
             "depth_forget_bias", depth_forget_bias, self.bias_initializer
         )
         self.recurrent_activation = keras.activations.get(recurrent_activation)
@@ -240,7 +240,7 @@ class GridLSTM2D(DepthLayer):
     def _initializer(self, weight):
         if weight.role == "bias":
             value = self.forget_bias if weight.name == "time_bias" else self.depth_forget_bias
-            return with_forget_bias(self.bias_initializer, value, self.depth)
+            return with_gate_biases(self.bias_initializer, self.depth, None, value)
         return super()._initializer(weight)
 
     def build(self, sequences_shape, initial_state_shape=None):
