@@ -136,7 +136,7 @@ def _limit_models(task, depth):
 def _limit_answer(groups):
     families = {}
     for group in groups:
-        families.setdefault(group.config.model.label, []).append(group)
+        families.setdefault(group.label, []).append(group)
     sentences = []
     for label, members in families.items():
         members.sort(key=lambda group: group.config.model.depth)
@@ -144,7 +144,8 @@ def _limit_answer(groups):
         stopped = [group for group in members if group.accuracy.mean < TRAINS]
         words = [f"trains at depth {_depths(trained)}"] if trained else []
         if stopped:
-            words.append(f"does not at depth {_depths(stopped)}" if trained else "does not train")
+            verb = "does not" if trained else "does not train"
+            words.append(f"{verb} at depth {_depths(stopped)}")
         sentences.append(f"{label} {' and '.join(words)}.")
     deepest = max(groups, key=_depth_if_trained)
     first = (
