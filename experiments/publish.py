@@ -1,0 +1,107 @@
+"""Results for others to read: tables as CSV, and a Markdown page with the answers and pictures."""
+
+import base64
+import statistics
+from pathlib import Path
+
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.figures import sections
+from keras_deeplstm.experiments.report import collect, render, settings_of, summary_of, table_of
+from keras_deeplstm.experiments.summary import estimate, percent_text, ratio_text, ratios_text
+
+# Pictures of a page's study; all are in its report. Of each section but the filters, those of the
+# deepest networks; of the filters, those of this many models.
+FILTERS = 4
+
+
+def publish(folders: list[Path], tables: Path, page: Path) -> None:
+    """Write the tables of studies, and one page with what each of them has found.
+
+    Args:
+        folders: Folders of studies.
+        tables: Folder for the tables: `NAME.csv` with a row for each model, `NAME-runs.csv` with a
+            row for each run.
+        page: The Markdown file. Its pictures lie beside it in a folder of its name.
+
+    Raises:
+        ConfigError: A folder is no study's, or has no finished run.
+    """
+    pictures = page.with_suffix("")
+    for folder in (tables, pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+    studies = [_published(folder, tables, pictures) for folder in folders]
+    for stale in set(pictures.glob("*.png")) - {file for study in studies for file in study["files"]}:
+        stale.unlink()
+    runs.write_text(page, render("results.md", studies=studies, folder=pictures.name))
+
+
+def _published(folder, tables, pictures):
+    findings = collect([folder])
+    if findings.study is None or not findings.groups:
+        raise ConfigError(f"'{folder}' holds no study with a finished run")
+    groups, name = findings.groups, folder.name
+    runs.write_text(tables / f"{name}-runs.csv", table_of(groups).to_csv(index=False))
+    runs.write_text(tables / f"{name}.csv", summary_of(groups).to_csv(index=False))
+    shown, files = [], []
+    for section in sections(groups):
+        for picture in _chosen(section):
+            file = pictures / f"{name}-{len(files) + 1}.png"
+            runs.write_bytes(file, base64.b64decode(picture.data))
+            files.append(file)
+            shown.append((section, file.name, picture))
+    missing = [run for run, state, _ in findings.problems if state == "missing"]
+    return {
+        "name": name,
+        "question": findings.study.question,
+        "answer": findings.study.answer(groups),
+        "rows": [_row(group) for group in groups],
+        "sections": _by_section(shown),
+        "files": files,
+        "missing": missing,
+        "problems": [problem for problem in findings.problems if problem[1] != "missing"],
+        "commands": findings.commands,
+        "settings": settings_of(findings.finished),
+        "environment": findings.environments[0],
+        "resumed": sum(bool(run.result.get("resumed_after_epochs")) for run in findings.finished),
+        "runs": len(findings.finished),
+    }
+
+
+def _chosen(section):
+    """The pictures of a section that the page shows: those of its last row, the deepest."""
+    rows = [row for row in section.rows if row]
+    if section.title == "Filters of the first layer":
+        return [picture for row in rows[-FILTERS:] for picture in row]
+    return rows[-1]
+
+
+def _by_section(shown):
+    found = {}
+    for section, file, picture in shown:
+        found.setdefault(section.title, []).append((file, picture))
+    return found
+
+
+def _row(group):
+    def middle(key):
+        values = group.values(key)
+        return f"{statistics.median(values):.2f}" if values else ""
+
+    return {
+        "model": group.label,
+        "depth": group.config.model.depth,
+        "runs": len(group.runs),
+        "test accuracy": percent_text(group.accuracy),
+        "validation accuracy": percent_text(estimate(group.values("val_accuracy"))),
+        "gradient first/last, start": ratios_text(group.values("gradient_ratio_start")),
+        "gradient first/last, end": ratios_text(group.values("gradient_ratio_end")),
+        "memory/total, start": _ratio(group.values("memory_path_ratio_start")),
+        "Gabor R²": middle("gabor_r2_end"),
+        "parameters": f"{group.runs[0].result['parameters']:,}",
+        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+    }
+
+
+def _ratio(values):
+    return ratio_text(statistics.median(values) if values else None)
