@@ -16,7 +16,13 @@ from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.summary import estimate, group_runs, percent_text, ratios_text
 from keras_deeplstm.experiments.tasks import get_task
 
-RESULTS = ("test_accuracy", "val_accuracy", "gradient_ratio_start", "gradient_ratio_end")
+RESULTS = (
+    *("test_accuracy", "val_accuracy"),
+    *("gradient_ratio_start", "gradient_ratio_end"),
+    *("state_gradient_ratio_start", "state_gradient_ratio_end"),
+    *("memory_path_ratio_start", "memory_path_ratio_end"),
+    *("gabor_r2_start", "gabor_r2_end"),
+)
 
 
 def write_report(folders: list[Path], output: Path | None = None) -> Path:
@@ -51,7 +57,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     for run in found:
         try:
             if run.state == "finished":
-                _ = run.environment, run.metrics, run.gradients
+                _ = run.environment, run.metrics, run.gradients, run.states
                 finished.append(run)
             else:
                 problems.append((run.name, run.state, run.reason))
@@ -150,7 +156,7 @@ def _table(groups):
 
 
 def _summary(groups):
-    """A row for each model: means with their intervals; of ratios, medians with their ranges."""
+    """A row for each model: means with their intervals; of all else, medians with their ranges."""
     rows = []
     for group in groups:
         row = {"task": group.config.task, "model": group.label, "depth": group.config.model.depth}
@@ -159,12 +165,12 @@ def _summary(groups):
             values = group.values(key)
             if not values:
                 row |= {key: None, f"{key}_low": None, f"{key}_high": None}
-            elif key.startswith("gradient"):
-                row |= {key: statistics.median(values)}
-                row |= {f"{key}_low": min(values), f"{key}_high": max(values)}
-            else:
+            elif key.endswith("accuracy"):
                 both = estimate(values)
                 row |= {key: both.mean, f"{key}_low": both.low, f"{key}_high": both.high}
+            else:
+                row |= {key: statistics.median(values)}
+                row |= {f"{key}_low": min(values), f"{key}_high": max(values)}
         row["parameters"] = group.runs[0].result["parameters"]
         rows.append({**row, "seconds": statistics.fmean(group.values("seconds"))})
     return pd.DataFrame(rows)

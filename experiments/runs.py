@@ -1,9 +1,10 @@
 """The folder of a run: what lies in it, how it is written, how it is read back.
 
 A run is a folder with `environment.json` and `config.json` from its start on; `metrics.csv` after
-each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `filters/`,
-`model.keras` and, last of all, `result.json` at its end. Each file is written under another name
-and renamed when complete: whoever reads sees the old file or the new one, never half of one.
+each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `state_gradients.csv`,
+`filters/`, `model.keras` and, last of all, `result.json` at its end. Each file is written under
+another name and renamed when complete: whoever reads sees the old file or the new one, never half
+of one.
 
 The state of a run is not a note that a killed process could leave behind, it is read off:
 `result.json` says "finished", "failed" or "diverged"; without it a run is "running" as long as a
@@ -115,6 +116,15 @@ class Run:
     def gradients(self):
         """Data frame of `GradientFlow`: step, layer, weight, depth, statistic, value."""
         return self._table("gradient_flow.csv")
+
+    @cached_property
+    def states(self):
+        """Data frame of `StateGradients`; None of a run that has not recorded any.
+
+        Its columns are layer, direction, state, path, depth, time, value, epoch.
+        """
+        there = (self.folder / "state_gradients.csv").exists()
+        return self._table("state_gradients.csv") if there else None
 
     def _table(self, name):
         # Imported here, so that `deeplstm list` need not wait for pandas.

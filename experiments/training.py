@@ -7,7 +7,6 @@ the run's seed and the number of the epoch.
 """
 
 import gc
-import math
 import statistics
 import traceback
 import warnings
@@ -19,9 +18,7 @@ from typing import Any
 import keras
 
 from keras_deeplstm import models
-from keras_deeplstm.callbacks import FilterImages, GradientFlow
-from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
-from keras_deeplstm.experiments import checkpoints, runs, signals
+from keras_deeplstm.experiments import checkpoints, recorders, runs, signals
 from keras_deeplstm.experiments.batches import Shuffled
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
@@ -133,16 +130,13 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     parts = number_of_devices()
     train_data = Shuffled(*data.train, config.batch_size, config.seed, parts)
     evaluated = EVALUATED // parts * parts or parts
-    gradients = GradientFlow(every=config.gradient_every)
-    recorders = {"gradients": gradients}
-    if len(task.input_shape) == 3:  # images
-        recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
+    recording = recorders.make(config, task, model, data, folder)
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
     for epoch in damaged:
         on_message(f"The checkpoint after epoch {epoch} of run '{run.name}' is damaged")
 
     with signals.delayed() as check_signals:
-        journal = Journal(folder, train_data, recorders, check_signals, on_epoch, checkpoint_share)
+        journal = Journal(folder, train_data, recording, check_signals, on_epoch, checkpoint_share)
         journal.set_model(model)
         if checkpoint is not None:
             journal.restore(checkpoint)
@@ -158,7 +152,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
                 epochs=config.epochs,
                 verbose=0,
                 shuffle=False,
-                callbacks=[*recorders.values(), journal],
+                callbacks=[*recording.values(), journal],
             )
         test = model.evaluate(
             *even_parts(data.test),
@@ -169,14 +163,9 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         )
         seconds = journal.elapsed()
 
-        frame = gradients.to_frame()
-        runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
+        numbers = recorders.write(recording, config, folder)
         with runs.atomic(folder / "model.keras") as path:
             model.save(path)
-        # Without the weights that are not stacked over depth: a tied model has no ratio.
-        ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
-        # Single batches differ much once the loss is small.
-        late = ratios.tail(max(1, len(ratios) // 10))
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
         result = {
             "state": "finished",
@@ -187,8 +176,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             "epochs": config.epochs,
             "seconds": round(seconds, 2),
             "seconds_per_epoch": statistics.median(later) if later else None,
-            "gradient_ratio_start": _finite(ratios.head(1).median()),
-            "gradient_ratio_end": _finite(late.median()),
+            **numbers,
             "resumed_after_epochs": journal.resumed_after,
         }
         runs.write_json(folder / "result.json", result)
@@ -209,7 +197,3 @@ def _iterators_end_with_errors():
         traceback.clear_frames(error.__traceback__)
         gc.collect()
         raise
-
-
-def _finite(value):
-    return float(value) if math.isfinite(value) else None
