@@ -190,7 +190,7 @@ def _state_rows(panels, colors):
 
 
 def _states(group):
-    """Norms of the gradients of the states, with a column `run`; None if no run has recorded any."""
+    """Norms of the gradients of the states, with a column `run`; None if none are recorded."""
     frames = [
         gradient_plots.state_profile(run.states).assign(run=run.name)
         for run in group.runs

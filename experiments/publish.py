@@ -31,7 +31,8 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
     for folder in (tables, pictures):
         folder.mkdir(parents=True, exist_ok=True)
     studies = [_published(folder, tables, pictures) for folder in folders]
-    for stale in set(pictures.glob("*.png")) - {file for study in studies for file in study["files"]}:
+    kept = {file for study in studies for file in study["files"]}
+    for stale in set(pictures.glob("*.png")) - kept:
         stale.unlink()
     runs.write_text(page, render("results.md", studies=studies, folder=pictures.name))
 

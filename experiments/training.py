@@ -7,6 +7,7 @@ the run's seed and the number of the epoch.
 """
 
 import gc
+import math
 import statistics
 import traceback
 import warnings
