@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pandas as pd
+from scipy.optimize import least_squares
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks.filter_images import filter_images
@@ -59,93 +60,51 @@ def gabor_similarity(images):
             "Argument `images` must have the axes (filters, height, width[, channels]). "
             f"Received: images.shape={images.shape}"
         )
-    variation = np.square(images - images.mean(axis=(1, 2), keepdims=True)).sum(axis=(1, 2))
-    varied = np.flatnonzero(variation >= 1e-20)
-    table = pd.DataFrame(np.nan, index=range(len(images)), columns=["r_squared", *NAMES])
-    table["r_squared"] = 0.0
-    for first in range(0, len(varied), TOGETHER):
-        some = varied[first : first + TOGETHER]
-        r_squared, parameters = _fit(images[some])
-        table.loc[some] = np.column_stack([r_squared, parameters])
-    return table.rename_axis("filter").reset_index()
+    return pd.DataFrame([{"filter": i, **_fit(image)} for i, image in enumerate(images)])
 
 
 NAMES = ("x", "y", "sigma_x", "sigma_y", "angle", "wavelength", "phase")
-TOGETHER = 32  # filters fitted at a time
-STEPS = 100
-ENOUGH = 1e-4  # a step that takes less than this share of the error is the last one
 
 
-def _fit(images):
-    """R^2 and parameters of the best fit to each of these images, none of which is constant."""
-    count, height, width = images.shape
+def _fit(image):
+    """R^2 and parameters of the best fit to one image."""
+    centred = image - image.mean()
+    total = np.square(centred).sum()
+    if total < 1e-20:
+        return {"r_squared": 0.0, **dict.fromkeys(NAMES, np.nan)}
+    centred = centred / np.sqrt(total)
+    height, width = image.shape
     size = max(height, width)
-    low = np.array([-0.5, -0.5, 0.5, 0.5, -2 * np.pi, 2.0, -2 * np.pi])
-    high = np.array([width - 0.5, height - 0.5, size, size, 2 * np.pi, 2.0 * size, 2 * np.pi])
-    images = images - images.mean(axis=(1, 2), keepdims=True)
-    images = images / np.sqrt(np.square(images).sum(axis=(1, 2), keepdims=True))
+    low = [-0.5, -0.5, 0.5, 0.5, -2 * np.pi, 2.0, -2 * np.pi]
+    high = [width - 0.5, height - 0.5, size, size, 2 * np.pi, 2.0 * size, 2 * np.pi]
 
-    starts = []
+    weight = np.square(centred)
     rows, columns = np.mgrid[:height, :width]
-    for image in images:
-        weight = np.square(image)
-        centre = (weight * columns).sum(), (weight * rows).sum()
-        angle, wavelength = _spectral_peak(image)
-        starts += [
-            [*centre, sigma, sigma, angle, wavelength, phase]
-            for sigma in (size / 8, size / 4, size / 2)
-            for phase in (0.0, np.pi / 2)
-        ]
-    repeats = len(starts) // count
-    targets = np.repeat(images.reshape(count, -1), repeats, axis=0)
-    found = np.clip(starts, low, high)
-    costs = _descend(found, targets, low, high, (height, width)).reshape(count, repeats)
-    best = costs.argmin(axis=1)
-    return 1.0 - costs.min(axis=1), found[np.arange(count) * repeats + best]
+    centre = (weight * columns).sum(), (weight * rows).sum()
+    angle, wavelength = _spectral_peak(centred)
+    best = None
+    for sigma in (size / 8, size / 4, size / 2):
+        for phase in (0.0, np.pi / 2):
+            start = [*centre, sigma, sigma, angle, wavelength, phase]
+            fit = least_squares(
+                lambda parameters: _error(parameters, centred)[0],
+                np.clip(start, low, high),
+                lambda parameters: _error(parameters, centred)[1].T,
+                bounds=(low, high),
+                ftol=1e-4,
+            )
+            best = fit if best is None or fit.cost < best.cost else best
+    return {"r_squared": 1.0 - 2.0 * best.cost, **dict(zip(NAMES, best.x, strict=True))}
 
 
-def _descend(found, targets, low, high, shape):
-    """Levenberg and Marquardt's method for many fits at once; changes `found`, returns the costs.
-
-    Many, because one fit is so small that calling a solver would take most of the time.
-    """
-    errors, slopes = _errors(found, targets, shape)
-    costs = np.square(errors).sum(axis=1)
-    damping = np.full(len(found), 1e-2)
-    left = np.arange(len(found))  # those that still go down
-    for _ in range(STEPS):
-        gradient = (slopes @ errors[:, :, None])[:, :, 0]
-        # A parameter that would leave its range stays where it is.
-        held = ((found[left] <= low) & (gradient > 0)) | ((found[left] >= high) & (gradient < 0))
-        slopes = np.where(held[:, :, None], 0.0, slopes)
-        curvature = slopes @ slopes.transpose(0, 2, 1)
-        diagonal = np.einsum("nii->ni", curvature)
-        diagonal += damping[left, None] * diagonal + 1e-12
-        step = np.linalg.solve(curvature, np.where(held, 0.0, gradient)[:, :, None])[:, :, 0]
-        tried = np.clip(found[left] - step, low, high)
-        new_errors, new_slopes = _errors(tried, targets[left], shape)
-        new_costs = np.square(new_errors).sum(axis=1)
-        gain = costs[left] - new_costs
-        better = gain > 0
-        found[left[better]], costs[left[better]] = tried[better], new_costs[better]
-        damping[left] *= np.where(better, 0.2, 5.0)
-        errors = np.where(better[:, None], new_errors, errors)
-        slopes = np.where(better[:, None, None], new_slopes, slopes)
-        goes_on = np.where(better, gain > ENOUGH * costs[left], damping[left] < 1e6)
-        left, errors, slopes = left[goes_on], errors[goes_on], slopes[goes_on]
-        if not len(left):
-            break
-    return costs
-
-
-def _errors(parameters, targets, shape):
-    """What each Gabor filter leaves unexplained `(fits, pixels)`, and its slopes by parameter.
+def _error(parameters, target):
+    """What a Gabor filter leaves unexplained, `(pixels,)`, and its slopes `(parameters, pixels)`.
 
     Amplitude and offset are linear: solved for, not searched. Their own slopes are left out
     (Kaufman, 1975), which leaves the gradient of the squared error exact.
     """
-    x, y, sigma_x, sigma_y, angle, wavelength, phase = parameters.T[:, :, None]
-    rows, columns = np.mgrid[: shape[0], : shape[1]].reshape(2, 1, -1)
+    x, y, sigma_x, sigma_y, angle, wavelength, phase = parameters
+    rows, columns = np.mgrid[: target.shape[0], : target.shape[1]].reshape(2, -1)
     cosine, sine = np.cos(angle), np.sin(angle)
     along = (columns - x) * cosine + (rows - y) * sine
     across = (rows - y) * cosine - (columns - x) * sine
@@ -155,22 +114,23 @@ def _errors(parameters, targets, shape):
     shifted = envelope * np.sin(frequency * along + phase)
     by_along = -along / sigma_x**2 * wave - frequency * shifted
     by_across = -across / sigma_y**2 * wave
-    by_parameter = [
-        -cosine * by_along + sine * by_across,
-        -sine * by_along - cosine * by_across,
-        wave * along**2 / sigma_x**3,
-        wave * across**2 / sigma_y**3,
-        by_along * across - by_across * along,
-        shifted * frequency * along / wavelength,
-        -shifted,
-    ]
-    slopes = np.stack(by_parameter, axis=1)
-    wave = wave - wave.mean(axis=1, keepdims=True)
-    slopes -= slopes.mean(axis=2, keepdims=True)
-    power = np.maximum(np.square(wave).sum(axis=1, keepdims=True), 1e-12)
-    amplitude = (wave * targets).sum(axis=1, keepdims=True) / power
-    slopes -= (slopes @ wave[:, :, None]) / power[:, :, None] * wave[:, None]
-    return targets - amplitude * wave, -amplitude[:, :, None] * slopes
+    slopes = np.stack(
+        [
+            -cosine * by_along + sine * by_across,
+            -sine * by_along - cosine * by_across,
+            wave * along**2 / sigma_x**3,
+            wave * across**2 / sigma_y**3,
+            by_along * across - by_across * along,
+            shifted * frequency * along / wavelength,
+            -shifted,
+        ]
+    )
+    wave = wave - wave.mean()
+    slopes -= slopes.mean(axis=1, keepdims=True)
+    power = max(np.square(wave).sum(), 1e-12)
+    amplitude = (wave @ target.reshape(-1)) / power
+    slopes -= np.outer(slopes @ wave, wave) / power
+    return target.reshape(-1) - amplitude * wave, -amplitude * slopes
 
 
 def _spectral_peak(image):
@@ -204,7 +164,7 @@ class GaborSimilarity(keras.callbacks.Callback):
     >>> gabor.to_frame().groupby("epoch").r_squared.median()  # doctest: +SKIP
     """
 
-    def __init__(self, count=64, image_shape=None, layer=None):
+    def __init__(self, count=24, image_shape=None, layer=None):
         super().__init__()
         self.count = None if count is None else validation.positive_integer("count", count)
         self.image_shape = image_shape

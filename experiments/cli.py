@@ -237,6 +237,33 @@ class ReportCommand:
 
 
 @dataclass(frozen=True)
+class PublishCommand:
+    """Write what studies have found for others to read: tables, and a page with the answers and
+    pictures."""
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
+    ]
+    """Folders of studies, in the order of the page."""
+    tables: Folder = Path("experiments/results")
+    """Folder for the tables: of each study a row for each model, and a row for each run."""
+    page: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/results.md")
+    """The page, in Markdown; its pictures lie beside it in a folder of its name."""
+
+    def execute(self, command: str) -> int:
+        """Write them."""
+        if not self.folders:
+            raise ConfigError("Name at least one folder of a study")
+        load_keras()
+        from keras_deeplstm.experiments.publish import publish
+
+        publish(list(self.folders), self.tables, self.page)
+        print(f"Page: {self.page}\nTables: {self.tables}")
+        return 0
+
+
+@dataclass(frozen=True)
 class ListCommand:
     """List runs, tasks or studies."""
 
@@ -293,6 +320,7 @@ def main(argv: list[str] | None = None) -> int:
                 "study": StudyCommand,
                 "search": SearchCommand,
                 "report": ReportCommand,
+                "publish": PublishCommand,
                 "list": ListCommand,
             },
             prog="deeplstm",

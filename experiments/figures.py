@@ -94,6 +94,15 @@ def sections(groups: list[Group]) -> list[Section]:
             "Models whose steps share one matrix are not shown: it has one gradient." + middle,
             depth_rows,
         ),
+        Section(
+            "Depth",
+            "What each kind of network comes to as it gets deeper: test accuracy; the norm of the "
+            "gradient of the first recurrent matrix divided by that of the last, in the first "
+            "training step; and the same of the states, before training. Where the state of the "
+            "first step has no gradient nothing is learned, even if the gradients of all matrices "
+            "are alike: then all are zero." + medians,
+            _against_depth(groups, colors),
+        ),
         Section("Gradient of the states", STATES_TEXT + middle, _state_rows(panels, colors)),
         Section(
             "First and last matrix during training",
@@ -105,7 +114,7 @@ def sections(groups: list[Group]) -> list[Section]:
             "Filters of the first layer",
             "The weights that the first layer applies to the image, before and after training. "
             "Gabor R²: share of a filter's variation that the best-fitting Gabor filter explains, "
-            "as the median over at most 64 filters. Noise is fitted too, in part, the better the "
+            "as the median over at most 24 filters. Noise is fitted too, in part, the better the "
             "smaller the image is: what counts is the change." + first,
             [_filter_pictures(group) for group in groups],
         ),
@@ -144,6 +153,41 @@ def _ratio_picture(title, members, colors):
         )
         ends.append(f"{group.label} {start} to {end}")
     return picture(figure, f"Ratio of gradient norms during training, {title}: {'; '.join(ends)}.")
+
+
+def _against_depth(groups, colors):
+    """For each task with models of three depths or more."""
+    rows = []
+    for task, members in itertools.groupby(groups, key=lambda group: group.config.task):
+        by_label = {}
+        for group in members:
+            by_label.setdefault(group.label, []).append(group)
+        if max(len(some) for some in by_label.values()) < 3:
+            continue
+        drawn = []
+        for key, label in (
+            ("test_accuracy", "test accuracy"),
+            ("gradient_ratio_start", "first / last gradient norm, matrices"),
+            ("state_gradient_ratio_start", "first / last gradient norm, states"),
+        ):
+            figure, ax = _figure(task, "depth", label, log=key != "test_accuracy")
+            ax.set_xscale("log")
+            ends = []
+            for name, some in by_label.items():
+                values = {group.config.model.depth: group.values(key) for group in some}
+                values = {depth: found for depth, found in values.items() if found}
+                if values:
+                    table = pd.DataFrame.from_dict(values, orient="index").sort_index()
+                    _line(ax, table, table.median(axis=1), name, colors[name], marker="o")
+                    ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
+            depths = sorted(
+                {group.config.model.depth for some in by_label.values() for group in some}
+            )
+            ax.set_xticks(depths, [str(depth) for depth in depths])
+            ax.set_xticks([], minor=True)
+            drawn.append(picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}."))
+        rows.append(drawn)
+    return rows
 
 
 def _line(ax, values, middle, label, color, **style):

@@ -7,12 +7,11 @@ from pathlib import Path
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.figures import sections
-from keras_deeplstm.experiments.report import collect, render, settings_of, summary_of, table_of
+from keras_deeplstm.experiments.findings import collect, settings, summary, table
+from keras_deeplstm.experiments.report import render
 from keras_deeplstm.experiments.summary import estimate, percent_text, ratio_text, ratios_text
 
-# Pictures of a page's study; all are in its report. Of each section but the filters, those of the
-# deepest networks; of the filters, those of this many models.
-FILTERS = 4
+FILTERS = 4  # models whose filters a study shows on the page; all are in its report
 
 
 def publish(folders: list[Path], tables: Path, page: Path) -> None:
@@ -42,8 +41,8 @@ def _published(folder, tables, pictures):
     if findings.study is None or not findings.groups:
         raise ConfigError(f"'{folder}' holds no study with a finished run")
     groups, name = findings.groups, folder.name
-    runs.write_text(tables / f"{name}-runs.csv", table_of(groups).to_csv(index=False))
-    runs.write_text(tables / f"{name}.csv", summary_of(groups).to_csv(index=False))
+    runs.write_text(tables / f"{name}-runs.csv", table(groups).to_csv(index=False))
+    runs.write_text(tables / f"{name}.csv", summary(groups).to_csv(index=False))
     shown, files = [], []
     for section in sections(groups):
         for picture in _chosen(section):
@@ -53,18 +52,18 @@ def _published(folder, tables, pictures):
             shown.append((section, file.name, picture))
     missing = [run for run, state, _ in findings.problems if state == "missing"]
     return {
-        "name": name,
+        "name": f"{findings.study.name}, {findings.found[0].config.task}",
         "question": findings.study.question,
-        "answer": findings.study.answer(groups),
+        "answer": findings.answer,
         "rows": [_row(group) for group in groups],
         "sections": _by_section(shown),
         "files": files,
         "missing": missing,
         "problems": [problem for problem in findings.problems if problem[1] != "missing"],
         "commands": findings.commands,
-        "settings": settings_of(findings.finished),
-        "environment": findings.environments[0],
-        "resumed": sum(bool(run.result.get("resumed_after_epochs")) for run in findings.finished),
+        "settings": settings(findings.finished),
+        "environment": findings.finished[0].environment,
+        "resumed": len(findings.resumed),
         "runs": len(findings.finished),
     }
 

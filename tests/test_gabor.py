@@ -1,11 +1,10 @@
 import keras
 import numpy as np
 import pytest
-from scipy.optimize import least_squares
 
 from keras_deeplstm import models
 from keras_deeplstm.callbacks import GaborSimilarity, filter_images
-from keras_deeplstm.callbacks.gabor import _errors, gabor, gabor_similarity
+from keras_deeplstm.callbacks.gabor import _error, gabor, gabor_similarity
 
 
 def test_gabor_filters_are_recognised_with_their_parameters():
@@ -34,10 +33,8 @@ def test_constant_filters_and_wrong_shapes():
         gabor_similarity(np.ones((5, 5)))
 
 
-def test_the_fit_is_a_minimum_within_its_bounds():
-    """SciPy, started at the parameters found, goes down no further."""
-    rng = np.random.default_rng(2)
-    images = rng.normal(size=(6, 8, 9))
+def test_the_fit_keeps_its_bounds_and_says_what_it_explains():
+    images = np.random.default_rng(2).normal(size=(6, 8, 9))
     table = gabor_similarity(images)
     low = [-0.5, -0.5, 0.5, 0.5, -2 * np.pi, 2.0, -2 * np.pi]
     high = [8.5, 7.5, 9, 9, 2 * np.pi, 18.0, 2 * np.pi]
@@ -50,28 +47,15 @@ def test_the_fit_is_a_minimum_within_its_bounds():
         centred = target - target.mean()
         assert row.r_squared == pytest.approx(1 - (rest @ rest) / (centred @ centred), abs=1e-9)
 
-        unit = centred / np.linalg.norm(centred)
-        fit = least_squares(
-            lambda p, unit=unit: _errors(p[None], unit[None], (8, 9))[0][0],
-            np.clip(parameters, np.array(low) + 1e-6, np.array(high) - 1e-6),
-            bounds=(low, high),
-        )
-        assert 1 - 2 * fit.cost < row.r_squared + 0.01
-
 
 def test_slopes_of_the_fit_against_finite_differences():
-    rng = np.random.default_rng(3)
-    target = rng.normal(size=(1, 30))
+    target = np.random.default_rng(3).normal(size=(5, 6))
     target -= target.mean()
-    parameters = np.array([[2.1, 2.4, 1.7, 2.2, 0.4, 4.5, 0.9]])
-    errors, slopes = _errors(parameters, target, (5, 6))
-    gradient = 2 * slopes[0] @ errors[0]  # of the squared error
-    for i in range(7):
-        costs = []
-        for shift in (1e-6, -1e-6):
-            moved = parameters.copy()
-            moved[0, i] += shift
-            costs.append(np.square(_errors(moved, target, (5, 6))[0]).sum())
+    parameters = np.array([2.1, 2.4, 1.7, 2.2, 0.4, 4.5, 0.9])
+    error, slopes = _error(parameters, target)
+    gradient = 2 * slopes @ error  # of the squared error
+    for i, shift in enumerate(1e-6 * np.eye(7)):
+        costs = [np.square(_error(parameters + s, target)[0]).sum() for s in (shift, -shift)]
         assert gradient[i] == pytest.approx((costs[0] - costs[1]) / 2e-6, rel=1e-4)
 
 

@@ -157,8 +157,9 @@ def _limit_answer(groups):
         first,
         *sentences,
         f"A network is said to train if it reaches {TRAINS:.0%} test accuracy. In brackets: the "
-        "gradient norm of the first recurrent matrix divided by that of the last, at the start of "
-        "training; tied weights have no such ratio.",
+        "gradient norm of the first recurrent matrix divided by that of the last in the first "
+        "training step (tied weights have no such ratio), and that of the first state divided by "
+        "that of the last.",
     ]
 
 
@@ -170,9 +171,11 @@ def _depth_if_trained(group):
 def _depths(groups):
     found = []
     for group in groups:
-        ratios = group.values("gradient_ratio_start")
-        ratio = f", {ratio_text(statistics.median(ratios))}" if ratios else ""
-        found.append(f"{group.config.model.depth} ({percent_text(group.accuracy)}{ratio})")
+        words = [percent_text(group.accuracy)]
+        for key in ("gradient_ratio_start", "state_gradient_ratio_start"):
+            ratios = group.values(key)
+            words += [ratio_text(statistics.median(ratios))] if ratios else []
+        found.append(f"{group.config.model.depth} ({', '.join(words)})")
     return enumerate_words(found)
 
 
