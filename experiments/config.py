@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.tasks import get_task, resolve
 
 # Of each block: the name of its layer, and the options it knows beyond depth, units and dropout.
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
@@ -135,7 +135,8 @@ class RunConfig:
     """One task, one model, one training setting, one seed."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Name of the task; `deeplstm list tasks` shows them all."""
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
+    of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: int = 10
     """Passes over the training set."""
@@ -159,7 +160,8 @@ class RunConfig:
 
     def __post_init__(self):
         with _config_errors():
-            get_task(self.task)
+            # A path is made absolute, so that a run can only go on with the data it began with.
+            object.__setattr__(self, "task", resolve(self.task))
             if not isinstance(self.model, ModelConfig):
                 raise ValueError(
                     f"Argument `model` must be a ModelConfig. Received: {self.model!r}"
@@ -201,15 +203,20 @@ class RunConfig:
         return cls(**{**data, "model": ModelConfig(**model)})
 
     @property
+    def task_name(self) -> str:
+        """The task for people, which for a path is the name at its end."""
+        return get_task(self.task).name
+
+    @property
     def title(self) -> str:
         """One line that names the run: ``"digits: UnfoldedLSTMBlock untied, depth 10"``."""
-        return f"{self.task}: {self.model.label}, depth {self.model.depth}"
+        return f"{self.task_name}: {self.model.label}, depth {self.model.depth}"
 
     @property
     def slug(self) -> str:
         """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
         model = self.model
-        words = [self.task, model.block, *model.flags]
+        words = [self.task_name, model.block, *model.flags]
         words += [f"depth{model.depth}", f"units{model.units}", f"seed{self.seed}"]
         if self.folds:
             words.append(f"fold{self.fold}of{self.folds}")

@@ -121,7 +121,8 @@ def _planned(plan, present):
 
 def _title(study, found, folder):
     if study:
-        return f"Study: {study.name} ({found[0].config.task})" if found else f"Study: {study.name}"
+        task = f" ({found[0].config.task_name})" if found else ""
+        return f"Study: {study.name}{task}"
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name
     return f"{len(found)} runs in {folder.name}"
@@ -132,7 +133,7 @@ def _table(groups):
     rows = [
         {
             "run": run.name,
-            "task": run.config.task,
+            "task": run.config.task_name,
             "model": group.label,
             "depth": run.config.model.depth,
             "seed": run.config.seed,
@@ -153,7 +154,8 @@ def _summary(groups):
     """A row for each model: means with their intervals; of ratios, medians with their ranges."""
     rows = []
     for group in groups:
-        row = {"task": group.config.task, "model": group.label, "depth": group.config.model.depth}
+        config = group.config
+        row = {"task": config.task_name, "model": group.label, "depth": config.model.depth}
         row["runs"] = len(group.runs)
         for key in RESULTS:
             values = group.values(key)

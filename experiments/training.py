@@ -67,7 +67,8 @@ def train(
         DataError: The task's data are absent or damaged; no folder is made.
         ConfigError: The model refuses an option, or the batch size does not suit the devices; no
             folder is made.
-        RunExistsError: Another process trains this run, or the folder holds something else.
+        RunExistsError: Another process trains this run, the folder holds something else, or the
+            data are no longer those with which the run was started.
         CheckpointError: There are checkpoints, but all are damaged.
         DivergedError: The loss became NaN or infinite, now or when the run was last started;
             `result.json` says so.
@@ -76,6 +77,7 @@ def train(
     """
     task = get_task(config.task)
     data = task.load(data_dir)
+    digest = data.digest()
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     with using_devices(devices):
@@ -87,7 +89,7 @@ def train(
                 )
             if config.folds is not None:
                 data = data.fold(config.fold, config.folds)
-            model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
+            model = classifier(*task.sizes(data), **config.model.build_arguments())
         except ValueError as error:
             raise ConfigError(str(error)) from error
         settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
@@ -96,7 +98,7 @@ def train(
         model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
 
         with runs.lock(folder):
-            run = runs.begin(folder, config, command, overwrite)
+            run = runs.begin(folder, config, command, overwrite, digest)
             if run.state == "finished":
                 return run.result
             if run.state == "diverged":
@@ -120,7 +122,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     evaluated = EVALUATED // parts * parts or parts
     gradients = GradientFlow(every=config.gradient_every)
     recorders = {"gradients": gradients}
-    if len(task.input_shape) == 3:  # images
+    if data.train[0].ndim == 4:  # images
         recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
     for epoch in damaged:
