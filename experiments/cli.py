@@ -23,7 +23,7 @@ from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS, DataError
+from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
 
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
 
@@ -118,7 +118,7 @@ class SearchCommand:
 
     def execute(self, command: str) -> int:
         """Search, say what came of it, and write the report."""
-        name = self.name or f"search-{self.config.task}-{self.config.tuner}"
+        name = self.name or f"search-{self.config.task_name}-{self.config.tuner}"
         folder = self.runs_dir / runs.check_name(name)
         try:
             if self.workers:
@@ -276,6 +276,7 @@ class ListCommand:
         """Print the list."""
         if self.what == "tasks":
             rows = [(task.name, task.description) for task in TASKS.values()]
+            rows += OWN_DATA.items()
         elif self.what == "studies":
             rows = [(study.name, study.question) for study in STUDIES.values()]
         else:
@@ -295,7 +296,7 @@ class ListCommand:
             return name, run.state, "", "", "", ""
         model = run.config.model
         accuracy = f"{run.result['test_accuracy']:.1%}" if run.result else ""
-        return name, run.state, run.config.task, model.label, str(model.depth), accuracy
+        return name, run.state, run.config.task_name, model.label, str(model.depth), accuracy
 
 
 def main(argv: list[str] | None = None) -> int:

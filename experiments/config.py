@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.tasks import get_task, resolve
 
 # Of each block: its name in words, and the options it knows beyond those that all have.
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
@@ -196,7 +196,8 @@ class RunConfig:
     """One task, one model, one training setting, one seed."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Name of the task; `deeplstm list tasks` shows them all."""
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
+    of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: int = 10
     """Passes over the training set."""
@@ -227,7 +228,8 @@ class RunConfig:
 
     def __post_init__(self):
         with _config_errors():
-            get_task(self.task)
+            # A path is made absolute, so that a run can only go on with the data it began with.
+            object.__setattr__(self, "task", resolve(self.task))
             if not isinstance(self.model, ModelConfig):
                 raise ValueError(
                     f"Argument `model` must be a ModelConfig. Received: {self.model!r}"
@@ -281,15 +283,20 @@ class RunConfig:
         return cls(**{**data, "model": ModelConfig(**model)})
 
     @property
+    def task_name(self) -> str:
+        """The task for people, which for a path is the name at its end."""
+        return get_task(self.task).name
+
+    @property
     def title(self) -> str:
         """One line that names the run: ``"digits: UnfoldedLSTMBlock untied, depth 10"``."""
-        return f"{self.task}: {self.model.label}, depth {self.model.depth}"
+        return f"{self.task_name}: {self.model.label}, depth {self.model.depth}"
 
     @property
     def slug(self) -> str:
         """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
         model = self.model
-        words = [self.task, model.block, *model.flags]
+        words = [self.task_name, model.block, *model.flags]
         size = f"units{model.units}"
         if model.parameters is not None:
             size = f"parameters{model.parameters}"

@@ -61,10 +61,11 @@ def sections(groups: list[Group]) -> list[Section]:
     palette = itertools.cycle(sns.color_palette("colorblind"))
     colors = dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
     panels = []
-    for (task, depth), members in itertools.groupby(groups, key=_panel):
+    for (_, depth), members in itertools.groupby(groups, key=_panel):
         members = list(members)
+        title = f"{members[0].config.task_name}, depth {depth}"
         for first in range(0, len(members), LINES):
-            panels.append((f"{task}, depth {depth}", members[first : first + LINES]))
+            panels.append((title, members[first : first + LINES]))
     depth_rows = _depth_pictures(panels)
     if len(groups) == 1 and depth_rows[0]:
         depth_rows[0].append(_heatmap(groups[0]))
@@ -158,7 +159,7 @@ def _ratio_picture(title, members, colors):
 def _against_depth(groups, colors):
     """For each task with models of three depths or more."""
     rows = []
-    for task, members in itertools.groupby(groups, key=lambda group: group.config.task):
+    for task, members in itertools.groupby(groups, key=lambda group: group.config.task_name):
         by_label = {}
         for group in members:
             by_label.setdefault(group.label, []).append(group)

@@ -107,7 +107,7 @@ def table(groups: list[Group]) -> pd.DataFrame:
     rows = [
         {
             "run": run.name,
-            "task": run.config.task,
+            "task": run.config.task_name,
             "model": group.label,
             "depth": run.config.model.depth,
             "seed": run.config.seed,
@@ -128,7 +128,8 @@ def summary(groups: list[Group]) -> pd.DataFrame:
     """A row for each model: means with their intervals; of all else, medians with their ranges."""
     rows = []
     for group in groups:
-        row = {"task": group.config.task, "model": group.label, "depth": group.config.model.depth}
+        config = group.config
+        row = {"task": config.task_name, "model": group.label, "depth": config.model.depth}
         row["runs"] = len(group.runs)
         for key in RESULTS:
             values = group.values(key)

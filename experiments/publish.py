@@ -52,7 +52,7 @@ def _published(folder, tables, pictures):
             shown.append((section, file.name, picture))
     missing = [run for run, state, _ in findings.problems if state == "missing"]
     return {
-        "name": f"{findings.study.name}, {findings.found[0].config.task}",
+        "name": f"{findings.study.name}, {findings.found[0].config.task_name}",
         "question": findings.study.question,
         "answer": findings.answer,
         "rows": [_row(group) for group in groups],

@@ -10,13 +10,13 @@ from keras_deeplstm.experiments import runs
 PROBED = 64  # validation examples on which the gradients of the states are measured
 
 
-def make(config, task, model, data, folder):
+def make(config, model, data, folder):
     """The callbacks that record a run, by the names under which checkpoints keep their state."""
     recorders = {"gradients": GradientFlow(every=config.gradient_every)}
     if layers_with_states(model):
         x, y = (part[:PROBED] for part in data.validation)
         recorders["states"] = StateGradients(x, y, every=config.epochs)
-    if len(task.input_shape) == 3:  # images
+    if data.train[0].ndim == 4:  # images
         recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
         recorders["gabor"] = GaborSimilarity()
     return recorders

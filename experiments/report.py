@@ -73,7 +73,8 @@ def render(template: str, **values) -> str:
 def _title(findings, folder):
     study, found = findings.study, findings.found
     if study:
-        return f"Study: {study.name} ({found[0].config.task})" if found else f"Study: {study.name}"
+        task = f" ({found[0].config.task_name})" if found else ""
+        return f"Study: {study.name}{task}"
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name
     return f"{len(found)} runs in {folder.name}"

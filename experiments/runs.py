@@ -104,7 +104,7 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Versions, machine and command of the run."""
+        """Versions, machine and command of the run, and a checksum of its data."""
         return read_json(self.folder / "environment.json")
 
     @cached_property
@@ -261,18 +261,33 @@ def _is_void(folder):
     return names <= {*begun, "result.json"} and not begun <= names
 
 
-def begin(folder: Path, config: RunConfig, command: str = "", overwrite: bool = False) -> Run:
+def begin(
+    folder: Path,
+    config: RunConfig,
+    command: str = "",
+    overwrite: bool = False,
+    data: str | None = None,
+) -> Run:
     """Make the folder of a run, or make one that is there ready to go on. Needs its lock.
 
+    Args:
+        folder: The run's folder, absent or not.
+        config: The settings.
+        command: How the run was started, for the record.
+        overwrite: Replace the run that is in `folder`.
+        data: A checksum of the run's data.
+
     Raises:
-        RunExistsError: The folder holds something else, or a run of another backend.
+        RunExistsError: The folder holds something else, or a run of another backend, or one that
+            has been trained on other data.
     """
     if os.path.lexists(folder):
         _check_content(folder, config, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite or _is_void(folder):
         _remove(path for path in folder.iterdir() if path.name != LOCK)
-        write_json(folder / "environment.json", environment(command))
+        record = {} if data is None else {"data": data}
+        write_json(folder / "environment.json", environment(command) | record)
         write_json(folder / "config.json", config.to_dict())
         return load(folder)
     tidy(folder)
@@ -285,8 +300,23 @@ def begin(folder: Path, config: RunConfig, command: str = "", overwrite: bool = 
                 f"current one is {backend!r}. Set KERAS_BACKEND={run.environment['backend']}, "
                 f"use --overwrite or another --name"
             )
+        if data is not None:
+            _check_data(run, data)
         (folder / "result.json").unlink(missing_ok=True)
     return run
+
+
+def _check_data(run, data):
+    """Raise if a run has learned from other data than these, else record which it is to have."""
+    before = run.environment.get("data")  # runs of older versions have none
+    if before == data:
+        return
+    if before is not None and any(run.folder.glob("checkpoints/*")):
+        raise RunExistsError(
+            f"The data of run '{run.name}' have changed since it was started. "
+            f"Use --overwrite or another place for the new run"
+        )
+    write_json(run.folder / "environment.json", run.environment | {"data": data})
 
 
 def tidy(folder: Path) -> None:

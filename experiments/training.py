@@ -65,7 +65,8 @@ def train(
         DataError: The task's data are absent or damaged; no folder is made.
         ConfigError: The model refuses an option, or the batch size does not suit the devices; no
             folder is made.
-        RunExistsError: Another process trains this run, or the folder holds something else.
+        RunExistsError: Another process trains this run, the folder holds something else, or the
+            data are no longer those with which the run was started.
         CheckpointError: There are checkpoints, but all are damaged.
         DivergedError: The loss became NaN or infinite, now or when the run was last started;
             `result.json` says so.
@@ -74,6 +75,7 @@ def train(
     """
     task = get_task(config.task)
     data = task.load(data_dir)
+    digest = data.digest()
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     with using_devices(devices):
@@ -86,7 +88,7 @@ def train(
             if config.folds is not None:
                 data = data.fold(config.fold, config.folds)
             build = getattr(models, config.model.builder)
-            model = build(task.input_shape, task.num_classes, **config.model.build_arguments())
+            model = build(*task.sizes(data), **config.model.build_arguments())
         except ValueError as error:
             raise ConfigError(str(error)) from error
         optimizer = _optimizer(config, len(data.train[0]))
@@ -99,7 +101,7 @@ def train(
         )
 
         with runs.lock(folder):
-            run = runs.begin(folder, config, command, overwrite)
+            run = runs.begin(folder, config, command, overwrite, digest)
             if run.state == "finished":
                 return run.result
             if run.state == "diverged":
@@ -131,7 +133,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     parts = number_of_devices()
     train_data = Shuffled(*data.train, config.batch_size, config.seed, parts)
     evaluated = EVALUATED // parts * parts or parts
-    recording = recorders.make(config, task, model, data, folder)
+    recording = recorders.make(config, model, data, folder)
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
     for epoch in damaged:
         on_message(f"The checkpoint after epoch {epoch} of run '{run.name}' is damaged")
