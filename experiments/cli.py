@@ -23,7 +23,7 @@ from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
+from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
 
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
 
@@ -162,7 +162,8 @@ class StudyCommand:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """Name of the study; `deeplstm list studies` shows them all."""
     dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """Task of all runs; if not given, the first one of the study."""
+    """Task of all runs; if not given, the first one of the study. Studies of images also take the
+    path of data of your own; see `deeplstm list tasks`."""
     epochs: int | None = None
     """Passes over the training set; None leaves them to the study."""
     seeds: int = 1
@@ -190,7 +191,9 @@ class StudyCommand:
         try:
             study = STUDIES[validation.one_of("STUDY", self.name, tuple(STUDIES))]
             dataset = study.datasets[0] if self.dataset is None else self.dataset
-            validation.one_of("dataset", dataset, study.datasets)
+            if not (study.own_data and resolve(dataset) not in TASKS):
+                validation.one_of("dataset", dataset, study.datasets)
+            dataset = resolve(dataset)
             validation.positive_integer("seeds", self.seeds, at_most=1000)
             for option in ("limit", "epochs"):
                 if getattr(self, option) is not None:

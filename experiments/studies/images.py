@@ -14,7 +14,7 @@ from keras_deeplstm.experiments.studies.study import Study, best_first, enumerat
 from keras_deeplstm.experiments.summary import percent_text, ratio_text, ratios_text
 from keras_deeplstm.experiments.tasks import get_task
 
-DATASETS = ("mnist", "digits")
+DATASETS = ("mnist", "digits", "fashion-mnist")
 
 # What the four experiments of the seed have in common: batch normalization inside the LSTM,
 # orthogonal matrices, batches of 128, gradients clipped element by element to [-1, 1].
@@ -46,6 +46,7 @@ def _seed_experiment(number):
         question=f"Experiment {number} of LSTM.transpose() ({words}, batch normalization, "
         "orthogonal matrices): what accuracy does an LSTM over depth reach?",
         datasets=DATASETS,
+        own_data=True,
         configs=functools.partial(_seed_configs, number),
         answer=_depths_of_each,
     )
@@ -291,6 +292,7 @@ studies = (
         question="What accuracy does an LSTM over depth reach with all details of the code of "
         "LSTM.transpose()?",
         datasets=DATASETS,
+        own_data=True,
         configs=_seed_code_configs,
         answer=_depths_of_each,
     ),
@@ -298,6 +300,7 @@ studies = (
         name="depth-limit",
         question="At which depth does each kind of network stop training?",
         datasets=DATASETS,
+        own_data=True,
         configs=_limit_configs,
         answer=_limit_answer,
     ),
@@ -305,6 +308,7 @@ studies = (
         name="initializers",
         question="What do orthogonal, Gaussian and identity matrices change in an LSTM over depth?",
         datasets=DATASETS,
+        own_data=True,
         configs=_initializer_configs,
         answer=_initializer_answer,
     ),
@@ -313,12 +317,14 @@ studies = (
         question="What do the filters of the bottom layer of an LSTM over depth learn, beside "
         "those of an MLP and a CNN?",
         datasets=DATASETS,
+        own_data=True,
         configs=_filter_configs,
     ),
     Study(
         name="parameter-budget",
         question="Which network is best with at most so many parameters?",
         datasets=DATASETS,
+        own_data=True,
         configs=_budget_configs,
         answer=_budget_answer,
     ),
@@ -326,6 +332,7 @@ studies = (
         name="lowest-error",
         question="How low does an LSTM over depth get without knowing that its inputs are images?",
         datasets=DATASETS,
+        own_data=True,
         configs=_lowest_error_configs,
         answer=_lowest_error_answer,
     ),

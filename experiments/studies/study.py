@@ -39,6 +39,8 @@ class Study:
     answer: Callable[[list[Group]], list[str]] = best_first
     """Sentences computed from the finished runs, at least one of them, that are grouped into those
     that differ in seed and fold only; the first sentence is the answer."""
+    own_data: bool = False
+    """Whether it can also be run on data of the user's own."""
 
     def plan(
         self, dataset: str, epochs: int | None = None, seeds: int = 1, folds: int | None = None
@@ -66,7 +68,7 @@ class Study:
 
         The number of seeds is not part of it: more seeds are more runs of the same study.
         """
-        words = [self.name, dataset]
+        words = [self.name, RunConfig(dataset).task_name]
         if epochs is not None:
             words.append(f"epochs{epochs}")
         if folds is not None:
