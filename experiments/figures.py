@@ -186,7 +186,8 @@ def _against_depth(groups, colors):
             )
             ax.set_xticks(depths, [str(depth) for depth in depths])
             ax.set_xticks([], minor=True)
-            drawn.append(picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}."))
+            if ends:
+                drawn.append(picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}."))
         rows.append(drawn)
     return rows
 

@@ -11,7 +11,7 @@ from keras_deeplstm.experiments.findings import collect, settings, summary, tabl
 from keras_deeplstm.experiments.report import render
 from keras_deeplstm.experiments.summary import estimate, percent_text, ratio_text, ratios_text
 
-FILTERS = 4  # models whose filters a study shows on the page; all are in its report
+SHOWN = 4  # pictures of a section on the page; all are in the study's report
 
 
 def publish(folders: list[Path], tables: Path, page: Path) -> None:
@@ -44,8 +44,9 @@ def _published(folder, tables, pictures):
     runs.write_text(tables / f"{name}-runs.csv", table(groups).to_csv(index=False))
     runs.write_text(tables / f"{name}.csv", summary(groups).to_csv(index=False))
     shown, files = [], []
+    deepest = {group.label: group.name for group in _by_depth(groups)}
     for section in sections(groups):
-        for picture in _chosen(section):
+        for picture in _chosen(section, deepest.values()):
             file = pictures / f"{name}-{len(files) + 1}.png"
             runs.write_bytes(file, base64.b64decode(picture.data))
             files.append(file)
@@ -68,12 +69,23 @@ def _published(folder, tables, pictures):
     }
 
 
-def _chosen(section):
-    """The pictures of a section that the page shows: those of its last row, the deepest."""
-    rows = [row for row in section.rows if row]
+def _chosen(section, names):
+    """The pictures of a section that the page shows: of its last row, the deepest networks.
+
+    Of the gradients of states the last two rows, which belong together; of filters, those after
+    training of the models named.
+    """
     if section.title == "Filters of the first layer":
-        return [picture for row in rows[-FILTERS:] for picture in row]
-    return rows[-1]
+        filters = [row[-1] for row in section.rows if row]
+        found = [p for p in filters if any(p.caption.startswith(f"{name}, ") for name in names)]
+    else:
+        last = -2 if section.title == "Gradient of the states" else -1
+        found = [picture for row in section.rows[last:] for picture in row]
+    return found[:SHOWN]
+
+
+def _by_depth(groups):
+    return sorted(groups, key=lambda group: group.config.model.depth)
 
 
 def _by_section(shown):
