@@ -238,8 +238,8 @@ def _state_rows(panels, colors):
 def _states(group):
     """Norms of the gradients of the states, with a column `run`; None if none are recorded."""
     frames = [
-        gradient_plots.state_profile(run.states).assign(run=run.name)
-        for run in group.runs
+        gradient_plots.state_profile(run.states).assign(run=number)
+        for number, run in enumerate(group.runs)  # names may be equal, in different folders
         if run.states is not None
     ]
     return pd.concat(frames) if frames else None
