@@ -3,7 +3,7 @@
 from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.callbacks.divergence import DivergenceGuard
 from keras_deeplstm.callbacks.filter_images import FilterImages, filter_images, plot_filters
-from keras_deeplstm.callbacks.gabor import gabor_similarity
+from keras_deeplstm.callbacks.gabor import GaborSimilarity, gabor_similarity
 from keras_deeplstm.callbacks.gradient_flow import GradientFlow
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
 from keras_deeplstm.callbacks.state_gradients import StateGradients
@@ -12,6 +12,7 @@ from keras_deeplstm.callbacks.verdict import verdict
 __all__ = [
     "DivergenceGuard",
     "FilterImages",
+    "GaborSimilarity",
     "GradientFlow",
     "StateGradients",
     "filter_images",

@@ -1,8 +1,12 @@
 """How much a filter looks like a Gabor filter."""
 
+import keras
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
+
+from keras_deeplstm import validation
+from keras_deeplstm.callbacks.filter_images import filter_images
 
 
 def gabor(height, width, x, y, sigma_x, sigma_y, angle, wavelength, phase):
@@ -63,6 +67,7 @@ NAMES = ("x", "y", "sigma_x", "sigma_y", "angle", "wavelength", "phase")
 
 
 def _fit(image):
+    """R^2 and parameters of the best fit to one image."""
     centred = image - image.mean()
     total = np.square(centred).sum()
     if total < 1e-20:
@@ -73,15 +78,7 @@ def _fit(image):
     low = [-0.5, -0.5, 0.5, 0.5, -2 * np.pi, 2.0, -2 * np.pi]
     high = [width - 0.5, height - 0.5, size, size, 2 * np.pi, 2.0 * size, 2 * np.pi]
 
-    def residual(parameters):
-        basis = gabor(height, width, *parameters)
-        # Amplitude and offset are linear: solved for, not searched.
-        basis = basis - basis.mean()
-        power = np.square(basis).sum()
-        amplitude = (basis * centred).sum() / power if power > 1e-12 else 0.0
-        return (centred - amplitude * basis).reshape(-1)
-
-    weight = np.square(centred) / np.square(centred).sum()
+    weight = np.square(centred)
     rows, columns = np.mgrid[:height, :width]
     centre = (weight * columns).sum(), (weight * rows).sum()
     angle, wavelength = _spectral_peak(centred)
@@ -89,9 +86,51 @@ def _fit(image):
     for sigma in (size / 8, size / 4, size / 2):
         for phase in (0.0, np.pi / 2):
             start = [*centre, sigma, sigma, angle, wavelength, phase]
-            fit = least_squares(residual, np.clip(start, low, high), bounds=(low, high))
+            fit = least_squares(
+                lambda parameters: _error(parameters, centred)[0],
+                np.clip(start, low, high),
+                lambda parameters: _error(parameters, centred)[1].T,
+                bounds=(low, high),
+                ftol=1e-4,
+            )
             best = fit if best is None or fit.cost < best.cost else best
     return {"r_squared": 1.0 - 2.0 * best.cost, **dict(zip(NAMES, best.x, strict=True))}
+
+
+def _error(parameters, target):
+    """What a Gabor filter leaves unexplained, `(pixels,)`, and its slopes `(parameters, pixels)`.
+
+    Amplitude and offset are linear: solved for, not searched. Their own slopes are left out
+    (Kaufman, 1975), which leaves the gradient of the squared error exact.
+    """
+    x, y, sigma_x, sigma_y, angle, wavelength, phase = parameters
+    rows, columns = np.mgrid[: target.shape[0], : target.shape[1]].reshape(2, -1)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    along = (columns - x) * cosine + (rows - y) * sine
+    across = (rows - y) * cosine - (columns - x) * sine
+    envelope = np.exp(-(along**2) / (2 * sigma_x**2) - across**2 / (2 * sigma_y**2))
+    frequency = 2 * np.pi / wavelength
+    wave = envelope * np.cos(frequency * along + phase)
+    shifted = envelope * np.sin(frequency * along + phase)
+    by_along = -along / sigma_x**2 * wave - frequency * shifted
+    by_across = -across / sigma_y**2 * wave
+    slopes = np.stack(
+        [
+            -cosine * by_along + sine * by_across,
+            -sine * by_along - cosine * by_across,
+            wave * along**2 / sigma_x**3,
+            wave * across**2 / sigma_y**3,
+            by_along * across - by_across * along,
+            shifted * frequency * along / wavelength,
+            -shifted,
+        ]
+    )
+    wave = wave - wave.mean()
+    slopes -= slopes.mean(axis=1, keepdims=True)
+    power = max(np.square(wave).sum(), 1e-12)
+    amplitude = (wave @ target.reshape(-1)) / power
+    slopes -= np.outer(slopes @ wave, wave) / power
+    return target.reshape(-1) - amplitude * wave, -amplitude * slopes
 
 
 def _spectral_peak(image):
@@ -102,3 +141,72 @@ def _spectral_peak(image):
     fy, fx = np.fft.fftfreq(padded[0])[row], np.fft.fftfreq(padded[1])[column]
     frequency = max(np.hypot(fx, fy), 1 / (2 * max(image.shape)))
     return np.arctan2(fy, fx), 1 / frequency
+
+
+class GaborSimilarity(keras.callbacks.Callback):
+    """Compare the first layer's filters with Gabor filters, before and after `model.fit`.
+
+    While the model trains the filters are only kept; the fits are made when `to_frame` asks.
+
+    Args:
+        count: Number of filters, spread evenly over those of all gates; None takes all.
+        image_shape, layer: As for `filter_images`.
+
+    Raises:
+        ValueError: `count` is not a positive integer; in `fit`: the model has no layer with filters
+            of that shape.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks import GaborSimilarity
+    >>> gabor = GaborSimilarity()
+    >>> model.fit(x, y, callbacks=[gabor])  # doctest: +SKIP
+    >>> gabor.to_frame().groupby("epoch").r_squared.median()  # doctest: +SKIP
+    """
+
+    def __init__(self, count=24, image_shape=None, layer=None):
+        super().__init__()
+        self.count = None if count is None else validation.positive_integer("count", count)
+        self.image_shape = image_shape
+        self.layer = layer
+        self._epochs = None
+        self._filters = {}  # epoch -> (filters, height, width)
+
+    def get_state(self):
+        """Return the number of epochs that are done and, by epoch, the filters that are kept."""
+        return {"epochs": self._epochs, **{str(k): v for k, v in self._filters.items()}}
+
+    def set_state(self, state):
+        """Go on, in the next `fit`, where `get_state` was called."""
+        self._epochs = state["epochs"]
+        self._filters = {int(k): v for k, v in state.items() if k != "epochs"}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Keep the filters before the first epoch."""
+        if not self._filters:
+            self._keep(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Count."""
+        self._epochs = epoch + 1
+
+    def on_train_end(self, logs=None):
+        """Keep the filters after the last epoch."""
+        if self._epochs is not None:
+            self._keep(self._epochs)
+
+    def _keep(self, epoch):
+        images = np.concatenate(
+            list(filter_images(self.model, self.image_shape, self.layer).values())
+        ).mean(axis=-1)
+        if self.count is not None and self.count < len(images):
+            images = images[np.linspace(0, len(images) - 1, self.count).round().astype(int)]
+        self._filters[epoch] = images.astype("float32")
+
+    def to_frame(self):
+        """Fit, and return the columns of `gabor_similarity` and `epoch` (0: before training)."""
+        frames = [
+            gabor_similarity(images).assign(epoch=epoch)
+            for epoch, images in sorted(self._filters.items())
+        ]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -163,32 +163,87 @@ def plot_histograms(histograms, ax=None):
     return ax
 
 
-def plot_paths(states, ax=None):
+# Label, colour, width. Of one state one hue; one path alone is the thinner, lighter line.
+CURVES = {
+    ("h", "total"): ("dL/dh, total", "#0173b2", 2.5),
+    ("h", "hidden"): ("dL/dh, hidden", "#56b4e9", 1.2),
+    ("c", "total"): ("dL/dc, total", "#b04a00", 2.5),
+    ("c", "memory"): ("dL/dc, memory", "#f5a623", 1.2),
+}
+
+
+def state_profile(states):
+    """Return the norms of state gradients against depth.
+
+    Args:
+        states: A frame of `StateGradients.to_frame()` or of `diagnostics.state_gradients`.
+
+    Returns:
+        A DataFrame `epoch` (if it was there), `state, path, depth, value`: of sequences the norm
+        over all times.
+    """
+    along_depth = states[states.direction == "depth"]
+    keys = [key for key in ("epoch", "state", "path", "depth") if key in states]
+    squares = along_depth.assign(value=along_depth.value**2)
+    profile = squares.groupby(keys, sort=False, as_index=False).value.sum()
+    return profile.assign(value=np.sqrt(profile.value))
+
+
+def state_ratios(states):
+    """Return, in two numbers, whether the gradient of the states arrives and by which path.
+
+    Args:
+        states: A frame of `StateGradients.to_frame()`.
+
+    Returns:
+        A DataFrame with the index `epoch`. `first_last` is the norm of the total dLoss/dc (of
+        dLoss/dh, where there is no memory cell) at the first depth step divided by that at the
+        last. `memory` is, at the first step, the norm of dLoss/dc along the memory path alone
+        divided by the total: 1 if the memory cell carries the gradient and nothing else adds to
+        it, near 0 if it comes by other paths. It is no share: other paths may cancel a part of
+        it, which makes it larger than 1. NaN without a memory cell.
+    """
+    profile = state_profile(states)
+    total = profile[profile.path == "total"]
+    total = total[total.state == ("c" if "c" in set(total.state) else "h")]
+    memory = profile[profile.path == "memory"]
+    total, memory = (frame.sort_values("depth").groupby("epoch").value for frame in (total, memory))
+    first = total.first()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = {"first_last": first / total.last(), "memory": memory.first() / first}
+    return pd.DataFrame(ratios, index=first.index)
+
+
+def plot_paths(states, ax=None, epochs=None):
     """Draw dLoss/dh and dLoss/dc against depth, in total and along each path alone.
 
     Args:
-        states: A frame of `StateGradients.to_frame()` (its last epoch is drawn) or of
-            `diagnostics.state_gradients`.
+        states: A frame of `StateGradients.to_frame()`, of `diagnostics.state_gradients`, or a
+            `state_profile` of one.
         ax: Matplotlib axes; new ones by default.
+        epochs: The epochs to draw, the last one solid, those before it dashed; by default the last.
 
     Returns:
         The axes.
     """
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    if "epoch" in states:
-        states = states[states.epoch == states.epoch.max()]
-    states = states[states.direction == "depth"]
-    styles = {"total": "-", "memory": "--", "hidden": ":"}
-    colors = dict(zip(("h", "c"), sns.color_palette("colorblind"), strict=False))
-    names = {"h": "dLoss/dh", "c": "dLoss/dc"}
-    for (path, state), one in states.groupby(["path", "state"], sort=False):
-        norms = np.sqrt(one.assign(value=one.value**2).groupby("depth").value.sum())
-        label = names[state] + (", total" if path == "total" else f", {path} path alone")
-        ax.plot(norms.index, norms, linestyle=styles[path], color=colors[state], label=label)
-    _log_scale(ax, states.value)
+    profile = state_profile(states) if "direction" in states else states
+    if "epoch" not in profile:
+        profile = profile.assign(epoch=0)
+    epochs = [profile.epoch.max()] if epochs is None else list(epochs)
+    profile = profile[profile.epoch.isin(epochs)]
+    for (state, path), (label, color, width) in CURVES.items():
+        for epoch in epochs:
+            one = profile[(profile.state == state) & (profile.path == path)]
+            one = one[one.epoch == epoch].sort_values("depth")
+            if len(one):
+                style = {"color": color, "linewidth": width}
+                style |= {"label": label} if epoch == epochs[-1] else {"linestyle": (0, (4, 2))}
+                ax.plot(one.depth, one.value, **style)
+    _log_scale(ax, profile.value)
     ax.set(xlabel="depth step (1 = next to the input)", ylabel="gradient norm (L2)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(states):
+    if len(profile):
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set_title("Where the gradient travels")
     return ax

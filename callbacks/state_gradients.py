@@ -38,17 +38,31 @@ class StateGradients(keras.callbacks.Callback):
         self._probe = None
         self._frames = {}
         self._epochs = None
+        self._begins = self._continues = False
+
+    def get_state(self):
+        """Return the measurements and the number of epochs done, for `set_state`; plain types."""
+        return {"epochs": self._epochs, "frame": self.to_frame().to_dict("list")}
+
+    def set_state(self, state):
+        """Go on, in the next `fit`, where `get_state` was called: nothing is measured twice."""
+        frames = pd.DataFrame(state["frame"]).groupby("epoch") if state["frame"] else []
+        self._frames = {
+            int(epoch): frame.drop(columns="epoch").reset_index(drop=True)
+            for epoch, frame in frames
+        }
+        self._epochs, self._continues = state["epochs"], True
 
     def on_train_begin(self, logs=None):
         """Forget the compiled probe of an earlier model; the measurements stay."""
         self._probe = None
+        self._begins, self._continues = not self._continues, False
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Measure before the first epoch of this `fit`."""
-        if self._probe is None:
-            self._probe = StateGradientProbe(self.model, self.x, self.y, self.layer)
-            if epoch not in self._frames:
-                self._measure(epoch)
+        """Measure before the first epoch of this `fit`, unless it continues another one."""
+        if self._begins and epoch not in self._frames:
+            self._measure(epoch)
+        self._begins = False
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure after each `every`-th epoch."""
@@ -58,11 +72,13 @@ class StateGradients(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Measure after the last epoch."""
-        if self._probe is not None and self._epochs not in self._frames:
+        if self._epochs is not None and self._epochs not in self._frames:
             self._measure(self._epochs)
         self._probe = None
 
     def _measure(self, epoch):
+        if self._probe is None:
+            self._probe = StateGradientProbe(self.model, self.x, self.y, self.layer)
         # Asking for `self.model` brings the weights up to date on JAX.
         self._probe.model = self.model
         self._frames[epoch] = self._probe.measure()
@@ -73,5 +89,5 @@ class StateGradients(keras.callbacks.Callback):
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def plot(self, ax=None):
-        """Draw the last measurement: three curves against depth. Returns matplotlib axes."""
+        """Draw the last measurement: each path against depth. Returns matplotlib axes."""
         return gradient_plots.plot_paths(self.to_frame(), ax=ax)

@@ -2,7 +2,7 @@
 
 import math
 
-from keras_deeplstm.callbacks.gradient_plots import depth_profile, first_last_ratio
+from keras_deeplstm.callbacks.gradient_plots import depth_profile, first_last_ratio, state_profile
 
 # Powers of ten between the last depth step and the first.
 ARRIVES = 1.0
@@ -63,10 +63,10 @@ def path_ratios(states):
     """
     if "epoch" in states:
         states = states[states.epoch == states.epoch.max()]
+    profile = state_profile(states).sort_values("depth")
     ratios = {}
     for path in ("memory", "hidden"):
-        curve = states[(states.path == path) & (states.direction == "depth")]
-        norms = curve.groupby("depth").value.apply(lambda v: math.sqrt((v**2).sum()))
+        norms = profile[profile.path == path].value
         if len(norms) > 1:
             top = norms.iloc[-1]
             ratios[path] = norms.iloc[0] / top if top > 0 else math.nan

@@ -7,9 +7,19 @@ define them, `register` them and call `main`. See docs/own-task.md.
 from keras_deeplstm.experiments.cli import main
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, grid
-from keras_deeplstm.experiments.tasks import TASKS, Splits, Task
+from keras_deeplstm.experiments.tasks import TASKS, Splits, Task, get_task
 
-__all__ = ["ModelConfig", "RunConfig", "Splits", "Study", "Task", "grid", "main", "register"]
+__all__ = [
+    "ModelConfig",
+    "RunConfig",
+    "Splits",
+    "Study",
+    "Task",
+    "get_task",
+    "grid",
+    "main",
+    "register",
+]
 
 
 def register(item: Task | Study) -> None:

@@ -24,7 +24,7 @@ from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS, DataError
+from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
 from keras_deeplstm.experiments.text.config import TextConfig
 from keras_deeplstm.experiments.text.sampling import check_sampled, text_outcome
 
@@ -217,7 +217,7 @@ class SearchCommand:
 
     def execute(self, command: str) -> int:
         """Search, say what came of it, and write the report."""
-        name = self.name or f"search-{self.config.task}-{self.config.tuner}"
+        name = self.name or f"search-{self.config.task_name}-{self.config.tuner}"
         folder = self.runs_dir / runs.check_name(name)
         try:
             if self.workers:
@@ -261,7 +261,8 @@ class StudyCommand:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """Name of the study; `deeplstm list studies` shows them all."""
     dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """Task of all runs; if not given, the first one of the study."""
+    """Task of all runs; if not given, the first one of the study. Studies of images also take the
+    path of data of your own; see `deeplstm list tasks`."""
     epochs: int | None = None
     """Passes over the training set; None leaves them to the study."""
     seeds: int = 1
@@ -289,7 +290,9 @@ class StudyCommand:
         try:
             study = STUDIES[validation.one_of("STUDY", self.name, tuple(STUDIES))]
             dataset = study.datasets[0] if self.dataset is None else self.dataset
-            validation.one_of("dataset", dataset, study.datasets)
+            if not (study.own_data and resolve(dataset) not in TASKS):
+                validation.one_of("dataset", dataset, study.datasets)
+            dataset = resolve(dataset)
             validation.positive_integer("seeds", self.seeds, at_most=1000)
             for option in ("limit", "epochs"):
                 if getattr(self, option) is not None:
@@ -336,6 +339,33 @@ class ReportCommand:
 
 
 @dataclass(frozen=True)
+class PublishCommand:
+    """Write what studies have found for others to read: tables, and a page with the answers and
+    pictures."""
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
+    ]
+    """Folders of studies, in the order of the page."""
+    tables: Folder = Path("experiments/results")
+    """Folder for the tables: of each study a row for each model, and a row for each run."""
+    page: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/results.md")
+    """The page, in Markdown; its pictures lie beside it in a folder of its name."""
+
+    def execute(self, command: str) -> int:
+        """Write them."""
+        if not self.folders:
+            raise ConfigError("Name at least one folder of a study")
+        load_keras()
+        from keras_deeplstm.experiments.publish import publish
+
+        publish(list(self.folders), self.tables, self.page)
+        print(f"Page: {self.page}\nTables: {self.tables}")
+        return 0
+
+
+@dataclass(frozen=True)
 class ListCommand:
     """List runs, tasks or studies."""
 
@@ -348,6 +378,7 @@ class ListCommand:
         """Print the list."""
         if self.what == "tasks":
             rows = [(task.name, task.description) for task in TASKS.values()]
+            rows += OWN_DATA.items()
         elif self.what == "studies":
             rows = [(study.name, study.question) for study in STUDIES.values()]
         else:
@@ -371,7 +402,7 @@ class ListCommand:
             if run.result:
                 result = f"{run.result['test_bits']:.3f} bits"
         else:
-            subject = run.config.task
+            subject = run.config.task_name
             if run.result:
                 result = f"{run.result['test_accuracy']:.1%}"
         return name, run.state, subject, model.label, str(model.depth), result
@@ -401,6 +432,7 @@ def main(argv: list[str] | None = None) -> int:
                 "study": StudyCommand,
                 "search": SearchCommand,
                 "report": ReportCommand,
+                "publish": PublishCommand,
                 "list": ListCommand,
             },
             prog="deeplstm",

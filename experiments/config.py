@@ -10,17 +10,29 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.tasks import get_task, resolve
 
-# Of each block: the name of its layer, and the options it knows beyond depth, units and dropout.
+# Of each block: its name in words, and the options it knows beyond those that all have.
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 BLOCKS = {
     "unfolded_lstm": (
         "UnfoldedLSTMBlock",
-        (*_SHARED, "input_mode", "normalization", "forget_bias"),
+        (
+            *_SHARED,
+            "input_mode",
+            "normalization",
+            "forget_bias",
+            "input_gate_bias",
+            "state_initializer",
+        ),
     ),
     "dense": ("DenseStack", _SHARED),
+    "highway": ("HighwayBlock", _SHARED),
+    "residual": ("ResidualBlock", _SHARED),
+    "cnn": ("CNN", ()),
 }
+UNITS = 100
+CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
 
 
@@ -44,14 +56,19 @@ def config_errors():
 class ModelConfig:
     """What the model is made of. Options that the block does not know are refused."""
 
-    block: Literal["unfolded_lstm", "dense"] = "unfolded_lstm"
-    """Kind of the deep part: an LSTM over depth, or a plain network of the same depth."""
+    block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
+    """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
+    same depth; or, to compare filters with, a small convolutional network."""
     depth: int = 10
-    """Number of steps over depth."""
-    units: int = 100
-    """Width of every step."""
+    """Number of steps over depth; of a cnn, number of convolutions."""
+    units: int = UNITS
+    """Width of every step; of a cnn, of the dense layer after the convolutions."""
+    parameters: int | None = None
+    """Instead of units: the largest number of parameters; the widest model within it is taken."""
     dropout: float = 0.0
-    """Dropout rate on the output of every step."""
+    """Dropout rate on the output of every step; of a cnn, before the readout."""
+    input_noise: float = 0.0
+    """Standard deviation of the normal noise that is added to the inputs in training."""
     tied: bool = False
     """All steps share one set of weights."""
     input_mode: Literal["first", "every", "state"] = "first"
@@ -60,6 +77,10 @@ class ModelConfig:
     """Normalization inside the LSTM (unfolded_lstm)."""
     forget_bias: float | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
+    input_gate_bias: float | Literal["depth"] | None = None
+    """Initial bias of the input gate (unfolded_lstm); "depth" is -log(depth)."""
+    state_initializer: Literal["zeros", "noise"] = "zeros"
+    """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
     activation: str | None = None
     """Keras activation; None leaves the choice to the block."""
     kernel_initializer: str | None = None
@@ -73,11 +94,21 @@ class ModelConfig:
             validation.positive_integer("model.depth", self.depth, at_most=10_000)
             validation.positive_integer("model.units", self.units, at_most=65_536)
             validation.fraction("model.dropout", self.dropout)
+            if validation.finite("model.input_noise", self.input_noise) < 0:
+                raise ValueError(
+                    f"Argument `model.input_noise` must be >= 0. Received: {self.input_noise}"
+                )
+            if self.parameters is not None:
+                validation.positive_integer("model.parameters", self.parameters)
+                self._check_budget()
             validation.boolean("model.tied", self.tied)
             validation.one_of("model.input_mode", self.input_mode, ("first", "every", "state"))
             validation.one_of("model.normalization", self.normalization, (None, "batch", "layer"))
-            if self.forget_bias not in ("depth", None):
-                validation.finite("model.forget_bias", self.forget_bias)
+            states = ("zeros", "noise")
+            validation.one_of("model.state_initializer", self.state_initializer, states)
+            for name in ("forget_bias", "input_gate_bias"):
+                if getattr(self, name) not in ("depth", None):
+                    validation.finite(f"model.{name}", getattr(self, name))
             for name in ("activation", "kernel_initializer", "recurrent_initializer"):
                 if not isinstance(getattr(self, name), str | None):
                     raise ValueError(
@@ -86,23 +117,46 @@ class ModelConfig:
                     )
             _, known = BLOCKS[self.block]
             refuse_unknown("model.", self._changed(), f"block {self.block!r}", known)
+            if self.block == "cnn":
+                validation.positive_integer("model.depth", self.depth, at_most=5)
+
+    def _check_budget(self):
+        if self.units != UNITS:
+            raise ValueError(
+                "Pass either `model.units` or `model.parameters`. "
+                f"Received: model.units={self.units}, model.parameters={self.parameters}"
+            )
+        if self.block == "cnn":
+            raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
 
     def _changed(self):
         """The options of blocks that differ from their defaults."""
-        common = ("block", "depth", "units", "dropout")
+        common = ("block", "depth", "units", "parameters", "dropout", "input_noise")
         return {
             option.name: getattr(self, option.name)
             for option in dataclasses.fields(self)
             if option.name not in common and getattr(self, option.name) != option.default
         }
 
+    @property
+    def builder(self) -> str:
+        """Name of the function of `keras_deeplstm.models` that builds it."""
+        return "cnn_classifier" if self.block == "cnn" else "classifier"
+
     def build_arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `keras_deeplstm.models.classifier`."""
+        """Keyword arguments of that function."""
+        common = {"dropout": self.dropout}
+        if self.input_noise:
+            common["input_noise"] = self.input_noise
+        if self.block == "cnn":
+            filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth))
+            return {"filters": filters, "units": self.units, **common}
+        size = "units" if self.parameters is None else "parameters"
         return {
             "block": self.block,
             "depth": self.depth,
-            "units": self.units,
-            "dropout": self.dropout,
+            size: getattr(self, size),
+            **common,
             **self._changed(),
         }
 
@@ -116,9 +170,16 @@ class ModelConfig:
             words = ["untied"]
         if "forget_bias" in changed:
             changed["forget_bias"] = f"bias{self.forget_bias}"
-        words += changed.values()
+        if "input_gate_bias" in changed:
+            changed["input_gate_bias"] = f"input-bias-{self.input_gate_bias}"
+        if "state_initializer" in changed:
+            changed["state_initializer"] = "noise-state"
+        # A registered initializer of ours is named "package>name".
+        words += [str(value).rpartition(">")[2] for value in changed.values()]
         if self.dropout:
             words.append(f"dropout{self.dropout}")
+        if self.input_noise:
+            words.append(f"noise{self.input_noise}")
         return list(dict.fromkeys(words))  # he_normal for both initializers is said once
 
     @property
@@ -132,7 +193,8 @@ class RunConfig:
     """One task, one model, one training setting, one seed."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Name of the task; `deeplstm list tasks` shows them all."""
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
+    of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: int = 10
     """Passes over the training set."""
@@ -142,8 +204,15 @@ class RunConfig:
     """One of adam, adamw, nadam, rmsprop, sgd."""
     learning_rate: float = 1e-3
     """Learning rate of the optimizer."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate: always the same, or falling to zero along a cosine over all epochs."""
     clipnorm: float | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches clipping off."""
+    clipvalue: float | None = None
+    """Instead of clipnorm: each element of the gradients is clipped to this size."""
+    jit_compile: bool | None = None
+    """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
+    JAX always. On a CPU it pays for many and for wide steps."""
     seed: int = 0
     """Seed of the initial weights, the order of the data and dropout."""
     gradient_every: int = 10
@@ -156,7 +225,8 @@ class RunConfig:
 
     def __post_init__(self):
         with config_errors():
-            get_task(self.task)
+            # A path is made absolute, so that a run can only go on with the data it began with.
+            object.__setattr__(self, "task", resolve(self.task))
             if not isinstance(self.model, ModelConfig):
                 raise ValueError(
                     f"Argument `model` must be a ModelConfig. Received: {self.model!r}"
@@ -165,9 +235,14 @@ class RunConfig:
             validation.positive_integer("batch_size", self.batch_size)
             validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
             validation.finite("learning_rate", self.learning_rate, positive=True)
-            if self.clipnorm is not None:
-                validation.finite("clipnorm", self.clipnorm, positive=True)
+            validation.one_of("schedule", self.schedule, ("constant", "cosine"))
+            check_clipping(self.clipnorm, self.clipvalue)
             check_seed(self.seed)
+            if self.jit_compile not in (None, True, False):
+                raise ValueError(
+                    "Argument `jit_compile` must be True, False or None. "
+                    f"Received: jit_compile={self.jit_compile!r}"
+                )
             validation.positive_integer("gradient_every", self.gradient_every)
             if self.folds is not None and validation.positive_integer("folds", self.folds) < 2:
                 raise ValueError(
@@ -190,16 +265,24 @@ class RunConfig:
         return cls(**{**data, "model": ModelConfig(**model)})
 
     @property
+    def task_name(self) -> str:
+        """The task for people, which for a path is the name at its end."""
+        return get_task(self.task).name
+
+    @property
     def title(self) -> str:
         """One line that names the run: ``"digits: UnfoldedLSTMBlock untied, depth 10"``."""
-        return f"{self.task}: {self.model.label}, depth {self.model.depth}"
+        return f"{self.task_name}: {self.model.label}, depth {self.model.depth}"
 
     @property
     def slug(self) -> str:
         """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
         model = self.model
-        words = [self.task, model.block, *model.flags]
-        words += [f"depth{model.depth}", f"units{model.units}", f"seed{self.seed}"]
+        words = [self.task_name, model.block, *model.flags]
+        size = f"units{model.units}"
+        if model.parameters is not None:
+            size = f"parameters{model.parameters}"
+        words += [f"depth{model.depth}", size, f"seed{self.seed}"]
         if self.folds:
             words.append(f"fold{self.fold}of{self.folds}")
         return "-".join(words)
@@ -216,6 +299,18 @@ def check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(
             f"Argument `seed` must be an integer in [0, 4294967295]. Received: seed={seed!r}"
+        )
+
+
+def check_clipping(clipnorm: float | None, clipvalue: float | None) -> None:
+    """Raise a ValueError unless at most one of the two is set, to a positive number."""
+    for name, value in (("clipnorm", clipnorm), ("clipvalue", clipvalue)):
+        if value is not None:
+            validation.finite(name, value, positive=True)
+    if clipnorm is not None and clipvalue is not None:
+        raise ValueError(
+            "Pass either `clipnorm` or `clipvalue`, and None for the other. "
+            f"Received: clipnorm={clipnorm}, clipvalue={clipvalue}"
         )
 
 

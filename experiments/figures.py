@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,27 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.experiments.summary import Group, ratios_text
+from keras_deeplstm.experiments.summary import Group, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
+DECADES = 8  # in one picture of the gradients of states; what is below has vanished
+MOMENTS = (
+    ("before training", lambda group: 0),
+    ("after training", lambda group: group.config.epochs),
+)
+
+STATES_TEXT = (
+    "How the loss depends on what a depth step hands on: norm of dL/dh, the gradient of its "
+    "output, and of dL/dc, that of its memory cell, on 64 validation examples, without dropout. "
+    "In an LSTM the gradient goes back from step to step through the memory cell and through the "
+    "hidden state. Wide lines: all ways together. Thin lines: one way alone, the other one cut "
+    "between the steps. If the gradient travels through the memory cell, dL/dc by memory stays "
+    "with dL/dc in total down to step 1, while dL/dh by the hidden state falls off. Memory / total "
+    "compares these two of dL/dc at step 1: near 0, the gradient comes by ways that mix both; "
+    "above 1, they cancel a part of it. First / last: dL/dc in total (without a memory cell dL/dh) "
+    "at step 1 divided by that at the last step. Pictures of one depth have the same scale, of "
+    f"{DECADES} powers of ten at most: a line that leaves it has vanished."
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +61,11 @@ def sections(groups: list[Group]) -> list[Section]:
     palette = itertools.cycle(sns.color_palette("colorblind"))
     colors = dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
     panels = []
-    for (task, depth), members in itertools.groupby(groups, key=_panel):
+    for (_, depth), members in itertools.groupby(groups, key=_panel):
         members = list(members)
+        title = f"{members[0].config.task_name}, depth {depth}"
         for first in range(0, len(members), LINES):
-            panels.append((f"{task}, depth {depth}", members[first : first + LINES]))
+            panels.append((title, members[first : first + LINES]))
     depth_rows = _depth_pictures(panels)
     if len(groups) == 1 and depth_rows[0]:
         depth_rows[0].append(_heatmap(groups[0]))
@@ -76,6 +96,16 @@ def sections(groups: list[Group]) -> list[Section]:
             depth_rows,
         ),
         Section(
+            "Depth",
+            "What each kind of network comes to as it gets deeper: test accuracy; the norm of the "
+            "gradient of the first recurrent matrix divided by that of the last, in the first "
+            "training step; and the same of the states, before training. Where the state of the "
+            "first step has no gradient nothing is learned, even if the gradients of all matrices "
+            "are alike: then all are zero." + medians,
+            _against_depth(groups, colors),
+        ),
+        Section("Gradient of the states", STATES_TEXT + middle, _state_rows(panels, colors)),
+        Section(
             "First and last matrix during training",
             "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
             "get the same gradient; far below 1 it fades on its way to the input." + medians,
@@ -83,8 +113,10 @@ def sections(groups: list[Group]) -> list[Section]:
         ),
         Section(
             "Filters of the first layer",
-            "The weights that the first layer applies to the image, before and after training."
-            + first,
+            "The weights that the first layer applies to the image, before and after training. "
+            "Gabor R²: share of a filter's variation that the best-fitting Gabor filter explains, "
+            "as the median over at most 24 filters. Noise is fitted too, in part, the better the "
+            "smaller the image is: what counts is the change." + first,
             [_filter_pictures(group) for group in groups],
         ),
     ]
@@ -124,6 +156,42 @@ def _ratio_picture(title, members, colors):
     return picture(figure, f"Ratio of gradient norms during training, {title}: {'; '.join(ends)}.")
 
 
+def _against_depth(groups, colors):
+    """For each task with models of three depths or more."""
+    rows = []
+    for task, members in itertools.groupby(groups, key=lambda group: group.config.task_name):
+        by_label = {}
+        for group in members:
+            by_label.setdefault(group.label, []).append(group)
+        if max(len(some) for some in by_label.values()) < 3:
+            continue
+        drawn = []
+        for key, label in (
+            ("test_accuracy", "test accuracy"),
+            ("gradient_ratio_start", "first / last gradient norm, matrices"),
+            ("state_gradient_ratio_start", "first / last gradient norm, states"),
+        ):
+            figure, ax = _figure(task, "depth", label, log=key != "test_accuracy")
+            ax.set_xscale("log")
+            ends = []
+            for name, some in by_label.items():
+                values = {group.config.model.depth: group.values(key) for group in some}
+                values = {depth: found for depth, found in values.items() if found}
+                if values:
+                    table = pd.DataFrame.from_dict(values, orient="index").sort_index()
+                    _line(ax, table, table.median(axis=1), name, colors[name], marker="o")
+                    ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
+            depths = sorted(
+                {group.config.model.depth for some in by_label.values() for group in some}
+            )
+            ax.set_xticks(depths, [str(depth) for depth in depths])
+            ax.set_xticks([], minor=True)
+            if ends:
+                drawn.append(picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}."))
+        rows.append(drawn)
+    return rows
+
+
 def _line(ax, values, middle, label, color, **style):
     """A line, and a band from the lowest to the highest of several columns."""
     ax.plot(middle.index, middle, color=color, label=label, **style)
@@ -153,6 +221,75 @@ def _depth_pictures(panels):
     ]
 
 
+def _state_rows(panels, colors):
+    """For each panel all models side by side, then each with its paths; all of one scale."""
+    rows = []
+    for title, members in panels:
+        states = [(group, _states(group)) for group in members]
+        states = [(group, frame) for group, frame in states if frame is not None]
+        moments = MOMENTS if len(states) > 1 else ()
+        models = [_all_models(title, when, states, colors, epoch) for when, epoch in moments]
+        paths = [_paths(group, frame) for group, frame in states]
+        _same_scale([figure for figure, *_ in [*models, *paths]])
+        rows += [[picture(*drawn) for drawn in row] for row in (models, paths)]
+    return rows
+
+
+def _states(group):
+    """Norms of the gradients of the states, with a column `run`; None if none are recorded."""
+    frames = [
+        gradient_plots.state_profile(run.states).assign(run=number)
+        for number, run in enumerate(group.runs)  # names may be equal, in different folders
+        if run.states is not None
+    ]
+    return pd.concat(frames) if frames else None
+
+
+def _all_models(title, when, states, colors, epoch):
+    figure, ax = _figure(f"{title}, {when}", "depth step", "norm of dL/dh", log=True)
+    for group, frame in states:
+        wanted = (frame["state"] == "h") & (frame["path"] == "total")
+        wanted &= frame["epoch"] == epoch(group)
+        values = frame[wanted].pivot(index="depth", columns="run", values="value")
+        _line(ax, values, values.median(axis=1), group.label, colors[group.label])
+    return figure, f"Norm of dL/dh against depth, all models, {title}, {when}."
+
+
+def _paths(group, frame):
+    figure, ax = _figure("", "", "")
+    keys = ["epoch", "state", "path", "depth"]
+    median = frame.groupby(keys, as_index=False)["value"].median()
+    gradient_plots.plot_paths(median, ax, epochs=[epoch(group) for _, epoch in MOMENTS])
+    for when, style in (("before", "--"), ("after", "-")):
+        ax.plot([], [], color="0.4", linestyle=style, label=when)
+    ax.set(title=plain(group.name), xlabel="depth step", ylabel="gradient norm (L2)")
+    alt = f"Norms of the gradients of the states against depth, {group.name}."
+    return figure, alt, _state_caption(group)
+
+
+def _state_caption(group):
+    names = {"state_gradient_ratio": "first / last", "memory_path_ratio": "memory / total"}
+    parts = []
+    for key, name in names.items():
+        values = [group.values(f"{key}_{when}") for when in ("start", "end")]
+        if any(values):
+            start, end = (ratio_text(statistics.median(some) if some else None) for some in values)
+            parts.append(f"{name} {start} → {end}")
+    return "; ".join(parts)
+
+
+def _same_scale(figures):
+    """One range for all logarithmic y axes: of what was drawn, no more than DECADES."""
+    lines = [line.get_ydata() for figure in figures for line in figure.axes[0].lines]
+    values = np.concatenate([[], *lines])
+    values = values[(values > 0) & np.isfinite(values)]
+    if len(values):
+        high = 2 * values.max()
+        low = max(values.min() / 2, high / 10**DECADES)
+        for figure in figures:
+            figure.axes[0].set(yscale="log", ylim=(low, high))
+
+
 def _heatmap(group):
     figure, ax = _figure("", "training step", "depth step")
     ax.grid(visible=False)
@@ -173,11 +310,15 @@ def _stacked(run):
 
 def _filter_pictures(group):
     pictures = []
-    files = sorted((group.runs[0].folder / "filters").glob("epoch_*.png"))
+    run = group.runs[0]
+    files = sorted((run.folder / "filters").glob("epoch_*.png"))
     for file in dict.fromkeys([*files[:1], *files[-1:]]):
         epoch = int(file.stem.removeprefix("epoch_"))
         when = f"after {epoch} epochs" if epoch else "before training"
         caption = f"{group.name}, {when}"
+        similarity = run.result.get("gabor_r2_end" if epoch else "gabor_r2_start")
+        if similarity is not None:
+            caption += f"; Gabor R² {similarity:.2f}"
         data = base64.b64encode(file.read_bytes()).decode()
         pictures.append(Picture(data, f"Weights of the first layer: {caption}.", caption))
     return pictures
@@ -191,7 +332,7 @@ def _figure(title, xlabel, ylabel, log=False):
     return figure, ax
 
 
-def picture(figure: Figure, alt: str) -> Picture:
+def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
     handles, labels = ax.get_legend_handles_labels()
@@ -203,7 +344,7 @@ def picture(figure: Figure, alt: str) -> Picture:
         figure.legend(handles, list(map(plain, labels)), loc="outside lower center", ncols=columns)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
-    return Picture(base64.b64encode(file.getvalue()).decode(), alt)
+    return Picture(base64.b64encode(file.getvalue()).decode(), alt, caption)
 
 
 def plain(text: str) -> str:

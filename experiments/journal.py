@@ -65,6 +65,8 @@ class Journal(keras.callbacks.Callback):
             for variable, array in zip(variables, arrays, strict=True):
                 variable.assign(array)
         for name, recorder in self.recorders.items():
+            if name not in checkpoint.notes:  # of a version that did not record this
+                continue
             prefix = f"{name}/"
             arrays = {
                 key.removeprefix(prefix): array

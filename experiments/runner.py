@@ -276,9 +276,12 @@ def _duration(seconds):
 def outcome(config: RunConfig, result: dict) -> str:
     """One line for the terminal: test accuracy, gradient ratio, seconds."""
     accuracy = result["test_accuracy"]
-    solved = "solved" if accuracy >= get_task(config.task).criterion else "not solved"
+    criterion = get_task(config.task).criterion
+    solved = ""
+    if criterion is not None:
+        solved = " (solved)" if accuracy >= criterion else " (not solved)"
     return (
-        f"test accuracy {accuracy:.1%} ({solved}), first/last gradient "
+        f"test accuracy {accuracy:.1%}{solved}, first/last gradient "
         f"{ratio_text(result['gradient_ratio_start'])} -> "
         f"{ratio_text(result['gradient_ratio_end'])}, {result['seconds']:.0f} s"
     )

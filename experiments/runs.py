@@ -1,10 +1,10 @@
 """The folder of a run: what lies in it, how it is written, how it is read back.
 
 A run is a folder with `environment.json` and `config.json` from its start on; `metrics.csv` after
-each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `filters/`,
-`model.keras` and, last of all, `result.json` at its end; what a run of a text has in their place
-says `text/training.py`. Each file is written under another name and renamed when complete: whoever
-reads sees the old file or the new one, never half of one.
+each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `state_gradients.csv`,
+`filters/`, `model.keras` and, last of all, `result.json` at its end; what a run of a text has in
+their place says `text/training.py`. Each file is written under another name and renamed when
+complete: whoever reads sees the old file or the new one, never half of one.
 
 The state of a run is not a note that a killed process could leave behind, it is read off:
 `result.json` says "finished", "failed" or "diverged"; without it a run is "running" as long as a
@@ -105,7 +105,7 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Versions, machine and command of the run."""
+        """Versions, machine and command of the run, and a checksum of its data."""
         return read_json(self.folder / "environment.json")
 
     @cached_property
@@ -117,6 +117,15 @@ class Run:
     def gradients(self):
         """Data frame of `GradientFlow`: step, layer, weight, depth, statistic, value."""
         return self._table("gradient_flow.csv")
+
+    @cached_property
+    def states(self):
+        """Data frame of `StateGradients`; None of a run that has not recorded any.
+
+        Its columns are layer, direction, state, path, depth, time, value, epoch.
+        """
+        there = (self.folder / "state_gradients.csv").exists()
+        return self._table("state_gradients.csv") if there else None
 
     def _table(self, name):
         # Imported here, so that `deeplstm list` need not wait for pandas.
@@ -260,19 +269,32 @@ def _is_void(folder):
 
 
 def begin(
-    folder: Path, config: RunConfig | TextConfig, command: str = "", overwrite: bool = False
+    folder: Path,
+    config: RunConfig | TextConfig,
+    command: str = "",
+    overwrite: bool = False,
+    data: str | None = None,
 ) -> Run:
     """Make the folder of a run, or make one that is there ready to go on. Needs its lock.
 
+    Args:
+        folder: The run's folder, absent or not.
+        config: The settings.
+        command: How the run was started, for the record.
+        overwrite: Replace the run that is in `folder`.
+        data: A checksum of the run's data.
+
     Raises:
-        RunExistsError: The folder holds something else, or a run of another backend.
+        RunExistsError: The folder holds something else, or a run of another backend, or one that
+            has been trained on other data.
     """
     if os.path.lexists(folder):
         _check_content(folder, config, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite or _is_void(folder):
         _remove(path for path in folder.iterdir() if path.name != LOCK)
-        write_json(folder / "environment.json", environment(command))
+        record = {} if data is None else {"data": data}
+        write_json(folder / "environment.json", environment(command) | record)
         write_json(folder / "config.json", config.to_dict())
         return load(folder)
     tidy(folder)
@@ -285,8 +307,23 @@ def begin(
                 f"current one is {backend!r}. Set KERAS_BACKEND={run.environment['backend']}, "
                 f"use --overwrite or another --name"
             )
+        if data is not None:
+            _check_data(run, data)
         (folder / "result.json").unlink(missing_ok=True)
     return run
+
+
+def _check_data(run, data):
+    """Raise if a run has learned from other data than these, else record which it is to have."""
+    before = run.environment.get("data")  # runs of older versions have none
+    if before == data:
+        return
+    if before is not None and any(run.folder.glob("checkpoints/*")):
+        raise RunExistsError(
+            f"The data of run '{run.name}' have changed since it was started. "
+            f"Use --overwrite or another place for the new run"
+        )
+    write_json(run.folder / "environment.json", run.environment | {"data": data})
 
 
 def tidy(folder: Path) -> None:

@@ -79,16 +79,23 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
 def labels(configs: list[RunConfig]) -> list[str]:
     """The models' labels, with the settings that a label does not tell and that have many values.
 
-    The depth, the seed and the fold are not part of it.
+    The depth, the seed and the fold are not part of it, nor is a budget of parameters that belongs
+    to a depth.
     """
     flat = [config.flat() for config in configs]
     names = [name for name in flat[0] if not name.startswith("model.")] if flat else []
     names = ["model.units", *(name for name in names if name not in ("task", "seed", "fold"))]
     many = [name for name in names if len({settings[name] for settings in flat}) > 1]
-    return [
-        " ".join([config.model.label, *(f"{n.removeprefix('model.')} {all[n]}" for n in many)])
-        for config, all in zip(configs, flat, strict=True)
-    ]
+    budgets = {(c.model.depth, c.model.parameters) for c in configs if c.model.parameters}
+    if len(budgets) > len({depth for depth, _ in budgets}):
+        many.insert(0, "model.parameters")
+    return [_label(config.model, all, many) for config, all in zip(configs, flat, strict=True)]
+
+
+def _label(model, settings, names):
+    unused = "model.units" if model.parameters else "model.parameters"
+    words = [f"{n.removeprefix('model.')} {settings[n]}" for n in names if n != unused]
+    return " ".join([model.label, *words])
 
 
 def percent_text(estimate: Estimate) -> str:

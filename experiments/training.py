@@ -18,16 +18,14 @@ from typing import Any
 
 import keras
 
-from keras_deeplstm.callbacks import FilterImages, GradientFlow
-from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
-from keras_deeplstm.experiments import checkpoints, runs, signals
+from keras_deeplstm import models
+from keras_deeplstm.experiments import checkpoints, recorders, runs, signals
 from keras_deeplstm.experiments.batches import Shuffled
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.text.config import TextConfig
-from keras_deeplstm.models import classifier
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
@@ -68,7 +66,8 @@ def train(
         DataError: The task's data are absent or damaged; no folder is made.
         ConfigError: The model refuses an option, or the batch size does not suit the devices; no
             folder is made.
-        RunExistsError: Another process trains this run, or the folder holds something else.
+        RunExistsError: Another process trains this run, the folder holds something else, or the
+            data are no longer those with which the run was started.
         CheckpointError: There are checkpoints, but all are damaged.
         DivergedError: The loss became NaN or infinite, now or when the run was last started;
             `result.json` says so.
@@ -77,6 +76,7 @@ def train(
     """
     task = get_task(config.task)
     data = task.load(data_dir)
+    digest = data.digest()
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     with using_devices(devices):
@@ -88,13 +88,18 @@ def train(
                 )
             if config.folds is not None:
                 data = data.fold(config.fold, config.folds)
-            model = classifier(task.input_shape, task.num_classes, **config.model.build_arguments())
+            build = getattr(models, config.model.builder)
+            model = build(*task.sizes(data), **config.model.build_arguments())
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        settings = {"learning_rate": config.learning_rate, "clipnorm": config.clipnorm}
-        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+        optimizer = _optimizer(config, len(data.train[0]))
         optimizer.build(model.trainable_variables)
-        model.compile(optimizer, loss=keras.losses.get(task.loss), metrics=[task.metric])
+        model.compile(
+            optimizer,
+            loss=keras.losses.get(task.loss),
+            metrics=[task.metric],
+            jit_compile="auto" if config.jit_compile is None else config.jit_compile,
+        )
 
         return attempt(
             lambda run: _fit(model, task, data, run, checkpoint_share, on_epoch, on_message),
@@ -102,6 +107,7 @@ def train(
             folder,
             command,
             overwrite,
+            digest,
         )
 
 
@@ -111,23 +117,26 @@ def attempt(
     folder: Path,
     command: str,
     overwrite: bool,
+    data: str,
 ) -> dict[str, Any]:
     """Do the work of a run under its lock, unless it is finished, and record why it failed.
 
     Args:
         work: Trains; its argument is the run as found on disk.
         config, folder, command, overwrite: As for `train`.
+        data: A checksum of the run's data.
 
     Returns:
         What `work` has returned, or the result of the finished run.
 
     Raises:
-        RunExistsError: Another process trains this run, or the folder holds something else.
+        RunExistsError: Another process trains this run, the folder holds something else, or the
+            data are no longer those with which the run was started.
         DivergedError: The run has diverged when it was last started.
         Exception: What `work` raises; `result.json` says so, if that can be written.
     """
     with runs.lock(folder):
-        run = runs.begin(folder, config, command, overwrite)
+        run = runs.begin(folder, config, command, overwrite, data)
         if run.state == "finished":
             return run.result
         if run.state == "diverged":
@@ -144,19 +153,26 @@ def attempt(
             raise
 
 
+def _optimizer(config, examples):
+    learning_rate = config.learning_rate
+    if config.schedule == "cosine":
+        steps = config.epochs * math.ceil(examples / config.batch_size)
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    optimizer = keras.optimizers.get(config.optimizer)
+    clipping = {"clipnorm": config.clipnorm, "clipvalue": config.clipvalue}
+    return type(optimizer)(learning_rate, **clipping)
+
+
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
     parts = number_of_devices()
     train_data = Shuffled(*data.train, config.batch_size, config.seed, parts)
     evaluated = EVALUATED // parts * parts or parts
-    gradients = GradientFlow(every=config.gradient_every)
-    recorders = {"gradients": gradients}
-    if len(task.input_shape) == 3:  # images
-        recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
+    recording = recorders.make(config, model, data, folder)
     checkpoint = last_checkpoint(run, on_message, "epoch {}".format)
 
     with signals.delayed() as check_signals:
-        journal = Journal(folder, train_data, recorders, check_signals, on_epoch, checkpoint_share)
+        journal = Journal(folder, train_data, recording, check_signals, on_epoch, checkpoint_share)
         journal.set_model(model)
         if checkpoint is not None:
             journal.restore(checkpoint)
@@ -172,7 +188,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
                 epochs=config.epochs,
                 verbose=0,
                 shuffle=False,
-                callbacks=[*recorders.values(), journal],
+                callbacks=[*recording.values(), journal],
             )
         test = model.evaluate(
             *even_parts(data.test),
@@ -183,14 +199,9 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         )
         seconds = journal.elapsed()
 
-        frame = gradients.to_frame()
-        runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
+        numbers = recorders.write(recording, config, folder)
         with runs.atomic(folder / "model.keras") as path:
             model.save(path)
-        # Without the weights that are not stacked over depth: a tied model has no ratio.
-        ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
-        # Single batches differ much once the loss is small.
-        late = ratios.tail(max(1, len(ratios) // 10))
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
         result = {
             "state": "finished",
@@ -201,8 +212,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             "epochs": config.epochs,
             "seconds": round(seconds, 2),
             "seconds_per_epoch": statistics.median(later) if later else None,
-            "gradient_ratio_start": _finite(ratios.head(1).median()),
-            "gradient_ratio_end": _finite(late.median()),
+            **numbers,
             "resumed_after_epochs": journal.resumed_after,
         }
         runs.write_json(folder / "result.json", result)
@@ -233,7 +243,3 @@ def last_checkpoint(
     for epoch in damaged:
         on_message(f"The checkpoint after {epoch_name(epoch)} of run '{run.name}' is damaged")
     return checkpoint
-
-
-def _finite(value):
-    return float(value) if math.isfinite(value) else None

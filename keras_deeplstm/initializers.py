@@ -65,6 +65,50 @@ class GateBias(keras.initializers.Initializer):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class OrthogonalGates(keras.initializers.Initializer):
+    """Recurrent kernel of an LSTM: orthogonal for the gates, a scaled identity for the candidate.
+
+    As implementations of Recurrent Batch Normalization (arXiv 1603.09025) start it, so that the
+    hidden state is handed on at first. By name: `"keras_deeplstm>OrthogonalGates"`.
+
+    Args:
+        candidate: What the identity of the candidate's block is multiplied with.
+        seed: Of the orthogonal blocks.
+
+    Raises:
+        ValueError: When called with a shape that is not (units, 4 * units).
+
+    Example:
+
+    >>> from keras_deeplstm.initializers import OrthogonalGates
+    >>> kernel = OrthogonalGates(seed=0)((2, 8))
+    >>> kernel[:, 4:6].tolist()  # doctest: +SKIP
+    [[0.95, 0.0], [0.0, 0.95]]
+    """
+
+    def __init__(self, candidate=0.95, seed=None):
+        self.candidate = validation.finite("candidate", candidate)
+        self.seed = keras.initializers.Orthogonal(seed=seed).seed  # Keras' default without one
+
+    def __call__(self, shape, dtype=None):
+        """Return a tensor of shape `(units, 4 * units)`, gates in the order i, f, c, o."""
+        if len(shape) != 2 or shape[1] != 4 * shape[0]:
+            raise ValueError(
+                "`OrthogonalGates` needs the shape (units, 4 * units) of an LSTM's recurrent "
+                f"kernel. Received: shape={tuple(shape)}"
+            )
+        units = shape[0]
+        orthogonal = keras.initializers.Orthogonal(seed=self.seed)
+        i, f, o = ops.unstack(draw_blocks(orthogonal, 3, (units, units), dtype), axis=0)
+        candidate = self.candidate * ops.eye(units, dtype=i.dtype)
+        return ops.concatenate([i, f, candidate, o], axis=-1)
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {"candidate": self.candidate, "seed": self.seed}
+
+
 def draw_blocks(initializer, count, shape, dtype):
     """Draw `count` blocks of `shape` that differ from each other, stacked along a new first axis.
 

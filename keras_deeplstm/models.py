@@ -41,6 +41,7 @@ def classifier(
     depth=10,
     units=None,
     parameters=None,
+    input_noise=0.0,
     name=None,
     **block_options,
 ):
@@ -53,6 +54,7 @@ def classifier(
         depth: Number of depth steps.
         units: Size of each step; 100 by default.
         parameters: Instead of `units`: the largest number of parameters.
+        input_noise: Standard deviation of normal noise that is added to the inputs in training.
         name: Name of the model.
         **block_options: Further arguments of the block, e.g. `tied=True`.
 
@@ -82,7 +84,9 @@ def classifier(
 
     units = _choose_units(units, parameters, total)
     inputs = keras.Input(input_shape)
-    x = keras.layers.Flatten()(inputs) if len(input_shape) > 1 else inputs
+    x = _with_noise(inputs, input_noise)
+    if len(input_shape) > 1:
+        x = keras.layers.Flatten()(x)
     outputs = keras.layers.Dense(num_classes, name="logits")(make(units)(x))
     return keras.Model(inputs, outputs, name=name)
 
@@ -95,6 +99,7 @@ def cnn_classifier(
     kernel_size=5,
     units=1024,
     dropout=0.5,
+    input_noise=0.0,
     name=None,
 ):
     """A small convolutional network, to compare filters with.
@@ -109,6 +114,7 @@ def cnn_classifier(
         kernel_size: Height and width of the filters.
         units: Size of the dense layer.
         dropout: Fraction of its outputs set to zero in training.
+        input_noise: As for `classifier`.
         name: Name of the model.
 
     Returns:
@@ -129,7 +135,8 @@ def cnn_classifier(
             "Argument `input_shape` must be (height, width, channels). "
             f"Received: input_shape={input_shape}"
         )
-    x = inputs = keras.Input(input_shape)
+    inputs = keras.Input(input_shape)
+    x = _with_noise(inputs, input_noise)
     for count in filters:
         x = keras.layers.Conv2D(count, kernel_size, padding="same", activation="relu")(x)
         x = keras.layers.MaxPooling2D(padding="same")(x)
@@ -357,6 +364,10 @@ class _Counted(Exception):
 
 
 # What the builders share.
+
+
+def _with_noise(x, stddev):
+    return keras.layers.GaussianNoise(stddev)(x) if stddev else x
 
 
 def _from_last_output(

@@ -28,9 +28,39 @@ def test_build_arguments_hold_what_was_changed():
     }
 
 
+def test_a_budget_takes_the_place_of_units():
+    model = ModelConfig(block="highway", parameters=9000, input_noise=0.25)
+    arguments = {"block": "highway", "depth": 10, "parameters": 9000, "dropout": 0.0}
+    assert model.build_arguments() == {**arguments, "input_noise": 0.25}
+    assert model.label == "HighwayBlock noise0.25"
+    slug = "digits-highway-noise0.25-depth10-parameters9000-seed0"
+    assert RunConfig("digits", model).slug == slug
+
+
+def test_a_cnn_has_convolutions_for_depth():
+    model = ModelConfig(block="cnn", depth=3, units=64, dropout=0.5)
+    assert model.builder == "cnn_classifier"
+    assert model.build_arguments() == {"filters": (32, 64, 128), "units": 64, "dropout": 0.5}
+    assert model.label == "CNN dropout0.5"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"parameters": 0}, "`model.parameters` must be a positive integer"),
+        (
+            {"parameters": 9, "units": 8},
+            "Pass either `model.units` or `model.parameters`. Received: model.units=8, model.pa",
+        ),
+        ({"block": "cnn"}, "`model.depth` must be at most 5. Received: model.depth=10"),
+        (
+            {"block": "cnn", "depth": 2, "parameters": 9},
+            "`model.parameters` has no meaning for block 'cnn'",
+        ),
+        ({"block": "cnn", "depth": 2, "tied": True}, "`model.tied` has no meaning for block 'cnn'"),
+        ({"input_noise": -0.1}, "`model.input_noise` must be >= 0. Received: -0.1"),
+        ({"state_initializer": "ones"}, "`model.state_initializer` must be one of"),
+        ({"input_gate_bias": "deep"}, "`model.input_gate_bias` must be"),
         ({"depth": 0}, "`model.depth` must be a positive integer. Received: model.depth=0"),
         ({"depth": 10**9}, "`model.depth` must be at most 10000"),
         ({"depth": True}, "`model.depth` must be a positive integer"),
@@ -64,6 +94,13 @@ def test_wrong_model(settings, message):
         ({"learning_rate": 0.0}, "`learning_rate` must be a positive number"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
         ({"clipnorm": -1.0}, "`clipnorm` must be a positive number"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'?"),
+        ({"clipvalue": 0.0}, "`clipvalue` must be a positive number"),
+        (
+            {"clipvalue": 1.0},
+            "Pass either `clipnorm` or `clipvalue`, and None for the other. "
+            "Received: clipnorm=1.0, clipvalue=1.0",
+        ),
         ({"seed": -1}, "`seed` must be an integer in [0, 4294967295]. Received: seed=-1"),
         ({"seed": 1.0}, "`seed` must be an integer"),
         ({"gradient_every": 0}, "`gradient_every` must be a positive integer"),

@@ -1,7 +1,10 @@
+import keras
 import numpy as np
 import pytest
 
-from keras_deeplstm.callbacks.gabor import gabor, gabor_similarity
+from keras_deeplstm import models
+from keras_deeplstm.callbacks import GaborSimilarity, filter_images
+from keras_deeplstm.callbacks.gabor import _error, gabor, gabor_similarity
 
 
 def test_gabor_filters_are_recognised_with_their_parameters():
@@ -28,3 +31,49 @@ def test_constant_filters_and_wrong_shapes():
     assert table.r_squared[0] == 0 and np.isnan(table.angle[0])
     with pytest.raises(ValueError, match="must have the axes"):
         gabor_similarity(np.ones((5, 5)))
+
+
+def test_the_fit_keeps_its_bounds_and_says_what_it_explains():
+    images = np.random.default_rng(2).normal(size=(6, 8, 9))
+    table = gabor_similarity(images)
+    low = [-0.5, -0.5, 0.5, 0.5, -2 * np.pi, 2.0, -2 * np.pi]
+    high = [8.5, 7.5, 9, 9, 2 * np.pi, 18.0, 2 * np.pi]
+    for image, row in zip(images, table.itertuples(), strict=True):
+        parameters = np.array(row[3:])
+        assert (parameters >= low).all() and (parameters <= high).all()
+        columns = np.stack([gabor(8, 9, *parameters).ravel(), np.ones(72)], axis=1)
+        target = image.ravel()
+        rest = target - columns @ np.linalg.lstsq(columns, target, rcond=None)[0]
+        centred = target - target.mean()
+        assert row.r_squared == pytest.approx(1 - (rest @ rest) / (centred @ centred), abs=1e-9)
+
+
+def test_slopes_of_the_fit_against_finite_differences():
+    target = np.random.default_rng(3).normal(size=(5, 6))
+    target -= target.mean()
+    parameters = np.array([2.1, 2.4, 1.7, 2.2, 0.4, 4.5, 0.9])
+    error, slopes = _error(parameters, target)
+    gradient = 2 * slopes @ error  # of the squared error
+    for i, shift in enumerate(1e-6 * np.eye(7)):
+        costs = [np.square(_error(parameters + s, target)[0]).sum() for s in (shift, -shift)]
+        assert gradient[i] == pytest.approx((costs[0] - costs[1]) / 2e-6, rel=1e-4)
+
+
+def test_the_callback_keeps_filters_before_and_after():
+    model = models.classifier((5, 5, 1), 3, depth=2, units=4)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).normal(size=(8, 5, 5, 1)).astype("float32")
+    kinds = filter_images(model)  # four gates of four units
+    before = np.concatenate(list(kinds.values()))[[0, 5, 10, 15]]
+    callback = GaborSimilarity(count=4)
+    model.fit(x, np.arange(8) % 3, epochs=2, verbose=0, callbacks=[callback])
+    after = np.concatenate(list(filter_images(model).values()))[[0, 5, 10, 15]]
+    assert not np.array_equal(before, after)
+
+    other = GaborSimilarity(count=4)
+    other.set_state(callback.get_state())
+    for frame in (callback.to_frame(), other.to_frame()):
+        assert frame.epoch.tolist() == [0] * 4 + [2] * 4
+        for epoch, images in ((0, before), (2, after)):
+            expected = gabor_similarity(images).r_squared
+            np.testing.assert_allclose(frame[frame.epoch == epoch].r_squared, expected, atol=1e-3)

@@ -498,6 +498,52 @@ def test_unrolled_equals_scanned():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_gradients_equal_those_of_the_unrolled_loop(mask, go_backwards, in_float64):
+    """On JAX the loop over time has a backward pass of its own, `scan.recurrence`."""
+    options = {"return_sequences": True, "return_state": True, "go_backwards": go_backwards}
+    layers = [grid(**options, unroll=unroll, dtype="float64") for unroll in (False, True)]
+    x, results = inputs(dtype="float64"), []
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights(layers[0].get_weights())
+
+        def loss(x, *state, layer=layer):
+            output, *last = layer(x, initial_state=list(state), mask=mask)
+            return sum((i + 1) * ops.sum(ops.square(y)) for i, y in enumerate([output, *last]))
+
+        value, by_weight, by_tensor = compiled(loss, layer.trainable_variables, gradients="all")(
+            x, *states(dtype="float64")
+        )
+        results.append([value, *by_weight, *by_tensor])
+    assert all(np.any(gradient) for gradient in results[0])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only there")
+def test_what_is_special_takes_the_loop_that_can_do_it():
+    import jax
+
+    def is_recurrence(probe=None, **options):
+        layer, x = grid(**options), inputs()
+        layer.build(x.shape)
+        with probing({layer: {"time": probe}} if probe else {}):
+            return "custom_vjp" in str(jax.make_jaxpr(lambda x: layer(x, training=True))(x))
+
+    assert is_recurrence()
+    assert is_recurrence(dropout=0.5, tied=True, priority=None)
+    assert not is_recurrence(unroll=True)
+    assert not is_recurrence(activation="relu")
+    assert not is_recurrence(recurrent_activation="hard_sigmoid")
+    assert not is_recurrence(normalization="layer")
+    assert not is_recurrence(recurrent_dropout=0.5)
+    assert not is_recurrence(Probe(cut="hidden"))
+    zeros = ops.zeros((DEPTH, TIME, ROWS, UNITS))
+    assert not is_recurrence(Probe((zeros, zeros)))
+
+
 FULL_CONFIG = {
     "tied": "depth", "priority": None, "project_inputs": "both", "output": "both",
     "normalization": "layer", "dropout": 0.1, "recurrent_dropout": 0.2, "forget_bias": 0.5,

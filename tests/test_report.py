@@ -1,12 +1,13 @@
-import base64
 import math
 import re
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from finished_runs import make_run
 
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.experiments import figures, runs
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
 from keras_deeplstm.experiments.report import write_report
 from keras_deeplstm.experiments.studies import STUDIES, best_first
@@ -20,43 +21,9 @@ from keras_deeplstm.experiments.summary import (
     ratios_text,
 )
 
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-    "gg=="
-)
 UNTIED = ModelConfig()
 TIED = ModelConfig(tied=True)
 TANH = ModelConfig(block="dense", activation="tanh")
-
-
-def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9, **settings):
-    """A finished run whose gradient has a given first-to-last ratio, without training."""
-    config = RunConfig("digits", model, epochs=2, **settings)
-    runs.begin(folder, config, "deeplstm run digits")
-    metrics = {"epoch": [1, 2], "loss": [2.3, 0.1], "accuracy": [0.1, 1.0]}
-    metrics |= {"val_loss": [2.3, 0.2], "val_accuracy": [0.1, accuracy], "seconds": [1.0, 0.5]}
-    runs.write_text(folder / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False))
-    rows = [
-        (step, "block", "recurrent_kernel", math.nan if model.tied else depth, "norm", norm)
-        for step, ratio in ((1, start), (10, end))
-        for depth, norm in ((2, ratio or 1.0), (3, 1.0))
-    ]
-    columns = ["step", "layer", "weight", "depth", "statistic", "value"]
-    frame = pd.DataFrame(rows, columns=columns)
-    runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
-    (folder / "filters").mkdir()
-    for epoch in (0, 1, 2):
-        (folder / "filters" / f"epoch_{epoch:04d}.png").write_bytes(PIXEL)
-    result = {"state": "finished", "test_accuracy": accuracy, "test_loss": 0.3, "epochs": 2}
-    result |= {
-        "val_accuracy": accuracy,
-        "parameters": 1234,
-        "seconds": 1.5,
-        "seconds_per_epoch": 0.5,
-    }
-    result |= {"gradient_ratio_start": start, "gradient_ratio_end": end}
-    runs.write_json(folder / "result.json", result)
-    return runs.load(folder)
 
 
 class Page(HTMLParser):
@@ -169,6 +136,73 @@ def test_a_tied_model_has_no_ratio(tmp_path):
     page = Page(write_report([tmp_path / "a"]))
     assert "Gradient against depth" not in page.text
     assert pd.read_csv(tmp_path / "a" / "table.csv")["gradient_ratio_start"].isna().all()
+
+
+def record_states(run, first, memory):
+    """Give a run of `make_run` gradients of states: 1 at the last of three steps, `first` at step 1
+    in total and `memory` along the memory path alone; ten times as much after training."""
+    rows = [
+        ("block", "depth", "c", path, depth, math.nan, scale * value, epoch)
+        for epoch, scale in ((0, 1.0), (2, 10.0))
+        for path, at_first in (("total", first), ("memory", memory))
+        for depth, value in ((1, at_first), (2, 1.0), (3, 1.0))
+    ]
+    rows += [(*row[:2], "h", *row[3:]) for row in rows if row[3] == "total"]
+    columns = ["layer", "direction", "state", "path", "depth", "time", "value", "epoch"]
+    text = pd.DataFrame(rows, columns=columns).to_csv(index=False)
+    runs.write_text(run.folder / "state_gradients.csv", text)
+    numbers = {"state_gradient_ratio_start": first, "memory_path_ratio_start": memory / first}
+    numbers |= {"gabor_r2_start": 0.25, "gabor_r2_end": 0.375}
+    runs.write_json(run.folder / "result.json", run.result | {"state": "finished"} | numbers)
+
+
+def test_gradients_of_states_side_by_side(tmp_path):
+    for seed, first in enumerate((0.5, 0.25, 2.0)):
+        record_states(make_run(tmp_path / f"u{seed}", UNTIED, seed=seed), first, first / 4)
+    record_states(make_run(tmp_path / "t", TIED, None, None), 0.125, 0.125)
+    make_run(tmp_path / "old", TANH)
+    page = Page(write_report([tmp_path]))
+    assert "Gradient of the states" in page.text
+    assert "first / last 0.50 → –; memory / total 0.25 → –" in page.text
+    alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert [alt for alt in alts if "dL/dh" in alt or "of the states" in alt] == [
+        "Norm of dL/dh against depth, all models, digits, depth 10, before training.",
+        "Norm of dL/dh against depth, all models, digits, depth 10, after training.",
+        "Norms of the gradients of the states against depth, UnfoldedLSTMBlock tied, depth 10.",
+        "Norms of the gradients of the states against depth, UnfoldedLSTMBlock untied, depth 10.",
+    ]
+    assert "UnfoldedLSTMBlock tied, depth 10, before training; Gabor R² 0.25" in page.text
+    assert "UnfoldedLSTMBlock tied, depth 10, after 2 epochs; Gabor R² 0.38" in page.text
+    table = pd.read_csv(tmp_path / "table.csv").set_index("run")
+    assert table.loc["u2", "memory_path_ratio_start"] == 0.25
+    assert table.loc["old", ["state_gradient_ratio_start", "gabor_r2_end"]].isna().all()
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index("model")
+    names = ["state_gradient_ratio_start", "state_gradient_ratio_start_low", "gabor_r2_end"]
+    assert summary.loc["UnfoldedLSTMBlock untied", names].tolist() == [0.5, 0.25, 0.375]
+
+
+def test_curves_are_medians_of_one_scale(tmp_path, monkeypatch):
+    members = []
+    for seed, first in enumerate((0.5, 0.25, 2.0)):
+        record_states(make_run(tmp_path / f"u{seed}", UNTIED, seed=seed), first, 1e-20)
+        members.append(runs.load(tmp_path / f"u{seed}"))
+    record_states(make_run(tmp_path / "t", TIED, None, None), 0.125, 0.125)
+    groups = group_runs([*members, runs.load(tmp_path / "t")])
+    drawn = []
+    monkeypatch.setattr(figures, "picture", lambda figure, alt, caption="": drawn.append(figure))
+    colors = dict.fromkeys([group.label for group in groups], "k")
+    figures._state_rows([("digits", groups)], colors)
+    before, after, untied, _ = (figure.axes[0] for figure in drawn)
+    assert [line.get_ydata().tolist() for line in before.lines] == [[0.5, 1, 1], [0.125, 1, 1]]
+    assert [line.get_ydata().tolist() for line in after.lines] == [[5, 10, 10], [1.25, 10, 10]]
+    curves = {
+        (line.get_color(), line.get_linestyle()): line.get_ydata().tolist() for line in untied.lines
+    }
+    memory = gradient_plots.CURVES["c", "memory"][1]
+    assert curves[memory, "--"] == [1e-20, 1, 1]
+    assert curves[memory, "-"] == pytest.approx([1e-19, 10, 10])
+    # From twice the largest, 10, down: the vanished curves do not flatten the others.
+    assert {figure.axes[0].get_ylim() for figure in drawn} == {(2e-7, 20.0)}
 
 
 def test_answer_of_the_depth_study(tmp_path):

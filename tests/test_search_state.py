@@ -1,8 +1,10 @@
 """What a search keeps: killed at every write, torn by hand, restarted, it ends as if never hurt."""
 
+import dataclasses
 import math
 import os
 
+import numpy as np
 import pytest
 from search_training import Training, told
 
@@ -323,3 +325,21 @@ def test_records_of_another_plan(tmp_path, training):
     search(settings("grid", depth="2,3", units="4", learning_rate="1e-3"), tmp_path / "a")
     with pytest.raises(ConfigError, match=r"Cannot resume: the records do not lead to trial 1"):
         search(settings("grid", depth="2..2", units="4", learning_rate="1e-3"), tmp_path / "a")
+
+
+def test_sizes_of_own_data(tmp_path, training):
+    """What only the data tell, 12 features and 3 classes, decides which models are too large."""
+    path = tmp_path / "letters.npz"
+    np.savez(path, x=np.zeros((30, 12)), y=np.arange(30) % 3)
+    changes = {"depth": "2", "units": "4,5", "learning_rate": "1e-3"}
+    # Input, recurrent matrix, biases of two steps, readout.
+    parameters = {n: 4 * (12 * n + n * n + 2 * n) + 3 * (n + 1) for n in (4, 5)}
+    config = settings("grid", **changes, max_parameters=parameters[5] - 1)
+    config = dataclasses.replace(config, task=str(path))
+    search(config, tmp_path / "search")
+    found = records.read_all(tmp_path / "search")
+    assert [record.state for record in found] == ["finished", "skipped"]
+    assert found[1].outcome.reason == (
+        f"{parameters[5]:,} parameters exceed max_parameters={parameters[5] - 1:,}"
+    )
+    assert config.task_name == "letters"

@@ -1,13 +1,16 @@
+import json
+
 import keras
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 from keras import ops
 
 from keras_deeplstm import models
 from keras_deeplstm.callbacks import StateGradients, verdict
-from keras_deeplstm.callbacks.gradient_plots import plot_paths
+from keras_deeplstm.callbacks.gradient_plots import plot_paths, state_profile, state_ratios
 from keras_deeplstm.diagnostics import StateGradientProbe, state_gradients
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
 
@@ -149,6 +152,67 @@ def test_the_callback_measures_by_epoch_with_present_weights():
     assert len(ax.lines) == 4 and ax.get_yscale() == "log"
     np.testing.assert_allclose(ax.lines[0].get_ydata(), curve(now, "h", "total"), rtol=1e-5)
     plot_paths(now)
+    matplotlib.pyplot.close("all")
+
+
+def test_a_continued_callback_measures_as_one_that_was_not_interrupted():
+    def fit(states, first, last):
+        settings = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        model.fit(X, Y, initial_epoch=first, epochs=last, callbacks=[states], **settings)
+
+    frames = []
+    for interrupted in (False, True):
+        keras.utils.set_random_seed(1)
+        model = build(UnfoldedLSTMBlock(4, 5, name="block"))
+        states = StateGradients(X, Y, every=3)
+        if interrupted:
+            fit(states, 0, 3)
+            state = json.loads(json.dumps(states.get_state()))
+            states = StateGradients(X, Y, every=3)
+            states.set_state(state)
+            fit(states, 3, 4)
+            again = StateGradients(X, Y, every=3)
+            again.set_state(states.get_state())
+            fit(again, 4, 4)  # no epoch is left
+            pd.testing.assert_frame_equal(again.to_frame(), states.to_frame())
+        else:
+            fit(states, 0, 4)
+        frames.append(states.to_frame())
+    assert frames[0].epoch.unique().tolist() == [0, 3, 4]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+def test_profile_and_ratios_of_states():
+    """By hand: two depth steps, two times, a memory path that carries 3/5 at the first step."""
+    rows = [
+        (0, "depth", "c", "total", 1, 1, 3.0),
+        (0, "depth", "c", "total", 1, 2, 4.0),
+        (0, "depth", "c", "total", 2, 1, 2.0),
+        (0, "depth", "c", "memory", 1, 1, 3.0),
+        (0, "depth", "h", "total", 1, 1, 7.0),
+        (0, "time", "c", "total", 1, 1, 9.0),
+    ]
+    columns = ["epoch", "direction", "state", "path", "depth", "time", "value"]
+    frame = pd.DataFrame(rows, columns=columns)
+    profile = state_profile(frame)
+    assert profile.value.tolist() == [5.0, 2.0, 3.0, 7.0]
+    ratios = state_ratios(frame)
+    assert ratios.loc[0].tolist() == [2.5, 0.6]
+    # Without a memory cell: dLoss/dh, here of one step.
+    ratios = state_ratios(frame[frame.state == "h"])
+    assert ratios.first_last[0] == 1 and np.isnan(ratios.memory[0])
+
+
+def test_the_beginning_is_drawn_dashed():
+    model = build(UnfoldedLSTMBlock(4, 5))
+    states = StateGradients(X, Y, every=2)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[states])
+    ax = plot_paths(states.to_frame(), epochs=(0, 2))
+    styles = [(line.get_linestyle(), line.get_label()) for line in ax.lines]
+    assert styles[1] == ("-", "dL/dh, total") and styles[0][0] == "--" and len(styles) == 8
+    before = states.to_frame()
+    before = curve(before[before.epoch == 0], "h", "total")
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), before)
     matplotlib.pyplot.close("all")
 
 

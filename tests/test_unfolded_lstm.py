@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_deeplstm.diagnostics import float64, gradient_check
 from keras_deeplstm.diagnostics.autodiff import compiled
-from keras_deeplstm.initializers import GateBias
+from keras_deeplstm.initializers import GateBias, OrthogonalGates
 from keras_deeplstm.layers import UnfoldedLSTMBlock
 from keras_deeplstm.layers.scan import Probe, probing
 
@@ -231,6 +231,42 @@ def test_forget_bias(forget_bias, depth, expected):
     np.testing.assert_allclose(bias[:, [0, 1, 4, 5, 6, 7]], 0.25)
 
 
+@pytest.mark.parametrize(
+    "input_gate_bias, depth, expected",
+    [("depth", 1, 0.0), ("depth", 100, -math.log(100)), (-2.5, 3, -2.5), (None, 3, 0.25)],
+)
+def test_input_gate_bias(input_gate_bias, depth, expected):
+    layer = UnfoldedLSTMBlock(
+        2,
+        depth,
+        forget_bias=None,
+        input_gate_bias=input_gate_bias,
+        bias_initializer=keras.initializers.Constant(0.25),
+    )
+    layer.build((None, 1))
+    bias = numpy_of(layer.bias)
+    np.testing.assert_allclose(bias[:, :2], expected, rtol=1e-6)
+    np.testing.assert_allclose(bias[:, 2:], 0.25)
+    assert layer.get_config()["input_gate_bias"] == input_gate_bias
+
+
+def test_orthogonal_gates():
+    """Orthogonal for i, f and o, different at each step; 0.95 times the identity for c."""
+    layer = UnfoldedLSTMBlock(4, 3, recurrent_initializer="keras_deeplstm>OrthogonalGates")
+    layer.build((None, 5))
+    blocks = np.stack(np.split(numpy_of(layer.recurrent_kernel), 4, axis=-1), axis=1)
+    np.testing.assert_array_equal(blocks[:, 2], [0.95 * np.eye(4, dtype="float32")] * 2)
+    others = blocks[:, [0, 1, 3]].reshape(-1, 4, 4)
+    products = others @ others.swapaxes(1, 2)
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(4), (6, 4, 4)), atol=1e-5)
+    assert len(np.unique(others[:, 0, 0])) == 6
+    initializer = OrthogonalGates(candidate=0.5, seed=3)
+    again = OrthogonalGates.from_config(initializer.get_config())
+    np.testing.assert_array_equal(numpy_of(again((2, 8))), numpy_of(initializer((2, 8))))
+    with pytest.raises(ValueError, match=r"needs the shape \(units, 4 \* units\)"):
+        initializer((3, 8))
+
+
 def test_gate_bias_sets_each_gate():
     bias = GateBias(input=[-1, -3], forget=2, output=-0.5)
     layer = UnfoldedLSTMBlock(2, 3, bias_initializer=bias, forget_bias=None)
@@ -238,6 +274,8 @@ def test_gate_bias_sets_each_gate():
     np.testing.assert_allclose(numpy_of(layer.bias), [[-1, -3, 2, 2, 0, 0, -0.5, -0.5]] * 3)
     with pytest.raises(ValueError, match="pass `forget_bias=None` with it"):
         UnfoldedLSTMBlock(2, 3, bias_initializer=bias)
+    with pytest.raises(ValueError, match="pass `input_gate_bias=None` with it"):
+        UnfoldedLSTMBlock(2, 3, bias_initializer=bias, forget_bias=None, input_gate_bias=-1)
     with pytest.raises(ValueError, match="4 \\* units"):
         UnfoldedLSTMBlock(5, 3, bias_initializer=bias, forget_bias=None).build((None, 1))
 
@@ -405,6 +443,7 @@ WRONG = [
     ({"input_mode": "evry"}, "Received: input_mode='evry'. Did you mean 'every'?"),
     ({"normalization": "group"}, "`normalization` must be one of [None, 'batch', 'layer']"),
     ({"forget_bias": "deep"}, "Argument `forget_bias` must be a number, 'depth' or None."),
+    ({"input_gate_bias": "deep"}, "Argument `input_gate_bias` must be a number, 'depth' or None."),
     ({"forget_bias": math.inf}, "Argument `forget_bias` must be a finite number"),
     ({"activation": "tahn"}, "tahn"),
     ({"input_mode": "state", "state_initializer": "noise"}, "`state_initializer` must be left out"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -11,7 +12,7 @@ import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
-from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.tasks import get_task, resolve
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 TRIALS = 20
@@ -29,7 +30,8 @@ class SearchConfig:
     """
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Name of the task; `deeplstm list tasks` shows them all."""
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
+    of images."""
     tuner: str = "random"
     """One of random, bayesian, hyperband, grid: how keras-tuner chooses the next trial."""
     objective: str | None = None
@@ -85,6 +87,7 @@ class SearchConfig:
             raise ConfigError(str(error)) from None
 
     def _check(self):
+        object.__setattr__(self, "task", resolve(self.task))  # see RunConfig
         task = get_task(self.task)
         if self.tuner not in TUNERS:
             near = get_close_matches(self.tuner, TUNERS, n=1, cutoff=0.5)
@@ -113,6 +116,11 @@ class SearchConfig:
         RunConfig(self.task, **self._training(), folds=self.folds)
         if not self.searched:
             raise ValueError("Search space is empty; nothing to tune")
+
+    @property
+    def task_name(self) -> str:
+        """The task for people; see `RunConfig.task_name`."""
+        return get_task(self.task).name
 
     def _training(self):
         names = ("epochs", "seed", "optimizer", "clipnorm", "gradient_every")
@@ -207,7 +215,7 @@ def command_of(config: RunConfig) -> str:
         if value != default[name]:
             words.append(f"--{name.replace('_', '-')}")
             words += [] if value is True else [str(value)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _parse(name, text):

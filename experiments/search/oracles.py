@@ -34,7 +34,7 @@ class Recorded:
     On one machine a single process calls it, on several a single thread of the chief's service.
     """
 
-    def __init__(self, config, folder, time_limit=None, **options):
+    def __init__(self, config, folder, time_limit=None, sizes=None, **options):
         # Without `max_trials`, so that the numbers of the trials have the same form however many
         # there are to be. A seed of 0 would be none.
         super().__init__(
@@ -47,6 +47,8 @@ class Recorded:
         self.verbose = 0
         self._config = config
         self._folder = folder
+        task = get_task(config.task)
+        self._sizes = sizes or (task.input_shape, task.num_classes)
         self._records = {}
         self._events = 0
         self._before = 0  # the last event before this process
@@ -199,14 +201,12 @@ class Recorded:
         return refused
 
     def _refused(self, values):
-        task = get_task(self._config.task)
         try:
             model = self._config.run(values).model
             search.check_size(
                 self._config.max_parameters,
-                models.classifier,
-                task.input_shape,
-                task.num_classes,
+                getattr(models, model.builder),
+                *self._sizes,
                 **model.build_arguments(),
             )
         except keras_tuner.errors.FailedTrialError as error:
@@ -266,9 +266,9 @@ class _Grid(Recorded, keras_tuner.oracles.GridSearchOracle):
 
 
 class _Hyperband(Recorded, keras_tuner.oracles.HyperbandOracle):
-    def __init__(self, config, folder, time_limit=None):
+    def __init__(self, config, folder, time_limit=None, sizes=None):
         plan = {"max_epochs": config.epochs, "factor": HYPERBAND_FACTOR}
-        super().__init__(config, folder, time_limit, **plan)
+        super().__init__(config, folder, time_limit, sizes, **plan)
 
 
 ORACLES = {"random": _Random, "bayesian": _Bayesian, "hyperband": _Hyperband, "grid": _Grid}

@@ -33,6 +33,7 @@ class RunTuner(keras_tuner.Tuner):
         folder: Its folder, in which several machines may work at once.
         data_dir: Folder with data sets.
         time_limit: No trial begins after this many seconds.
+        sizes: Input shape and number of classes, if only the data tell; see `Task.sizes`.
         **options: Further arguments of `training.train`.
     """
 
@@ -42,13 +43,14 @@ class RunTuner(keras_tuner.Tuner):
         folder: Path,
         data_dir: Path | None = None,
         time_limit: float | None = None,
+        sizes: tuple[tuple[int, ...], int] | None = None,
         **options,
     ):
         self._config = config
         self._folder = folder
         self._options = {"data_dir": data_dir, **options}
         super().__init__(
-            ORACLES[config.tuner](config, folder, time_limit),
+            ORACLES[config.tuner](config, folder, time_limit, sizes),
             hypermodel=search.Space(config.ranges),
             directory=folder.parent,
             project_name=folder.name,
@@ -156,9 +158,10 @@ def search_in(
         if path.name != "search.json":  # keras-tuner would take it for its own
             on_message(f"'{path}' is not of this search. It is set aside")
             records.set_aside(path)
-    get_task(config.task).load(options.get("data_dir"))  # an error now, not in each trial
+    task = get_task(config.task)
+    sizes = task.sizes(task.load(options.get("data_dir")))  # an error now, not in each trial
     try:
-        tuner = RunTuner(config, folder, **options)
+        tuner = RunTuner(config, folder, sizes=sizes, **options)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from None
     if isinstance(tuner.oracle, Recorded):

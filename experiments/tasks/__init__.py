@@ -1,20 +1,48 @@
 """Tasks by name. A task is data, loss, metric and success criterion, one file each."""
 
+import os
 from difflib import get_close_matches
 
+from keras_deeplstm.experiments.tasks import own
 from keras_deeplstm.experiments.tasks.digits import digits
+from keras_deeplstm.experiments.tasks.fashion_mnist import fashion_mnist
 from keras_deeplstm.experiments.tasks.mnist import mnist
 from keras_deeplstm.experiments.tasks.task import DataError, Splits, Task
 
-__all__ = ["TASKS", "DataError", "Splits", "Task", "get_task"]
+__all__ = ["OWN_DATA", "TASKS", "DataError", "Splits", "Task", "get_task", "resolve"]
 
-TASKS = {task.name: task for task in (digits, mnist)}
+# What a path may be in place of a name, and what is expected there.
+OWN_DATA = {
+    "FILE.npz": "data of your own: x and y, or x_train, y_train, x_test, y_test",
+    "./FOLDER": "images of your own: .png, .jpg or .bmp, one folder for each class",
+}
+TASKS = {task.name: task for task in (digits, mnist, fashion_mnist)}
 
 
 def get_task(name: str) -> Task:
-    """Return the task called `name`, or raise a ValueError that proposes the nearest one."""
-    if name in TASKS:
-        return TASKS[name]
+    """Return the task called `name`, or the one that a path stands for; see `own`.
+
+    Raises:
+        ValueError: There is none. The text proposes the nearest one.
+    """
+    name = resolve(name)
+    return TASKS.get(name) or own.task(name)
+
+
+def resolve(name: str) -> str:
+    """The name of a task as it is, a path made absolute: it means the same in any folder.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(name, str):
+        if name in TASKS:
+            return name
+        if own.is_path(name):
+            return os.path.abspath(os.path.expanduser(name))
     near = get_close_matches(str(name), TASKS, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Unknown task {name!r}.{hint} Available: {list(TASKS)}")
+    raise ValueError(
+        f"Unknown task {name!r}.{hint} Available: {list(TASKS)}, and paths of .npz files and "
+        f"folders of images"
+    )

@@ -8,16 +8,15 @@ testing. Pixels are scaled to [0, 1].
 """
 
 import hashlib
-import os
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from keras_deeplstm.experiments.tasks import published
 from keras_deeplstm.experiments.tasks.task import DataError, Splits, Task
 
-VALIDATION_IMAGES = 5_000
 ARRAYS = {  # key: shape and sha256 of the uint8 array's bytes in C order
     "x_train": (
         (60_000, 28, 28),
@@ -44,8 +43,8 @@ def load(data_dir: Path | None = None) -> Splits:
     Raises:
         DataError: the data are absent and cannot be downloaded, or are not MNIST.
     """
-    folder = data_dir or os.environ.get("DEEPLSTM_DATA")
-    source, arrays = _read_folder(Path(folder)) if folder else _read_cache()
+    folder = published.named_folder(data_dir)
+    source, arrays = _read_folder(folder) if folder else _read_cache()
     for key, (shape, sha256) in ARRAYS.items():
         array = arrays[key]
         if array.dtype != np.uint8 or array.shape != shape:
@@ -59,16 +58,7 @@ def load(data_dir: Path | None = None) -> Splits:
                 f"'{source}' is damaged: sha256 of {key} is {found[:12]}..., "
                 f"not {sha256[:12]}... as published"
             )
-
-    x, x_test = (
-        (arrays[key].astype("float32") / 255)[..., np.newaxis] for key in ("x_train", "x_test")
-    )
-    y, y_test = (arrays[key].astype(np.int64) for key in ("y_train", "y_test"))
-    return Splits(
-        (x[:-VALIDATION_IMAGES], y[:-VALIDATION_IMAGES]),
-        (x[-VALIDATION_IMAGES:], y[-VALIDATION_IMAGES:]),
-        (x_test, y_test),
-    )
+    return published.splits(**arrays)
 
 
 def _read_folder(folder):
@@ -91,16 +81,12 @@ def _read_cache():
     # Imported here, so that the command's help need not wait for Keras.
     import keras
 
-    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets"
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
-        raise DataError(
-            f"Dataset 'mnist' is not in the cache '{cache}' and could not be downloaded: {error}. "
-            f"Pass --data-dir or set DEEPLSTM_DATA to a folder that holds mnist.npz"
-        ) from error
+        raise published.not_downloaded("mnist", "mnist.npz", error) from error
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    return cache / "mnist.npz", arrays
+    return published.cache() / "mnist.npz", arrays
 
 
 mnist = Task(

@@ -1,5 +1,8 @@
 """What every task has: data, loss, metric and success criterion."""
 
+import hashlib
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +10,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+SPLIT_SEED = 0  # whatever the seed of a run
+LARGEST = 8 * 2**30  # bytes of data
+
 
 class DataError(Exception):
     """A data set that is absent, damaged or not what it should be."""
+
+
+def check_memory(source: Path, size: int) -> None:
+    """Raise `DataError` if data that take `size` bytes as float32 are more than can be meant."""
+    if size > LARGEST:
+        raise DataError(
+            f"'{source}' needs {size / 1e9:.1f} GB of memory; data of at most "
+            f"{LARGEST / 1e9:.1f} GB are loaded"
+        )
+
+
+def part(x: np.ndarray, y: np.ndarray, count: int):
+    """Part examples in two, each with its share of every class; always in the same way.
+
+    Args:
+        x: Inputs, `(n, ...)`.
+        y: Classes, `(n,)`.
+        count: Number of examples in the second part.
+
+    Returns:
+        Two pairs of inputs and classes.
+    """
+    # Imported here, so that the command's help need not wait for scikit-learn.
+    from sklearn.model_selection import train_test_split
+
+    x, x_part, y, y_part = train_test_split(
+        x, y, test_size=count, stratify=y, random_state=SPLIT_SEED
+    )
+    return (x, y), (x_part, y_part)
 
 
 class Splits(NamedTuple):
@@ -18,6 +53,20 @@ class Splits(NamedTuple):
     train: tuple[np.ndarray, np.ndarray]
     validation: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray) -> "Splits":
+        """70 % of the examples for training, 10 % for validation, 20 % for testing; see `part`."""
+        rest, test = part(x, y, math.ceil(len(x) / 5))
+        return cls(*part(*rest, math.ceil(len(x) / 10)), test)
+
+    def digest(self) -> str:
+        """A checksum: 16 hexadecimal digits that change with any value of the data."""
+        found = hashlib.sha256()
+        for array in map(np.ascontiguousarray, itertools.chain(*self)):
+            found.update(f"{array.dtype.str}{array.shape}".encode())
+            found.update(array)
+        return found.hexdigest()[:16]
 
     def fold(self, number: int, folds: int) -> "Splits":
         """Training and validation data parted anew for cross-validation; the test data stay.
@@ -31,7 +80,7 @@ class Splits(NamedTuple):
         from sklearn.model_selection import StratifiedKFold
 
         x, y = map(np.concatenate, zip(self.train, self.validation, strict=True))
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=SPLIT_SEED)
         train, validation = list(splitter.split(x, y))[number - 1]
         return Splits((x[train], y[train]), (x[validation], y[validation]), self.test)
 
@@ -42,12 +91,14 @@ class Task:
 
     name: str
     description: str
-    input_shape: tuple[int, ...]
-    num_classes: int
+    input_shape: tuple[int, ...] | None
+    """Shape of one input; None if only the data tell."""
+    num_classes: int | None
+    """Number of classes; None if only the data tell."""
     load: Callable[[Path | None], Splits]
     """Reads the data; the argument is a folder given by the user, or None."""
-    criterion: float
-    """The task counts as solved from this value of the metric on."""
+    criterion: float | None = None
+    """The task counts as solved from this value of the metric on; None if nobody can say."""
     loss: dict[str, Any] = field(
         default_factory=lambda: {
             "class_name": "SparseCategoricalCrossentropy",
@@ -57,3 +108,12 @@ class Task:
     """Configuration of a Keras loss, for `keras.losses.get`. Models return logits."""
     metric: str = "accuracy"
     """Keras metric, better when higher; its value on the test data is the result of a run."""
+
+    def sizes(self, data: Splits) -> tuple[tuple[int, ...], int]:
+        """Input shape and number of classes: what the task says, else what its data have."""
+        input_shape, num_classes = self.input_shape, self.num_classes
+        if input_shape is None:
+            input_shape = data.train[0].shape[1:]
+        if num_classes is None:
+            num_classes = 1 + max(int(y.max()) for _, y in data)
+        return input_shape, num_classes

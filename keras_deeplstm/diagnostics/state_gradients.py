@@ -154,12 +154,16 @@ def state_gradients(model, x, y, layer=None):
     return StateGradientProbe(model, x, y, layer).measure()
 
 
+def layers_with_states(model):
+    """The layers of a model, also of nested ones, that have states over depth."""
+    return [layer for layer in leaf_layers(model) if hasattr(layer, "probe_shapes")]
+
+
 def _find(model, name):
     layers = list(leaf_layers(model))
     if name is None:
-        for layer in layers:
-            if hasattr(layer, "probe_shapes"):
-                return layer
+        for layer in layers_with_states(model):
+            return layer
         raise ValueError(
             f"No layer of {model.name!r} has states over depth; name one of its layers. "
             f"Available: {[layer.name for layer in layers]}"

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.initializers import GateBias, draw_blocks
+from keras_deeplstm.initializers import GateBias, OrthogonalGates, draw_blocks
 from keras_deeplstm.layers.scan import probe_of, scan
 
 MAX_DEPTH = 10_000
@@ -266,7 +266,7 @@ class DepthBlock(DepthLayer):
         return {**super().get_config(), "return_all_steps": self.return_all_steps}
 
 
-def checked_forget_bias(name, value, bias_initializer, words=("depth", None)):
+def checked_gate_bias(name, value, bias_initializer, words=("depth", None)):
     """Return `value` if it is a number or one of `words`, and if no `GateBias` sets it already."""
     if value not in words:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -277,22 +277,31 @@ def checked_forget_bias(name, value, bias_initializer, words=("depth", None)):
         value = validation.finite(name, value)
     if isinstance(bias_initializer, GateBias) and value is not None:
         raise ValueError(
-            f"`GateBias` sets the forget bias itself: pass `{name}=None` with it. "
+            f"`GateBias` sets the biases of all gates itself: pass `{name}=None` with it. "
             f"Received: {name}={value!r}"
         )
     return value
 
 
-def with_forget_bias(initializer, value, depth):
-    """The bias initializer, with `value` for the forget gate; "depth" is log(depth), at least 1."""
-    if value is None:
+def with_gate_biases(initializer, depth, input_gate, forget_gate):
+    """The bias initializer, with other values for two of the gates; None leaves a gate alone.
+
+    "depth" stands for log(depth), at least 1, of the forget gate, and for -log(depth) of the
+    input gate.
+    """
+    if input_gate is None and forget_gate is None:
         return initializer
-    if value == "depth":
-        value = max(1.0, math.log(depth))
+    if input_gate == "depth":
+        input_gate = -math.log(depth)
+    if forget_gate == "depth":
+        forget_gate = max(1.0, math.log(depth))
 
     def initialize(shape, dtype=None):
-        z_i, z_f, z_c, z_o = ops.split(initializer(shape, dtype=dtype), 4, axis=-1)
-        return ops.concatenate([z_i, ops.full_like(z_f, value), z_c, z_o], axis=-1)
+        z = ops.split(initializer(shape, dtype=dtype), 4, axis=-1)
+        for gate, value in ((0, input_gate), (1, forget_gate)):
+            if value is not None:
+                z[gate] = ops.full_like(z[gate], value)
+        return ops.concatenate(z, axis=-1)
 
     return initialize
 
@@ -307,7 +316,9 @@ def _draw(initializer, weight, dtype):
         seed = (initializer.seed + zlib.crc32(weight.name.encode())) % 2**32
         initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
     *steps, rows, columns = weight.shape
-    count, gates, columns = math.prod(steps), weight.gates, columns // weight.gates
+    # That one knows which gate is which, and draws all at once.
+    gates = 1 if isinstance(initializer, OrthogonalGates) else weight.gates
+    count, columns = math.prod(steps), columns // gates
     blocks = draw_blocks(initializer, count * gates, (rows, columns), dtype)
     blocks = ops.reshape(blocks, (count, gates, rows, columns))
     return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), weight.shape)

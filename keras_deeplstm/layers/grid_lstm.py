@@ -10,11 +10,11 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers.depth_block import (
     DepthLayer,
     Weight,
-    checked_forget_bias,
-    with_forget_bias,
+    checked_gate_bias,
+    with_gate_biases,
 )
 from keras_deeplstm.layers.gates import gates
-from keras_deeplstm.layers.scan import Probe, probe_of, scan
+from keras_deeplstm.layers.scan import Probe, probe_of, recurrence, scan
 
 EPSILON = 1e-3
 
@@ -187,10 +187,10 @@ class GridLSTM2D(DepthLayer):
         self.read_out = validation.one_of("output", output, ("hidden", "both"))
         self.normalization = validation.one_of("normalization", normalization, (None, "layer"))
         self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
-        self.forget_bias = checked_forget_bias(
+        self.forget_bias = checked_gate_bias(
             "forget_bias", forget_bias, self.bias_initializer, words=(None,)
         )
-        self.depth_forget_bias = checked_forget_bias(
+        self.depth_forget_bias = checked_gate_bias(
             "depth_forget_bias", depth_forget_bias, self.bias_initializer
         )
         self.recurrent_activation = keras.activations.get(recurrent_activation)
@@ -240,7 +240,7 @@ class GridLSTM2D(DepthLayer):
     def _initializer(self, weight):
         if weight.role == "bias":
             value = self.forget_bias if weight.name == "time_bias" else self.depth_forget_bias
-            return with_forget_bias(self.bias_initializer, value, self.depth)
+            return with_gate_biases(self.bias_initializer, self.depth, None, value)
         return super()._initializer(weight)
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -357,22 +357,36 @@ class GridLSTM2D(DepthLayer):
                 new_c = ops.where(at["valid"], new_c, c if shift is None else c + shift)
             return (new_h, new_c), ()
 
-        xs = {"z": product(h_D, "time_kernel") + w.get("time_bias", 0)}
-        if valid is not None:
-            xs["valid"] = valid[..., None]
-        state, h_T, _ = scan(
-            step,
-            w["state"],
-            xs,
-            ops.shape(h_D)[0],
-            return_hidden=True,
-            unroll=self.unroll,
-            probe=Probe(w["offsets"], cut),
-        )
+        z = product(h_D, "time_kernel") + w.get("time_bias", 0)
+        valid = None if valid is None else valid[..., None]
+        done = None
+        if self._is_plain(w, cut):
+            U = w["time_recurrent_kernel"]
+            done = recurrence(lambda z, c: lstm("time", z, c, None), z, w["state"], U, valid)
+        if done is not None:
+            state, h_T = done
+        else:
+            state, h_T, _ = scan(
+                step,
+                w["state"],
+                {"z": z} if valid is None else {"z": z, "valid": valid},
+                ops.shape(h_D)[0],
+                return_hidden=True,
+                unroll=self.unroll,
+                probe=Probe(w["offsets"], cut),
+            )
         if self.priority is None:
             h_T = ops.concatenate([w["state"][0][None], h_T[:-1]], axis=0)
         z = product(h_T, "depth_kernel") + product(h_D, "depth_recurrent_kernel")
         return lstm("depth", z + w.get("depth_bias", 0), c_D, shift), state
+
+    def _is_plain(self, w, cut):
+        """Whether nothing special is asked of the loop over time, so that `recurrence` can run."""
+        functions = self.activation, self.recurrent_activation
+        special = self.unroll or self.normalization or "recurrent_dropout" in w
+        probed = w["offsets"] or cut
+        plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
+        return plain and not special and not probed
 
     def _below_first_layer(self, x, w):
         """h_D and c_D that enter the first layer."""

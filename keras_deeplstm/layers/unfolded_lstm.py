@@ -9,8 +9,8 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers.depth_block import (
     DepthBlock,
     Weight,
-    checked_forget_bias,
-    with_forget_bias,
+    checked_gate_bias,
+    with_gate_biases,
 )
 from keras_deeplstm.layers.gates import gates
 
@@ -53,6 +53,10 @@ class UnfoldedLSTMBlock(DepthBlock):
         forget_bias: Initial bias of the forget gate, over what `bias_initializer` draws: a float;
             "depth" for log(depth), but at least 1, so that what enters the memory at the first
             step still has weight at the last; None leaves `bias_initializer` alone.
+        input_gate_bias: The same of the input gate: a float; "depth" for -log(depth), so that the
+            memory is a mean of what the steps add and not their sum, which saturates tanh in a
+            very deep block (with `forget_bias="depth"`: chrono initialization, arXiv 1804.11188);
+            None leaves `bias_initializer` alone.
         activation: Of the candidate and the memory.
         recurrent_activation: Of the three gates.
         use_bias: Whether z has a bias.
@@ -102,6 +106,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         dropout=0.0,
         state_initializer="zeros",
         forget_bias="depth",
+        input_gate_bias=None,
         activation="tanh",
         recurrent_activation="sigmoid",
         use_bias=True,
@@ -158,7 +163,10 @@ class UnfoldedLSTMBlock(DepthBlock):
                 "With `input_mode='state'` the input gives the initial state, so that "
                 f"`state_initializer` must be left out. Received: {state_initializer!r}"
             )
-        self.forget_bias = checked_forget_bias("forget_bias", forget_bias, self.bias_initializer)
+        self.forget_bias = checked_gate_bias("forget_bias", forget_bias, self.bias_initializer)
+        self.input_gate_bias = checked_gate_bias(
+            "input_gate_bias", input_gate_bias, self.bias_initializer
+        )
 
     @property
     def _state_is_zero(self):
@@ -215,7 +223,9 @@ class UnfoldedLSTMBlock(DepthBlock):
         if weight.role == "state":
             return self.state_initializer
         if weight.role == "bias":
-            return with_forget_bias(self.bias_initializer, self.forget_bias, self.depth)
+            return with_gate_biases(
+                self.bias_initializer, self.depth, self.input_gate_bias, self.forget_bias
+            )
         return super()._initializer(weight)
 
     def _run(self, x, row_mask, training):
@@ -330,6 +340,7 @@ class UnfoldedLSTMBlock(DepthBlock):
             if isinstance(state, str)
             else keras.initializers.serialize(state),
             "forget_bias": self.forget_bias,
+            "input_gate_bias": self.input_gate_bias,
             "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
             "return_state": self.return_state,
             "momentum": self.momentum,

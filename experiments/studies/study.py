@@ -1,18 +1,13 @@
-"""Studies: named tables of runs that answer one question."""
+"""What every study has: a question, the runs that answer it, and the answer."""
 
 import dataclasses
 import itertools
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.summary import Group, percent_text
-
-# A gradient that shrinks or grows by no more than this factor on its way down is said to arrive.
-ARRIVES_WITHIN = 100
-DEPTHS = (10, 30, 100)
 
 
 def best_first(groups: list[Group]) -> list[str]:
@@ -23,7 +18,7 @@ def best_first(groups: list[Group]) -> list[str]:
         names = [f"{group.name} ({percent_text(group.accuracy)})" for group in ranked]
         sentences.append(f"On {task}, the highest test accuracy is that of {names[0]}.")
         if names[1:]:
-            sentences.append(f"Then come {_enumerate(names[1:4])}.")
+            sentences.append(f"Then come {enumerate_words(names[1:4])}.")
     return sentences
 
 
@@ -44,6 +39,8 @@ class Study:
     answer: Callable[[list[Group]], list[str]] = best_first
     """Sentences computed from the finished runs, at least one of them, that are grouped into those
     that differ in seed and fold only; the first sentence is the answer."""
+    own_data: bool = False
+    """Whether it can also be run on data of the user's own."""
 
     def plan(
         self, dataset: str, epochs: int | None = None, seeds: int = 1, folds: int | None = None
@@ -71,7 +68,7 @@ class Study:
 
         The number of seeds is not part of it: more seeds are more runs of the same study.
         """
-        words = [self.name, dataset]
+        words = [self.name, RunConfig(dataset).task_name]
         if epochs is not None:
             words.append(f"epochs{epochs}")
         if folds is not None:
@@ -116,76 +113,6 @@ def grid(base: RunConfig, values: dict[str, Any]) -> list[RunConfig]:
     return configs
 
 
-def _depth_configs(dataset):
-    models = (
-        ModelConfig(),
-        ModelConfig(tied=True),
-        ModelConfig(block="dense", activation="tanh", kernel_initializer="glorot_uniform"),
-        ModelConfig(block="dense", activation="relu", kernel_initializer="he_normal"),
-    )
-    settings = {
-        "digits": {"epochs": 20, "batch_size": 64, "gradient_every": 5},
-        "mnist": {"epochs": 3, "batch_size": 128, "gradient_every": 20},
-    }[dataset]
-    return [
-        RunConfig(dataset, dataclasses.replace(model, depth=depth), **settings)
-        for depth in DEPTHS
-        for model in models
-    ]
-
-
-def _depth_answer(groups):
-    sentences = []
-    for depth in sorted({group.config.model.depth for group in groups}, reverse=True):
-        verdicts = {}
-        for group in groups:
-            if group.config.model.depth == depth and (verdict := _verdict(group)):
-                verdict, unanimous = verdict
-                accuracy = f"{percent_text(group.accuracy)} test accuracy{unanimous}"
-                verdicts.setdefault(verdict, []).append(f"{group.label} ({accuracy})")
-        if verdicts:
-            clauses = [f"{verdict} in {_enumerate(names)}" for verdict, names in verdicts.items()]
-            sentences.append(f"At depth {depth} the gradient {_enumerate(clauses)}.")
-    sentences = sentences or ["No finished run has a gradient for each step."]
-    return [
-        *sentences,
-        f"It arrives if, at the start and at the end of training, its norm at the first recurrent "
-        f"matrix is at least 1/{ARRIVES_WITHIN} of and at most {ARRIVES_WITHIN} times that at the "
-        f"last; else it fades or grows. A model whose steps share one matrix has no such ratio.",
-    ]
-
-
-def _verdict(group):
-    """What most runs of a group say, and how many if not all of them do."""
-    verdicts = [verdict for run in group.runs if (verdict := _verdict_of_run(run.result))]
-    if not verdicts:
-        return None
-    verdict = statistics.mode(verdicts)
-    count = verdicts.count(verdict)
-    unanimous = "" if count == len(verdicts) else f", in {count} of {len(verdicts)} runs"
-    return verdict, unanimous
-
-
-def _verdict_of_run(result):
-    ratios = (result["gradient_ratio_start"], result["gradient_ratio_end"])
-    if None in ratios:
-        return None
-    if min(ratios) < 1 / ARRIVES_WITHIN:
-        return "fades"
-    return "grows" if max(ratios) > ARRIVES_WITHIN else "arrives"
-
-
-def _enumerate(words):
+def enumerate_words(words: list[str]) -> str:
+    """`"a, b and c"`."""
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
-depth = Study(
-    name="depth",
-    question="Does the gradient reach the bottom of an LSTM over depth, "
-    "and of a plain network of the same depth?",
-    datasets=("digits", "mnist"),
-    configs=_depth_configs,
-    answer=_depth_answer,
-)
-
-STUDIES = {study.name: study for study in (depth,)}

@@ -1,0 +1,9 @@
+"""Studies by name: tables of runs that answer one question each."""
+
+from keras_deeplstm.experiments.studies.depth import depth
+from keras_deeplstm.experiments.studies.images import studies as images
+from keras_deeplstm.experiments.studies.study import Study, best_first, grid
+
+__all__ = ["STUDIES", "Study", "best_first", "grid"]
+
+STUDIES = {study.name: study for study in (depth, *images)}

@@ -1,0 +1,140 @@
+"""The studies of images: their runs, and the answers that they compute from results."""
+
+import collections
+import types
+
+import pytest
+
+from keras_deeplstm import models
+from keras_deeplstm.experiments.studies import STUDIES
+from keras_deeplstm.experiments.summary import Group, labels
+from keras_deeplstm.experiments.tasks import TASKS
+
+
+def groups_of(study, results, dataset="mnist"):
+    """Groups of the first configs of a study, one run each with these results."""
+    configs = STUDIES[study].configs(dataset)[: len(results)]
+    return [
+        Group(config, label, [types.SimpleNamespace(result={"parameters": 1000, **result})])
+        for config, label, result in zip(configs, labels(configs), results, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_run_of_every_study_can_be_built(study):
+    """Counted before they are built: a block that refused an option would say so."""
+    for dataset in STUDIES[study].datasets:
+        task = TASKS[dataset]
+        for config in STUDIES[study].plan(dataset).values():
+            if config.model.builder == "classifier":
+                count = models.count_parameters(
+                    models.classifier,
+                    task.input_shape,
+                    task.num_classes,
+                    **config.model.build_arguments(),
+                )
+                assert count <= (config.model.parameters or count)
+
+
+def test_the_four_experiments_of_the_seed():
+    found = {}
+    for number in range(1, 5):
+        configs = STUDIES[f"unfolded-mnist-{number}"].configs("mnist")
+        assert {(c.clipnorm, c.clipvalue, c.batch_size, c.epochs) for c in configs} == {
+            (None, 1.0, 128, 10)
+        }
+        assert {(c.model.normalization, c.model.recurrent_initializer) for c in configs} == {
+            ("batch", "orthogonal")
+        }
+        sizes = [(config.model.units, config.model.depth) for config in configs]
+        assert sizes == [(units, depth) for units in (100, 200, 300) for depth in (10, 20, 30)]
+        found[number] = {(config.model.dropout, config.model.tied) for config in configs}
+    assert found == {1: {(0.0, False)}, 2: {(0.5, False)}, 3: {(0.5, True)}, 4: {(0.0, True)}}
+
+
+def test_the_details_of_the_seeds_code():
+    configs = STUDIES["unfolded-mnist-code"].configs("mnist")
+    assert len(configs) == 12
+    assert {config.model.depth for config in configs} == {9, 19, 29}
+    assert {(c.learning_rate, c.model.state_initializer, c.model.forget_bias) for c in configs} == {
+        (0.01, "noise", None)
+    }
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+def test_models_of_one_depth_have_equal_parameters(dataset):
+    task = TASKS[dataset]
+    counts = collections.defaultdict(dict)
+    for config in STUDIES["depth-limit"].configs(dataset):
+        counts[config.model.depth][config.model.label] = models.count_parameters(
+            models.classifier,
+            task.input_shape,
+            task.num_classes,
+            **config.model.build_arguments(),
+        )
+    for depth, by_label in counts.items():
+        lstm = by_label["UnfoldedLSTMBlock untied"]
+        budgets = {c.model.parameters for c in STUDIES["depth-limit"].configs(dataset)}
+        assert lstm in budgets  # with 50 units the LSTM uses its budget up
+        for label, count in by_label.items():
+            if "tied" not in label.split() or "untied" in label.split():
+                assert 0.95 * lstm <= count <= lstm, (depth, label)
+
+
+def test_answer_of_the_depth_limit():
+    results = [{"test_accuracy": 0.95, "gradient_ratio_start": 0.5}] * 10
+    results[4] = {"test_accuracy": 0.93, "gradient_ratio_start": None}  # tied
+    results[6] = {"test_accuracy": 0.114, "gradient_ratio_start": 1.2e-9}  # tanh
+    results += [{"test_accuracy": 0.955, "gradient_ratio_start": 0.25}]
+    results += [{"test_accuracy": 0.5, "gradient_ratio_start": 0.25}]
+    answer = STUDIES["depth-limit"].answer(groups_of("depth-limit", results))
+    assert answer[0] == (
+        "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (95.5%)."
+    )
+    assert "UnfoldedLSTMBlock untied trains at depth 10 (95.0%, 0.50) and 30 (95.5%, 0.25)." in (
+        answer
+    )
+    assert (
+        "UnfoldedLSTMBlock untied input-bias-depth trains at depth 10 (95.0%, 0.50) and does not "
+        "at depth 30 (50.0%, 0.25)." in answer
+    )
+    assert "DenseStack tanh glorot_uniform does not train at depth 10 (11.4%, 1.2e-9)." in answer
+    tied = "UnfoldedLSTMBlock tied bias1.0 units 50 trains at depth 10 (95.0%, 0.50)."
+    assert tied in answer
+    nothing = groups_of("depth-limit", [{"test_accuracy": 0.1}] * 2)
+    assert STUDIES["depth-limit"].answer(nothing)[0] == "None of the networks trains."
+
+
+def test_answer_of_the_seeds_experiments():
+    results = [{"test_accuracy": accuracy} for accuracy in (0.97, 0.96, 0.95, 0.98)]
+    answer = STUDIES["unfolded-mnist-1"].answer(groups_of("unfolded-mnist-1", results))
+    assert answer[0].startswith("On mnist, the highest test accuracy is that of UnfoldedLSTMBlock")
+    assert answer[1].endswith(
+        "units 100: 97.0% at depth 10, 96.0% at depth 20 and 95.0% at depth 30."
+    )
+
+
+def test_answer_of_the_budgets():
+    results = [{"test_accuracy": accuracy} for accuracy in (0.97, 0.96, 0.95, 0.9, 0.91, 0.92)]
+    answer = STUDIES["parameter-budget"].answer(groups_of("parameter-budget", results))
+    assert len(answer) == 1
+    assert answer[0].startswith("With at most 50,000 parameters the best is UnfoldedLSTMBlock")
+    both = groups_of("parameter-budget", results + results)
+    assert [group.label.split()[-2:] for group in (both[0], both[6])] == [
+        ["parameters", "50000"],
+        ["parameters", "100000"],
+    ]
+    assert answer[0].endswith("depth 3 with 1,000: 97.0%.")
+
+
+def test_answer_of_the_initializers():
+    results = [{"test_accuracy": 0.97, "gradient_ratio_start": 0.5}] * 2
+    answer = STUDIES["initializers"].answer(groups_of("initializers", results))
+    assert "random_normal, depth 30: 0.50" in answer[-1]
+
+
+def test_answer_of_the_lowest_error():
+    results = [{"test_accuracy": accuracy} for accuracy in (0.9871, 0.9912, 0.99)]
+    answer = STUDIES["lowest-error"].answer(groups_of("lowest-error", results))
+    assert answer[0].startswith("The lowest error on the test images is 0.88 %")
+    assert "1.29 % (1 run)" in answer[1]

@@ -1,0 +1,65 @@
+"""The page of results and its tables, from folders of finished runs."""
+
+import pandas as pd
+import pytest
+from finished_runs import PIXEL, make_run
+
+from keras_deeplstm.experiments import cli, runs
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig
+from keras_deeplstm.experiments.publish import publish
+
+
+def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):
+    folder.mkdir()
+    for name, depth, accuracy in (("shallow", 10, 0.97), ("deep", 30, 0.98), ("deeper", 100, 0.5)):
+        make_run(folder / name, ModelConfig(depth=depth), 0.5, 1.0, accuracy)
+    study = {"study": "depth-limit", "command": "", "runs": list(planned)}
+    runs.write_json(folder / "study.json", study)
+    return folder
+
+
+def test_page_and_tables(tmp_path):
+    folder = make_study(tmp_path / "depth-limit-digits")
+    publish([folder], tmp_path / "tables", tmp_path / "docs" / "results.md")
+
+    rows = pd.read_csv(tmp_path / "tables" / "depth-limit-digits-runs.csv")
+    assert rows["test_accuracy"].tolist() == [0.97, 0.98, 0.5]
+    models = pd.read_csv(tmp_path / "tables" / "depth-limit-digits.csv")
+    assert models["depth"].tolist() == [10, 30, 100]
+
+    page = (tmp_path / "docs" / "results.md").read_text()
+    first = "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (98.0%)."
+    assert f"- [depth-limit, digits](#depth-limit-digits): {first}" in page
+    assert f"\n**{first}**\n" in page
+    assert "| UnfoldedLSTMBlock untied | 30 | 1 | 98.0% | 98.0% | 0.50 | 1.0 | – |" in page
+    assert "<summary>1 planned runs are missing" in page and "\n- missing\n" in page
+    assert "\n```\ndeeplstm run digits\n```\n" in page
+    pictures = sorted(path.name for path in (tmp_path / "docs" / "results").iterdir())
+    assert pictures == sorted(
+        line.partition("](results/")[2][:-1] for line in page.splitlines() if line.startswith("![")
+    )
+    # Of the filters, those of the deepest network after training.
+    filters = page.partition("### Filters of the first layer")[2]
+    assert filters.count("![") == 1 and "depth 100, after 2 epochs" in filters
+    name = filters.partition("](results/")[2].partition(")")[0]
+    assert (tmp_path / "docs" / "results" / name).read_bytes() == PIXEL
+    assert "Depth\n\n![test accuracy against depth, digits" in page
+
+
+def test_pictures_of_an_earlier_page_are_removed(tmp_path):
+    folder = make_study(tmp_path / "depth-limit-digits")
+    pictures = tmp_path / "results"
+    pictures.mkdir()
+    (pictures / "old.png").write_bytes(PIXEL)
+    publish([folder], tmp_path / "tables", tmp_path / "results.md")
+    assert (pictures / "depth-limit-digits-1.png").exists()
+    assert not (pictures / "old.png").exists()
+
+
+def test_what_is_no_study(tmp_path, capsys):
+    make_run(tmp_path / "run", ModelConfig())
+    with pytest.raises(ConfigError, match="holds no study with a finished run"):
+        publish([tmp_path / "run"], tmp_path / "tables", tmp_path / "results.md")
+    assert not (tmp_path / "results.md").exists()
+    assert cli.main(["publish"]) == 2
+    assert "Name at least one folder of a study" in capsys.readouterr().err
