@@ -90,7 +90,13 @@ def _learning(found):
                 label = plain(run.name)
                 ax.plot(evaluated["epoch"], evaluated["val_bits"], ".-", color=color, label=label)
                 ends.append(f"{run.name} {evaluated['val_bits'].iloc[-1]:.3g}")
-        rows.append([picture(figure, f"Bits against epoch. At the end: {'; '.join(ends)}.")])
+        rows.append(
+            [
+                picture(
+                    figure, f"Bits against epoch. At the end: {'; '.join(ends) or 'not evaluated'}."
+                )
+            ]
+        )
     text = (
         "Bits per symbol against passes over the training text: on the validation text (dots), and "
         "of the training steps in between, dropout included (pale)."
