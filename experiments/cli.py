@@ -7,6 +7,7 @@ need them, so that `deeplstm --help`, `deeplstm list` and a mistyped option answ
 import os
 import shlex
 import sys
+import textwrap
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
+from keras_deeplstm.experiments.text.config import TextConfig
+from keras_deeplstm.experiments.text.sampling import check_sampled, text_outcome
 
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
 
@@ -62,19 +65,9 @@ class RunCommand:
 
     def execute(self, command: str) -> int:
         """Train, and write the run's report."""
-        if self.name is None:
-            name = runs.name_for(self.runs_dir, self.config, self.new)
-        elif self.new:
-            raise ConfigError("--new has no meaning with --name. Use --overwrite or another --name")
-        else:
-            name = runs.check_name(self.name)
         share = _checkpoint_options(self.checkpoint_share)
-        folder = self.runs_dir / name
-        runs.check_usable(folder, self.config, self.overwrite)
-        run = runs.load(folder)
-        if run.state == "finished" and not self.overwrite:
-            print(f"Run '{name}' is already finished: {outcome(run.config, run.result)}")
-            print("Use --overwrite or another --name to train it again")
+        folder = _folder_to_train(self)
+        if folder is None:
             return 0
         load_keras()
         _train(
@@ -87,6 +80,112 @@ class RunCommand:
             **share,
         )
         _report([folder])
+        return 0
+
+
+@dataclass(frozen=True)
+class TrainTextCommand:
+    """Train a character language model on a text. The same command again goes on with a run that
+    was interrupted, after its last checkpoint, as if nothing had happened."""
+
+    config: Annotated[TextConfig, tyro.conf.arg(name="")]
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the run's folder. If not given, it is made from the settings and a number: that of
+    an unfinished run with exactly these settings, which then goes on, or else a new one."""
+    new: bool = False
+    """Without --name: start a new run even if one with these settings is unfinished."""
+    data_dir: OptionalFolder = None
+    """Folder with texts that have a name; else the environment variable DEEPLSTM_DATA, else Keras'
+    cache."""
+    runs_dir: Folder = Path("runs")
+    """Where the run's folder is made."""
+    checkpoint_share: Share = None
+    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
+    overwrite: bool = False
+    """Replace the run of that name."""
+
+    def execute(self, command: str) -> int:
+        """Train, show samples, and write the run's report."""
+        share = _checkpoint_options(self.checkpoint_share)
+        folder = _folder_to_train(self)
+        if folder is None:
+            return 0
+        load_keras()
+        from keras_deeplstm.experiments.text.training import train
+
+        print(self.config.title, flush=True)
+        result = train(
+            self.config,
+            folder,
+            data_dir=self.data_dir,
+            command=command,
+            overwrite=self.overwrite,
+            on_report=self._show,
+            on_message=lambda text: print(text, flush=True),
+            **share,
+        )
+        print(text_outcome(result))
+        _report([folder])
+        print(f"Sample: deeplstm sample {shlex.quote(str(folder))}")
+        return 0
+
+    def _show(self, row, sample):
+        parts = [
+            f"step {row['step']}",
+            f"epoch {row['epoch']:.4g} of {self.config.epochs}",
+            f"loss {row['loss']:.4f} ({row['bits']:.3f} bits)",
+        ]
+        if "val_bits" in row:
+            parts.append(f"validation {row['val_loss']:.4f} ({row['val_bits']:.3f} bits)")
+        print("  ".join([*parts, f"{row['seconds']:.1f} s"]), flush=True)
+        if sample:
+            _print_text(textwrap.indent(sample, "    | ", lambda line: True) + "\n")
+
+
+@dataclass(frozen=True)
+class SampleCommand:
+    """Write text with the best model of a run of `deeplstm train-text`."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run's folder, or its name."""
+    prompt: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
+    """Text to go on from; without one, the begin of the validation text, which is not printed."""
+    length: int = 2000
+    """Number of symbols to write."""
+    temperature: float = 1.0
+    """Below 1, likely symbols become likelier; 0 always takes the likeliest."""
+    top_k: int | None = None
+    """Draw only from this many of the likeliest symbols."""
+    top_p: float | None = None
+    """Draw only from the fewest likeliest symbols that have this probability together."""
+    seed: int | None = None
+    """The same seed gives the same text."""
+    runs_dir: Folder = Path("runs")
+    """Where a run's folder is looked for by its name."""
+
+    def execute(self, command: str) -> int:
+        """Write the text as it comes."""
+        folder = self.run if self.run.exists() else self.runs_dir / self.run
+        check_sampled(folder)
+        load_keras()
+        from keras_deeplstm.experiments.text.sampling import load_sampler
+
+        sampler, opening = load_sampler(folder)
+        try:
+            pieces = sampler.stream(
+                self.prompt or opening,
+                length=self.length,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                seed=self.seed,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        _print_text(self.prompt)
+        for piece in pieces:
+            _print_text(piece)
+        print()
         return 0
 
 
@@ -287,7 +386,7 @@ class ListCommand:
             if not rows:
                 print(f"No runs in '{self.runs_dir}'")
                 return 0
-            rows.insert(0, ("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST ACCURACY"))
+            rows.insert(0, ("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(map(str.ljust, row, widths)).rstrip())
@@ -297,9 +396,16 @@ class ListCommand:
         name = str(run.folder.relative_to(self.runs_dir))
         if run.config is None:
             return name, run.state, "", "", "", ""
-        model = run.config.model
-        accuracy = f"{run.result['test_accuracy']:.1%}" if run.result else ""
-        return name, run.state, run.config.task_name, model.label, str(model.depth), accuracy
+        model, result = run.config.model, ""
+        if isinstance(run.config, TextConfig):
+            subject = f"text: {run.config.subject}"
+            if run.result:
+                result = f"{run.result['test_bits']:.3f} bits"
+        else:
+            subject = run.config.task_name
+            if run.result:
+                result = f"{run.result['test_accuracy']:.1%}"
+        return name, run.state, subject, model.label, str(model.depth), result
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -321,6 +427,8 @@ def main(argv: list[str] | None = None) -> int:
         action = tyro.extras.subcommand_cli_from_dict(
             {
                 "run": RunCommand,
+                "train-text": TrainTextCommand,
+                "sample": SampleCommand,
                 "study": StudyCommand,
                 "search": SearchCommand,
                 "report": ReportCommand,
@@ -362,6 +470,32 @@ def _checkpoint_options(share):
     return {"checkpoint_share": share}
 
 
+def _folder_to_train(command):
+    """The folder for the run of a command; None if the run is finished, and says so."""
+    if command.name is None:
+        name = runs.name_for(command.runs_dir, command.config, command.new)
+    elif command.new:
+        raise ConfigError("--new has no meaning with --name. Use --overwrite or another --name")
+    else:
+        name = runs.check_name(command.name)
+    folder = command.runs_dir / name
+    runs.check_usable(folder, command.config, command.overwrite)
+    run = runs.load(folder)
+    if run.state != "finished" or command.overwrite:
+        return folder
+    of_text = isinstance(run.config, TextConfig)
+    said = text_outcome(run.result) if of_text else outcome(run.config, run.result)
+    print(f"Run '{name}' is already finished: {said}")
+    print("Use --overwrite or another --name to train it again")
+    return None
+
+
+def _print_text(text):
+    """Print text that may have characters which the terminal does not know."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+
+
 def _train(config, folder, **options):
     """Train in this process, and say so."""
     from keras_deeplstm.experiments.training import train
@@ -388,9 +522,12 @@ def _report(folders, output=None):
     load_keras()
     from keras_deeplstm.experiments.report import write_report
     from keras_deeplstm.experiments.search.report import write_search_report
+    from keras_deeplstm.experiments.text.report import all_of_texts, write_text_report
 
     if len(folders) == 1 and (folders[0] / "search.json").exists():
         _say_where(write_search_report(folders[0], output))
+    elif all_of_texts(folders):
+        _say_where(write_text_report(folders, output))
     else:
         _say_where(write_report(folders, output))
 

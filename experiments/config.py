@@ -1,6 +1,7 @@
 """The settings of a run as dataclasses, for Python, the command line and ``config.json``."""
 
 import dataclasses
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -43,7 +44,8 @@ class ConfigError(Exception):
 
 
 @contextmanager
-def _config_errors():
+def config_errors():
+    """Inside, a ValueError becomes a `ConfigError`."""
     try:
         yield
     except ValueError as error:
@@ -87,7 +89,7 @@ class ModelConfig:
     """Keras initializer of the weights between steps; None leaves the choice to the block."""
 
     def __post_init__(self):
-        with _config_errors():
+        with config_errors():
             validation.one_of("model.block", self.block, tuple(BLOCKS))
             validation.positive_integer("model.depth", self.depth, at_most=10_000)
             validation.positive_integer("model.units", self.units, at_most=65_536)
@@ -114,12 +116,7 @@ class ModelConfig:
                         f"Received: model.{name}={getattr(self, name)!r}"
                     )
             _, known = BLOCKS[self.block]
-            for name in self._changed():
-                if name not in known:
-                    raise ValueError(
-                        f"Argument `model.{name}` has no meaning for block {self.block!r}. "
-                        f"Its own options: {', '.join(known) or 'none'}"
-                    )
+            refuse_unknown("model.", self._changed(), f"block {self.block!r}", known)
             if self.block == "cnn":
                 validation.positive_integer("model.depth", self.depth, at_most=5)
 
@@ -227,7 +224,7 @@ class RunConfig:
     """The fold that validates, from 1 to the number of folds."""
 
     def __post_init__(self):
-        with _config_errors():
+        with config_errors():
             # A path is made absolute, so that a run can only go on with the data it began with.
             object.__setattr__(self, "task", resolve(self.task))
             if not isinstance(self.model, ModelConfig):
@@ -247,15 +244,7 @@ class RunConfig:
                     "Pass either `clipnorm` or `clipvalue`, and None for the other. "
                     f"Received: clipnorm={self.clipnorm}, clipvalue={self.clipvalue}"
                 )
-            if (
-                isinstance(self.seed, bool)
-                or not isinstance(self.seed, int)
-                or not 0 <= self.seed < 2**32
-            ):
-                raise ValueError(
-                    f"Argument `seed` must be an integer in [0, 4294967295]. "
-                    f"Received: seed={self.seed!r}"
-                )
+            check_seed(self.seed)
             if self.jit_compile not in (None, True, False):
                 raise ValueError(
                     "Argument `jit_compile` must be True, False or None. "
@@ -275,11 +264,11 @@ class RunConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
         """The inverse of `to_dict`; unknown keys and wrong values raise `ConfigError`."""
-        _check_keys(cls, data, "config")
+        check_keys(cls, data, "config")
         if "task" not in data:
             raise ConfigError("Missing required key 'task' in 'config'")
         model = data.get("model", {})
-        _check_keys(ModelConfig, model, "model")
+        check_keys(ModelConfig, model, "model")
         return cls(**{**data, "model": ModelConfig(**model)})
 
     @property
@@ -312,13 +301,41 @@ class RunConfig:
         return settings | {f"model.{name}": value for name, value in model.items()}
 
 
-def differences(old: RunConfig, new: RunConfig) -> str:
+def check_seed(seed: int) -> None:
+    """Raise a ValueError unless `seed` is one that every backend takes."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(
+            f"Argument `seed` must be an integer in [0, 4294967295]. Received: seed={seed!r}"
+        )
+
+
+def refuse_unknown(prefix: str, changed: Iterable[str], what: str, known: tuple[str, ...]) -> None:
+    """Raise a ValueError if one of the changed options is none of the known ones.
+
+    Args:
+        prefix: What stands before the options' names in the command.
+        changed: Options that differ from their defaults.
+        what: Whose options they are.
+        known: The options that it knows.
+    """
+    for name in changed:
+        if name not in known:
+            raise ValueError(
+                f"Argument `{prefix}{name}` has no meaning for {what}. "
+                f"Its own options: {', '.join(known) or 'none'}"
+            )
+
+
+def differences(old, new) -> str:
     """The settings that differ: ``"epochs: 3 -> 5, model.depth: 10 -> 20"``."""
+    if type(old) is not type(new):
+        return "it is a run of another kind"
     old, new = old.flat(), new.flat()
     return ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key])
 
 
-def _check_keys(cls, data, where):
+def check_keys(cls, data, where):
+    """Raise `ConfigError` unless `data` is a mapping with keys from the fields of `cls`."""
     if not isinstance(data, dict):
         raise ConfigError(f"{where!r} must be a mapping. Received: {type(data).__name__}")
     known = [option.name for option in dataclasses.fields(cls)]

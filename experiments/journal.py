@@ -25,9 +25,19 @@ class Journal(keras.callbacks.Callback):
         check_signals: Called before each step; raises if a signal came.
         on_epoch: Called after each epoch with its row, or None.
         share: Share of the time that checkpoints may take.
+        epoch_name: What messages call the n-th epoch.
     """
 
-    def __init__(self, folder, data, recorders, check_signals, on_epoch, share):
+    def __init__(
+        self,
+        folder,
+        data,
+        recorders,
+        check_signals,
+        on_epoch,
+        share,
+        epoch_name="epoch {}".format,
+    ):
         super().__init__()
         self.folder = folder
         self.data = data
@@ -35,6 +45,7 @@ class Journal(keras.callbacks.Callback):
         self.check_signals = check_signals
         self.on_epoch = on_epoch
         self.share = share
+        self.epoch_name = epoch_name
         self.rows = []
         self.torch_rng = None  # to be set at the begin of the first epoch
         self.resumed_after = []  # epochs
@@ -105,7 +116,7 @@ class Journal(keras.callbacks.Callback):
         self.rows.append(row)
         runs.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
         if not math.isfinite(row["loss"]):
-            raise DivergedError(f"The loss became {row['loss']} in epoch {epoch + 1}")
+            raise DivergedError(f"The loss became {row['loss']} in {self.epoch_name(epoch + 1)}")
         if self.saving <= self.share * (time.perf_counter() - self.started):
             started = time.perf_counter()
             self._save(epoch + 1)
@@ -123,7 +134,7 @@ class Journal(keras.callbacks.Callback):
             arrays["torch_rng"] = _get_torch_rng()
         for array in arrays.values():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise DivergedError(f"A weight became NaN or infinite in epoch {epoch}")
+                raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
         notes = {
             "rows": self.rows,
             "seconds": self.elapsed(),

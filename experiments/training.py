@@ -25,6 +25,7 @@ from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.text.config import TextConfig
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
@@ -100,22 +101,55 @@ def train(
             jit_compile="auto" if config.jit_compile is None else config.jit_compile,
         )
 
-        with runs.lock(folder):
-            run = runs.begin(folder, config, command, overwrite, digest)
-            if run.state == "finished":
-                return run.result
-            if run.state == "diverged":
-                raise DivergedError(run.reason)
-            try:
-                return _fit(model, task, data, run, checkpoint_share, on_epoch, on_message)
-            except Exception as error:
-                result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
-                result["traceback"] = traceback.format_exc()
-                if isinstance(error, DivergedError):
-                    result = {"state": "diverged", "reason": str(error)}
-                with suppress(OSError):  # on a full disk; then the first error is the one to report
-                    runs.write_json(folder / "result.json", result)
-                raise
+        return attempt(
+            lambda run: _fit(model, task, data, run, checkpoint_share, on_epoch, on_message),
+            config,
+            folder,
+            command,
+            overwrite,
+            digest,
+        )
+
+
+def attempt(
+    work: Callable[[runs.Run], dict[str, Any]],
+    config: RunConfig | TextConfig,
+    folder: Path,
+    command: str,
+    overwrite: bool,
+    data: str | None = None,
+) -> dict[str, Any]:
+    """Do the work of a run under its lock, unless it is finished, and record why it failed.
+
+    Args:
+        work: Trains; its argument is the run as found on disk.
+        config, folder, command, overwrite: As for `train`.
+        data: A checksum of the run's data.
+
+    Returns:
+        What `work` has returned, or the result of the finished run.
+
+    Raises:
+        RunExistsError: Another process trains this run, or the folder holds something else.
+        DivergedError: The run has diverged when it was last started.
+        Exception: What `work` raises; `result.json` says so, if that can be written.
+    """
+    with runs.lock(folder):
+        run = runs.begin(folder, config, command, overwrite, data)
+        if run.state == "finished":
+            return run.result
+        if run.state == "diverged":
+            raise DivergedError(run.reason)
+        try:
+            return work(run)
+        except Exception as error:
+            result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
+            result["traceback"] = traceback.format_exc()
+            if isinstance(error, DivergedError):
+                result = {"state": "diverged", "reason": str(error)}
+            with suppress(OSError):  # on a full disk; then the first error is the one to report
+                runs.write_json(folder / "result.json", result)
+            raise
 
 
 def _optimizer(config, examples):
@@ -134,9 +168,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     train_data = Shuffled(*data.train, config.batch_size, config.seed, parts)
     evaluated = EVALUATED // parts * parts or parts
     recording = recorders.make(config, model, data, folder)
-    checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
-    for epoch in damaged:
-        on_message(f"The checkpoint after epoch {epoch} of run '{run.name}' is damaged")
+    checkpoint = last_checkpoint(run, on_message, "epoch {}".format)
 
     with signals.delayed() as check_signals:
         journal = Journal(folder, train_data, recording, check_signals, on_epoch, checkpoint_share)
@@ -146,7 +178,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             on_message(
                 f"Run '{run.name}' goes on after epoch {checkpoint.epoch} of {config.epochs}"
             )
-        with _iterators_end_with_errors():
+        with iterators_end_with_errors():
             model.fit(
                 train_data,
                 validation_data=even_parts(data.validation),
@@ -188,7 +220,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
 
 
 @contextmanager
-def _iterators_end_with_errors():
+def iterators_end_with_errors():
     """When an error ends `fit`, also end TensorFlow's thread that fetches the next batch.
 
     The frames of the error keep its iterator alive. If that lasted to the end of the process, the
@@ -200,3 +232,17 @@ def _iterators_end_with_errors():
         traceback.clear_frames(error.__traceback__)
         gc.collect()
         raise
+
+
+def last_checkpoint(
+    run: runs.Run, on_message: Callable[[str], None], epoch_name: Callable[[int], str]
+) -> checkpoints.Checkpoint | None:
+    """The newest intact checkpoint of a run, if it has one; says which ones are damaged."""
+    checkpoint, damaged = checkpoints.newest(run.folder / "checkpoints")
+    for epoch in damaged:
+        on_message(f"The checkpoint after {epoch_name(epoch)} of run '{run.name}' is damaged")
+    return checkpoint
+
+
+def _finite(value):
+    return float(value) if math.isfinite(value) else None

@@ -1,7 +1,7 @@
 """LSTM along depth, for Keras 3.
 
-`keras_deeplstm.layers`, `.models`, `.callbacks`, `.diagnostics`, `.initializers`, `.search`,
-`.experiments`.
+`keras_deeplstm.layers`, `.models`, `.states`, `.text`, `.callbacks`, `.diagnostics`,
+`.initializers`, `.search`, `.experiments`.
 Importing the package registers its layers, so that `keras.models.load_model` finds them.
 """
 
@@ -19,12 +19,14 @@ _SUBMODULES = (
     "layers",
     "models",
     "search",
+    "states",
+    "text",
 )
 
 # Keras takes seconds to import. Everybody who imports the package wants the layers registered;
 # only the command `deeplstm` does not, until one of its commands needs them: its help is instant.
 if pathlib.PurePath(sys.argv[0] if sys.argv else "").name not in ("deeplstm", "deeplstm.exe"):
-    from keras_deeplstm import initializers, layers  # noqa: F401
+    from keras_deeplstm import initializers, layers, states  # noqa: F401
 
 
 def __getattr__(name):

@@ -1,0 +1,1 @@
+"""`deeplstm train-text` and `deeplstm sample`: character language models of any text."""

@@ -1,0 +1,82 @@
+"""A text in batches whose rows go on from batch to batch, and the plan of a training over it."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+
+class Plan(NamedTuple):
+    """A pass over the training text, parted evenly.
+
+    A pass has `evaluations` evaluations, after `parts` parts of `steps` steps each.
+    """
+
+    evaluations: int
+    parts: int
+    steps: int
+
+    @property
+    def parts_of_pass(self) -> int:
+        """Number of parts of a pass."""
+        return self.evaluations * self.parts
+
+
+def plan(steps: int, evaluate_every: int, report_every: int) -> Plan:
+    """The longest even parts that keep to the two bounds.
+
+    The last steps that make no further step for each part are left out.
+
+    Args:
+        steps: Steps of a pass.
+        evaluate_every: The most steps from one evaluation to the next.
+        report_every: The most steps of a part.
+    """
+    evaluations = -(-steps // evaluate_every)
+    parts = -(-steps // (evaluations * report_every))
+    parts = min(parts, steps // evaluations)
+    return Plan(evaluations, parts, steps // (evaluations * parts))
+
+
+class Streams(keras.utils.PyDataset):
+    """A text as `batch_size` streams side by side.
+
+    Row i of each batch goes on where row i of the batch before has ended. Inputs are symbols and
+    whether each row begins anew, as it does at the begin of a pass; targets are the symbols that
+    follow. The last symbols, which fill no whole step, are left out.
+
+    Args:
+        codes: Numbers of the symbols.
+        batch_size: Number of streams.
+        length: Symbols of each stream in a batch.
+    """
+
+    def __init__(self, codes, batch_size, length):
+        super().__init__()
+        stream = (len(codes) - 1) // batch_size
+        self.length = length
+        self.inputs, self.targets = (
+            codes[start : start + batch_size * stream].reshape(batch_size, stream)
+            for start in (0, 1)
+        )
+        self.steps_of_pass = stream // length
+        self.follow(1, self.steps_of_pass)
+
+    def follow(self, parts: int, steps: int) -> None:
+        """Let an epoch be a part of a pass, which has so many parts of so many steps."""
+        self.parts, self.steps = parts, steps
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the begin of this part, counted from 0 over all passes."""
+        self.first = epoch % self.parts * self.steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        step = self.first + index
+        columns = slice(step * self.length, (step + 1) * self.length)
+        begins = np.full(len(self.inputs), step == 0)
+        inputs, targets = (part[:, columns].astype("int32") for part in (self.inputs, self.targets))
+        return (inputs, begins), targets

@@ -1,0 +1,150 @@
+"""States of recurrent models that are passed in and out, or carried from batch to batch.
+
+Keras' `stateful=True` keeps the states of a layer out of its variables. On JAX, where a compiled
+step changes nothing but variables, `keras.layers.LSTM` therefore begins every batch with the same
+state. Here states are ordinary inputs and outputs of a model, or ordinary variables of a layer, so
+that every backend, checkpoint and compiled loop treats them as such.
+"""
+
+import keras
+from keras import ops
+
+
+def with_states(model, unroll=False):
+    """A copy of a sequence model that takes the states of its layers, and returns the new ones.
+
+    Two half sequences, the second with the states that the first one has left, give what the whole
+    sequence gives.
+
+    Args:
+        model: A chain of layers, such as `models.character_language_model` returns: each takes the
+            output of the one before. Weights are copied, not shared; `set_weights` with the other's
+            `get_weights` makes the two equal again.
+        unroll: Whether recurrent layers write their loops out, as suits single time steps.
+
+    Returns:
+        A `keras.Model` from `[inputs, *states]` to `[outputs, *states]`, the states in the order of
+        the layers, each `(batch, units)`.
+
+    Raises:
+        ValueError: The model is no chain, or one of its layers reads sequences backwards.
+
+    Example:
+
+    >>> from keras_deeplstm import models, states
+    >>> model = models.character_language_model(65, block="lstm", depth=2, units=32)
+    >>> [x.shape for x in states.with_states(model).inputs]
+    [(None, None), (None, 32), (None, 32), (None, 32), (None, 32)]
+    """
+    layers = _chain(model)
+    x = inputs = keras.Input(model.input.shape[1:], dtype=model.input.dtype)
+    before, after = [], []
+    for layer in layers:
+        config = layer.get_config()
+        if hasattr(layer, "get_initial_state"):
+            config |= {"return_state": True, "stateful": False, "unroll": unroll}
+            states = [
+                keras.Input(zeros.shape[1:], dtype=layer.compute_dtype)
+                for zeros in layer.get_initial_state(1)
+            ]
+            x, *new = type(layer).from_config(config)(x, initial_state=states)
+            before += states
+            after += new
+        else:
+            x = type(layer).from_config(config)(x)
+    copy = keras.Model([inputs, *before], [x, *after])
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _chain(model):
+    """The layers of a model in order, without its input."""
+    last = getattr(model, "input", None)
+    layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
+    for layer in layers:
+        backwards = getattr(layer, "go_backwards", False)
+        if backwards or isinstance(layer, keras.layers.Bidirectional):
+            raise ValueError(
+                f"Layer {layer.name!r} reads its sequences backwards, so that no state can be "
+                f"carried from one to the next"
+            )
+        if last is None or layer.input is not last:
+            raise ValueError(
+                f"The model must be a chain of layers, each taking the output of the one before. "
+                f"This is not so for layer {layer.name!r} of model {model.name!r}"
+            )
+        last = layer.output
+    return layers
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class CarriedStates(keras.layers.Layer):
+    """Runs a model of `with_states`, and carries its states from batch to batch.
+
+    Row i of a batch goes on where row i of the batch before has ended, unless it begins anew.
+    Training and evaluation have states of their own: an evaluation between two training steps
+    changes nothing for the second one.
+
+    Args:
+        model: From `[inputs, *states]` to `[outputs, *states]`.
+        batch_size: Number of sequences in every batch.
+        **kwargs: `name`, ... of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(batch_size, ...)`, what the model takes.
+        begins: Booleans `(batch_size,)`: the rows that begin with a state of zeros.
+        training: Which of the two sets of states is carried, and what the model gets.
+
+    Returns:
+        The outputs of the model.
+
+    Weights:
+        Those of the model, and two sets of states, `(batch_size, units)` each, not trainable.
+    """
+
+    def __init__(self, model, batch_size, **kwargs):
+        super().__init__(**kwargs)
+        self.model = model
+        self.batch_size = batch_size
+        self.training_states, self.evaluation_states = (
+            [
+                self.add_weight(
+                    shape=(batch_size, *state.shape[1:]),
+                    initializer="zeros",
+                    trainable=False,
+                    name=f"{name}_state_{number}",
+                )
+                for number, state in enumerate(model.inputs[1:])
+            ]
+            for name in ("training", "evaluation")
+        )
+
+    def call(self, inputs, begins, training=False):
+        """Apply the model to `(batch_size, ...)`, and keep its states."""
+        carried = self.training_states if training else self.evaluation_states
+        begins = ops.expand_dims(begins, -1)
+        states = [ops.convert_to_tensor(state) for state in carried]
+        states = [ops.where(begins, ops.zeros_like(state), state) for state in states]
+        outputs, *states = self.model([inputs, *states], training=training)
+        for variable, state in zip(carried, states, strict=True):
+            variable.assign(state)
+        return outputs
+
+    def compute_output_shape(self, inputs_shape, begins_shape=None):
+        """Shape of the model's outputs."""
+        states = [state.shape for state in self.training_states]
+        return self.model.compute_output_shape([inputs_shape, *states])[0]
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "batch_size": self.batch_size,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`."""
+        model = keras.saving.deserialize_keras_object(config["model"])
+        return cls(**{**config, "model": model})

@@ -1,0 +1,284 @@
+"""Text from character language models: the vocabulary, and sampling.
+
+vocabulary = Vocabulary.of(open("corpus.txt").read())
+model = models.character_language_model(len(vocabulary))
+...
+print(text.sample(model, vocabulary, "To be, or", length=500, temperature=0.8))
+"""
+
+import codecs
+import math
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.layers.scan import scan
+from keras_deeplstm.states import with_states
+
+AT_ONCE = 64  # characters that one call of the compiled function draws
+
+
+class Vocabulary:
+    """The symbols of a text, characters or bytes, and their numbers.
+
+    Args:
+        symbols: All symbols, each once; the first has number 0. A string, or with bytes a `bytes`.
+
+    Raises:
+        ValueError: There is no symbol, or one is there twice.
+
+    Example:
+
+    >>> vocabulary = Vocabulary.of("banana")
+    >>> vocabulary.symbols, vocabulary.encode("nab").tolist(), vocabulary.decode([1, 0, 2])
+    ('abn', [2, 0, 1], 'ban')
+    """
+
+    def __init__(self, symbols: str | bytes):
+        if not symbols or len(set(symbols)) < len(symbols):
+            raise ValueError(
+                f"Argument `symbols` must hold at least one symbol, and each once. "
+                f"Received: symbols={symbols!r}"
+            )
+        self.symbols = symbols
+        codes = _codes(symbols)
+        self._number = np.full(int(codes.max()) + 1, -1, "int32")
+        self._number[codes] = np.arange(len(symbols))
+
+    @classmethod
+    def of(cls, text: str | bytes) -> "Vocabulary":
+        """The symbols of a text in sorted order."""
+        symbols = sorted(set(text))
+        return cls(bytes(symbols) if isinstance(text, bytes) else "".join(symbols))
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether the symbols are bytes, not characters."""
+        return isinstance(self.symbols, bytes)
+
+    def __len__(self):
+        return len(self.symbols)
+
+    def encode(self, text: str | bytes) -> np.ndarray:
+        """Numbers (int32) of the symbols of a text; a string becomes UTF-8 if symbols are bytes.
+
+        Raises:
+            ValueError: The text has symbols that the vocabulary does not have; it names them.
+        """
+        if self.of_bytes and isinstance(text, str):
+            text = text.encode()
+        unknown = sorted(set(text) - set(self.symbols))
+        if unknown:
+            kind = "bytes" if self.of_bytes else "characters"
+            shown = ", ".join(map(repr, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+            raise ValueError(f"The text has {kind} that are not in the vocabulary: {shown}")
+        return self._number[_codes(text)]
+
+    def decode(self, numbers) -> str:
+        """The text of these numbers; bytes that are no UTF-8 become U+FFFD."""
+        return "".join(self.decoded([numbers]))
+
+    def decoded(self, pieces) -> Iterator[str]:
+        """The text of each piece of numbers; a character may begin in one and end in the next."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for numbers in pieces:
+            symbols = [self.symbols[number] for number in numbers]
+            yield decoder.decode(bytes(symbols)) if self.of_bytes else "".join(symbols)
+        if self.of_bytes and (rest := decoder.decode(b"", final=True)):
+            yield rest
+
+    def get_config(self) -> dict:
+        """The symbols in plain types: a string, or a list of numbers if they are bytes."""
+        return {"symbols": list(self.symbols) if self.of_bytes else self.symbols}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Vocabulary":
+        """The inverse of `get_config`."""
+        symbols = config["symbols"]
+        return cls(symbols if isinstance(symbols, str) else bytes(symbols))
+
+
+def _codes(text):
+    """The code point of each character, or the value of each byte."""
+    if isinstance(text, bytes):
+        return np.frombuffer(text, np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def sample(model, vocabulary, prompt="", **options) -> str:
+    """Text that goes on where the prompt ends.
+
+    Args:
+        model, vocabulary: As for `Sampler`.
+        prompt, **options: As for `Sampler.stream`.
+
+    Returns:
+        The text, without the prompt.
+
+    Raises:
+        ValueError: As `Sampler` and `Sampler.stream`.
+    """
+    return "".join(Sampler(model, vocabulary).stream(prompt, **options))
+
+
+class Sampler:
+    """Draws text from a character language model, many characters in one compiled loop.
+
+    The state stays in the loop and goes on from call to call, so that a character costs one time
+    step, however long the text before it.
+
+    Args:
+        model: From symbol numbers `(batch, time)` to logits `(batch, time, symbols)`, a chain of
+            layers as for `states.with_states`. Its weights are copied; `set_weights` of the sampler
+            takes later ones.
+        vocabulary: A `Vocabulary` with as many symbols.
+
+    Raises:
+        ValueError: The sizes differ, or the model is none of this kind.
+    """
+
+    def __init__(self, model, vocabulary: Vocabulary):
+        shape = model.output_shape
+        if not isinstance(shape, tuple) or len(shape) != 3 or shape[-1] != len(vocabulary):
+            raise ValueError(
+                f"The model must return logits (batch, time, {len(vocabulary)}), one for each "
+                f"symbol of the vocabulary. Received: a model with output_shape={shape}"
+            )
+        self.vocabulary = vocabulary
+        self._loop = _Loop(with_states(model, unroll=True))
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Take other weights, `get_weights()` of a model of the same kind."""
+        self._loop.model.set_weights(weights)
+
+    def stream(
+        self,
+        prompt: str | bytes = "",
+        *,
+        length: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed=None,
+    ) -> Iterator[str]:
+        """Text that goes on where the prompt ends, piece by piece.
+
+        Args:
+            prompt: Text before. Without one, the text goes on as after a line break, or, if the
+                vocabulary has none, as after its first symbol. A model that was trained with
+                states carried from batch to batch has hardly seen a state of zeros, and may need
+                some symbols of real text before it writes well.
+            length: Number of symbols; None never ends.
+            temperature: The logits are divided by it: below 1 the likely becomes likelier. With 0
+                always the likeliest symbol is taken.
+            top_k: Draw only from this many of the likeliest symbols.
+            top_p: Draw only from the smallest number of likeliest symbols with at least this
+                probability together. With `top_k` too, from those that both allow.
+            seed: What `numpy.random.default_rng` takes. The same seed gives the same text; with
+                None it is another one each time.
+
+        Returns:
+            A generator of strings.
+
+        Raises:
+            ValueError: An argument is out of its range, or the prompt has unknown symbols.
+        """
+        if length is not None:
+            validation.positive_integer("length", length)
+        if validation.finite("temperature", temperature) < 0:
+            raise ValueError(
+                f"Argument `temperature` must be at least 0. Received: temperature={temperature}"
+            )
+        if top_k is not None:
+            validation.positive_integer("top_k", top_k)
+        if top_p is not None and not 0 < validation.finite("top_p", top_p) <= 1:
+            raise ValueError(f"Argument `top_p` must be in (0, 1]. Received: top_p={top_p}")
+        if temperature == 0:
+            temperature, top_k = 1.0, 1
+        symbols = len(self.vocabulary)
+        settings = np.array([temperature, min(top_k or symbols, symbols), top_p or 1], "float32")
+        if not prompt:
+            newline = 10 if self.vocabulary.of_bytes else "\n"
+            known = newline in self.vocabulary.symbols
+            first = self.vocabulary.symbols.index(newline) if known else 0
+            given = np.array([first], "int32")
+        else:
+            given = self.vocabulary.encode(prompt)
+        pieces = self._numbers(given, math.inf if length is None else length, settings, seed)
+        return self.vocabulary.decoded(pieces)
+
+    def _numbers(self, given, length, settings, seed):
+        """Numbers of the symbols after the given ones, in pieces."""
+        generator = np.random.default_rng(seed)
+        symbol, given = given[0], given[1:]
+        states = [np.zeros((1, *x.shape[1:]), x.dtype) for x in self._loop.model.inputs[1:]]
+        while length > 0:
+            # What is given is read by the same loop, so that one compiled function serves all.
+            forced = np.full(AT_ONCE, -1, "int32")
+            known = min(len(given), AT_ONCE)
+            forced[:known], given = given[:known], given[known:]
+            drawn, *states = self._loop.predict_on_batch(
+                {
+                    "symbol": np.int32(symbol),
+                    "states": states,
+                    "forced": forced,
+                    "uniform": generator.random(AT_ONCE, "float32"),
+                    "settings": settings,
+                }
+            )
+            symbol = drawn[-1]
+            new = drawn[known:]
+            if len(new):
+                yield new[: int(min(length, len(new)))]
+            length -= len(new)
+
+
+class _Loop(keras.Model):
+    """Draws symbols, one after the other, with a model of `with_states`."""
+
+    def __init__(self, model):
+        super().__init__(name="loop")
+        self.model = model
+
+    def call(self, inputs):
+        temperature, top_k, top_p = ops.unstack(inputs["settings"], 3)
+
+        def step(carry, at):
+            symbol, *states = carry
+            logits, *states = self.model([ops.reshape(symbol, (1, 1)), *states])
+            logits = ops.cast(logits[0, 0], "float32") / temperature
+            drawn = draw(logits, at["uniform"], top_k, top_p)
+            symbol = ops.where(at["forced"] < 0, drawn, at["forced"])
+            return (symbol, *states), symbol
+
+        xs = {"forced": inputs["forced"], "uniform": inputs["uniform"]}
+        carry = (inputs["symbol"], *inputs["states"])
+        (_, *states), _, symbols = scan(step, carry, xs, AT_ONCE)
+        return [symbols, *states]
+
+
+def draw(logits, uniform, top_k, top_p):
+    """Draw one symbol by the inverse of the cumulative distribution over the likeliest ones.
+
+    Args:
+        logits: Tensor `(symbols,)`.
+        uniform: A number from [0, 1): the symbol is a function of it.
+        top_k, top_p: The symbol is among the `top_k` likeliest, and among the fewest likeliest that
+            have the probability `top_p` together.
+
+    Returns:
+        The number of the symbol, int32.
+    """
+    logits, order = ops.top_k(logits, logits.shape[-1])
+    probability = ops.softmax(logits)
+    before = ops.cumsum(probability) - probability
+    rank = ops.arange(logits.shape[-1], dtype="float32")
+    allowed = ops.logical_and(rank < top_k, before < top_p)
+    cumulative = ops.cumsum(ops.where(allowed, probability, 0.0))
+    passed = ops.sum(ops.cast(cumulative <= uniform * cumulative[-1], "int32"))
+    # Rounding may pass even the last one.
+    last = ops.sum(ops.cast(allowed, "int32")) - 1
+    return ops.cast(ops.take(order, ops.minimum(passed, last)), "int32")
