@@ -115,7 +115,8 @@ def test_run(folder, capsys):
     assert lines[-2:] == ["Report: runs/a/report.html", (path / "report.html").as_uri()]
     assert sorted(os.listdir(path)) == [
         *(".lock", "config.json", "environment.json", "filters", "gradient_flow.csv"),
-        *("metrics.csv", "model.keras", "report.html", "result.json", "summary.csv", "table.csv"),
+        *("metrics.csv", "model.keras", "report.html", "result.json", "state_gradients.csv"),
+        *("summary.csv", "table.csv"),
     ]
 
     run = runs.load(path)
