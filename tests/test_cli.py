@@ -38,7 +38,7 @@ def test_help(capsys):
     assert status(["run", "--help"]) == 0
     text = capsys.readouterr().out
     assert "--model.forget-bias {None}|FLOAT|{depth}" in text
-    assert "Number of steps over depth." in text
+    assert "Number of steps over depth;" in text
 
 
 def test_help_is_instant(folder):
@@ -115,7 +115,8 @@ def test_run(folder, capsys):
     assert lines[-2:] == ["Report: runs/a/report.html", (path / "report.html").as_uri()]
     assert sorted(os.listdir(path)) == [
         *(".lock", "config.json", "environment.json", "filters", "gradient_flow.csv"),
-        *("metrics.csv", "model.keras", "report.html", "result.json", "summary.csv", "table.csv"),
+        *("metrics.csv", "model.keras", "report.html", "result.json", "state_gradients.csv"),
+        *("summary.csv", "table.csv"),
     ]
 
     run = runs.load(path)
@@ -243,9 +244,12 @@ def test_list(folder, capsys):
         "b    damaged",
     ]
     assert status(["list", "tasks"]) == 0
-    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == ["digits", "mnist"]
+    names = [row.split()[0] for row in capsys.readouterr().out.splitlines()]
+    assert names == ["digits", "mnist", "fashion-mnist", "FILE.npz", "./FOLDER"]
     assert status(["list", "studies"]) == 0
-    assert capsys.readouterr().out.startswith("depth  Does the gradient")
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split(maxsplit=1)[1].startswith("Does the gradient reach the bottom")
+    assert len(rows) == len(studies.STUDIES)
 
 
 @pytest.mark.parametrize(

@@ -398,7 +398,7 @@ def test_search_and_retrain(folder):
     trial = path / f"trial_{top.trial}" / "seed0"
     assert sorted(p.name for p in trial.iterdir() if not p.name.startswith(".")) == [
         *("config.json", "environment.json", "filters", "gradient_flow.csv", "metrics.csv"),
-        "result.json",
+        *("result.json", "state_gradients.csv"),
     ]
     assert f"deeplstm run {config.task} --epochs 2 " in output
 

@@ -19,10 +19,9 @@ def _depth_configs(dataset):
         ModelConfig(block="dense", activation="tanh", kernel_initializer="glorot_uniform"),
         ModelConfig(block="dense", activation="relu", kernel_initializer="he_normal"),
     )
-    settings = {
-        "digits": {"epochs": 20, "batch_size": 64, "gradient_every": 5},
-        "mnist": {"epochs": 3, "batch_size": 128, "gradient_every": 20},
-    }[dataset]
+    settings = {"epochs": 3, "batch_size": 128, "gradient_every": 20}
+    if dataset == "digits":
+        settings = {"epochs": 20, "batch_size": 64, "gradient_every": 5}
     return [
         RunConfig(dataset, dataclasses.replace(model, depth=depth), **settings)
         for depth in DEPTHS
@@ -77,7 +76,8 @@ depth = Study(
     name="depth",
     question="Does the gradient reach the bottom of an LSTM over depth, "
     "and of a plain network of the same depth?",
-    datasets=("digits", "mnist"),
+    datasets=("digits", "mnist", "fashion-mnist"),
+    own_data=True,
     configs=_depth_configs,
     answer=_depth_answer,
 )

@@ -23,7 +23,7 @@ def best_first(groups: list[Group]) -> list[str]:
 
 
 def _task(group):
-    return group.config.task
+    return group.config.task_name
 
 
 @dataclass(frozen=True)
