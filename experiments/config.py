@@ -236,14 +236,7 @@ class RunConfig:
             validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
             validation.finite("learning_rate", self.learning_rate, positive=True)
             validation.one_of("schedule", self.schedule, ("constant", "cosine"))
-            for name in ("clipnorm", "clipvalue"):
-                if getattr(self, name) is not None:
-                    validation.finite(name, getattr(self, name), positive=True)
-            if self.clipnorm is not None and self.clipvalue is not None:
-                raise ValueError(
-                    "Pass either `clipnorm` or `clipvalue`, and None for the other. "
-                    f"Received: clipnorm={self.clipnorm}, clipvalue={self.clipvalue}"
-                )
+            check_clipping(self.clipnorm, self.clipvalue)
             check_seed(self.seed)
             if self.jit_compile not in (None, True, False):
                 raise ValueError(
@@ -306,6 +299,18 @@ def check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(
             f"Argument `seed` must be an integer in [0, 4294967295]. Received: seed={seed!r}"
+        )
+
+
+def check_clipping(clipnorm: float | None, clipvalue: float | None) -> None:
+    """Raise a ValueError unless at most one of the two is set, to a positive number."""
+    for name, value in (("clipnorm", clipnorm), ("clipvalue", clipvalue)):
+        if value is not None:
+            validation.finite(name, value, positive=True)
+    if clipnorm is not None and clipvalue is not None:
+        raise ValueError(
+            "Pass either `clipnorm` or `clipvalue`, and None for the other. "
+            f"Received: clipnorm={clipnorm}, clipvalue={clipvalue}"
         )
 
 

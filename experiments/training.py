@@ -117,7 +117,7 @@ def attempt(
     folder: Path,
     command: str,
     overwrite: bool,
-    data: str | None = None,
+    data: str,
 ) -> dict[str, Any]:
     """Do the work of a run under its lock, unless it is finished, and record why it failed.
 
@@ -130,7 +130,8 @@ def attempt(
         What `work` has returned, or the result of the finished run.
 
     Raises:
-        RunExistsError: Another process trains this run, or the folder holds something else.
+        RunExistsError: Another process trains this run, the folder holds something else, or the
+            data are no longer those with which the run was started.
         DivergedError: The run has diverged when it was last started.
         Exception: What `work` raises; `result.json` says so, if that can be written.
     """
@@ -242,7 +243,3 @@ def last_checkpoint(
     for epoch in damaged:
         on_message(f"The checkpoint after {epoch_name(epoch)} of run '{run.name}' is damaged")
     return checkpoint
-
-
-def _finite(value):
-    return float(value) if math.isfinite(value) else None

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 
-def with_states(model, unroll=False):
+def with_states(model, inference=False):
     """A copy of a sequence model that takes the states of its layers, and returns the new ones.
 
     Two half sequences, the second with the states that the first one has left, give what the whole
@@ -20,7 +20,9 @@ def with_states(model, unroll=False):
         model: A chain of layers, such as `models.character_language_model` returns: each takes the
             output of the one before. Weights are copied, not shared; `set_weights` with the other's
             `get_weights` makes the two equal again.
-        unroll: Whether recurrent layers write their loops out, as suits single time steps.
+        inference: Whether the copy only serves to go on step by step: recurrent layers write their
+            loops out and have no dropout. Keras' draw its random numbers at inference as well,
+            which on JAX is not possible inside a loop.
 
     Returns:
         A `keras.Model` from `[inputs, *states]` to `[outputs, *states]`, the states in the order of
@@ -42,7 +44,10 @@ def with_states(model, unroll=False):
     for layer in layers:
         config = layer.get_config()
         if hasattr(layer, "get_initial_state"):
-            config |= {"return_state": True, "stateful": False, "unroll": unroll}
+            config |= {"return_state": True, "stateful": False}
+            if inference:
+                changes = {"unroll": True, "dropout": 0.0, "recurrent_dropout": 0.0}
+                config |= {name: changes[name] for name in changes if name in config}
             states = [
                 keras.Input(zeros.shape[1:], dtype=layer.compute_dtype)
                 for zeros in layer.get_initial_state(1)

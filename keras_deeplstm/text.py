@@ -148,7 +148,7 @@ class Sampler:
                 f"symbol of the vocabulary. Received: a model with output_shape={shape}"
             )
         self.vocabulary = vocabulary
-        self._loop = _Loop(with_states(model, unroll=True))
+        self._loop = _Loop(with_states(model, inference=True))
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Take other weights, `get_weights()` of a model of the same kind."""

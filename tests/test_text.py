@@ -83,8 +83,8 @@ def test_two_halves_with_the_state_carried_equal_the_whole(block, options):
     model = language_model(block, **options)
     x = symbols(3, 14)
     whole = softmax(model.predict_on_batch(x))
-    for unroll in (False, True):
-        states = with_states(model, unroll=unroll)
+    for inference in (False, True):
+        states = with_states(model, inference=inference)
         zeros = [np.zeros((3, 6), "float32")] * 4
         first, *between = states.predict_on_batch([x[:, :7], *zeros])
         second, *_ = states.predict_on_batch([x[:, 7:], *between])
@@ -271,6 +271,13 @@ def test_sampled_text_has_the_distribution_of_the_model():
     np.testing.assert_allclose(frequencies(top_k=2), [0, 4 / 7, 0, 3 / 7], atol=0.05)
     np.testing.assert_allclose(frequencies(top_p=0.8), [0, 4 / 9, 2 / 9, 3 / 9], atol=0.05)
     assert frequencies(temperature=0) == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("block", ["lstm", "grid_lstm"])
+def test_dropout_has_no_part_in_sampling(block):
+    options = {"length": 20, "seed": 0}
+    text = sample(language_model(block), LETTERS, **options)
+    assert sample(language_model(block, dropout=0.5), LETTERS, **options) == text
 
 
 def test_sampling_bytes():

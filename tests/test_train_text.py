@@ -219,6 +219,8 @@ def test_wrong_usage(arguments, message, capsys, folder):
 
 def test_settings():
     config = TextConfig("a/b c.txt", TextModelConfig(tied="depth", dropout=0.25), bytes=True)
+    assert config.text == os.path.abspath("a/b c.txt")  # goes on from any folder
+    assert TextConfig().text == "python-reference"
     assert TextConfig.from_dict(config.to_dict()) == config
     assert config.title == "b c.txt: GridLSTM2D tied=depth dropout0.25, depth 2, 128 units"
     assert config.slug == "text-b_c.txt-grid_lstm-tied-depth-dropout0.25-depth2-128units-seed0"
@@ -249,37 +251,40 @@ def test_learning_rates():
 def test_a_text_that_is_too_short(capsys, folder):
     assert status("train-text", "numbers.txt") == 4
     error = capsys.readouterr().err
-    assert "Text 'numbers.txt' is too short: its validation part has 305 symbols" in error
+    assert "numbers.txt' is too short: its validation part has 305 symbols" in error
     assert "batch_size * sequence_length + 1 = 2,501" in error
     assert os.listdir(folder) == ["numbers.txt"]
 
 
 # Training.
 
-CONFIG = TextConfig(
-    "numbers.txt",
-    TextModelConfig(units=8, dropout=0.3),
-    sequence_length=10,
-    batch_size=4,
-    epochs=2,
-    evaluate_every=50,
-    report_every=25,
-    sample_length=70,
-    learning_rate=0.01,
-)
+
+def small(block="grid_lstm", **changes):
+    settings = {
+        "model": TextModelConfig(block, units=8, dropout=0.3),
+        "sequence_length": 10,
+        "batch_size": 4,
+        "epochs": 2,
+        "evaluate_every": 50,
+        "report_every": 25,
+        "sample_length": 70,
+        "learning_rate": 0.01,
+    }
+    return TextConfig("numbers.txt", **settings | changes)
 
 
 class Killed(BaseException):
     """Ends a run as SIGKILL does: nobody handles it."""
 
 
-def go_on(folder, kill_at=None, config=CONFIG):
+def go_on(folder, kill_at=None, config=None):
     said = []
 
     def on_report(row, sample):
         if row["step"] == kill_at:
             raise Killed
 
+    config = config or small()
     train(config, folder, checkpoint_share=1, on_report=on_report, on_message=said.append)
     return said
 
@@ -291,8 +296,7 @@ def metrics(folder):
 @pytest.mark.backends
 @pytest.mark.parametrize("block", ["grid_lstm", "lstm"])
 def test_a_killed_run_goes_on_with_the_same_bits(block, folder):
-    model = TextModelConfig(block, units=8, dropout=0.3)
-    config = TextConfig(**{**vars(CONFIG), "model": model})
+    config = small(block)
     go_on(folder / "whole", config=config)
     whole = metrics(folder / "whole")
     assert whole["step"].tolist() == [22, 44, 66, 88, 110, 132, 154, 176, 198, 220, 242, 264]
@@ -351,14 +355,14 @@ def test_another_text_of_the_same_name(folder):
     with pytest.raises(Killed):
         go_on(folder / "run", 66)
     (folder / "numbers.txt").write_text(TEXT.replace("make", "give"))
-    with pytest.raises(runs.RunExistsError, match="The text has changed since run 'run' has begun"):
+    with pytest.raises(runs.RunExistsError, match="The data of run 'run' have changed since"):
         go_on(folder / "run")
     (folder / "numbers.txt").write_text(TEXT)
     assert go_on(folder / "run") == ["Run 'run' goes on after step 66 of 264"]
 
 
 def test_a_run_that_diverges(folder):
-    config = TextConfig(**{**vars(CONFIG), "learning_rate": 1e38, "optimizer": "sgd"})
+    config = small(learning_rate=1e38, optimizer="sgd")
     with pytest.raises(DivergedError, match=r"The loss became (nan|inf) in step 22"):
         go_on(folder / "run", config=config)
     assert runs.load(folder / "run").state == "diverged"
@@ -393,7 +397,7 @@ def test_commands(folder, capsys):
     ]
     page = (folder / "runs" / "a" / "report.html").read_text()
     assert "Written by a" in page and "data:image/png" in page and "numbers.txt" in page
-    assert runs.load(folder / "runs" / "a").config.text == "numbers.txt"
+    assert runs.load(folder / "runs" / "a").config.text == str(folder / "numbers.txt")
 
     assert status(*argv) == 0
     assert "Run 'a' is already finished: test " in capsys.readouterr().out

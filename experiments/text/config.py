@@ -1,6 +1,7 @@
 """The settings of a character language model's run, for Python, the command line and JSON."""
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,13 @@ from keras_deeplstm import validation
 from keras_deeplstm.experiments.config import (
     OPTIMIZERS,
     ConfigError,
+    check_clipping,
     check_keys,
     check_seed,
     config_errors,
     refuse_unknown,
 )
+from keras_deeplstm.experiments.text.sources import NAMES
 
 # Of each block: the name of its layer, and the options it knows beyond depth, size and dropout.
 BLOCKS = {
@@ -163,6 +166,9 @@ class TextConfig:
                     f"Argument `text` must be the name of a file or a text. "
                     f"Received: text={self.text!r}"
                 )
+            if self.text not in NAMES:
+                # So that a run can only go on with the text that it began with.
+                object.__setattr__(self, "text", os.path.abspath(self.text))
             if not isinstance(self.model, TextModelConfig):
                 raise ValueError(
                     f"Argument `model` must be a TextModelConfig. Received: {self.model!r}"
@@ -185,14 +191,7 @@ class TextConfig:
                     if getattr(self, name) != getattr(type(self), name)
                 ]
                 refuse_unknown("", changed, f"schedule {self.schedule!r}", ())
-            for name in ("clipnorm", "clipvalue"):
-                if getattr(self, name) is not None:
-                    validation.finite(name, getattr(self, name), positive=True)
-            if self.clipnorm is not None and self.clipvalue is not None:
-                raise ValueError(
-                    f"Pass either `clipnorm` or `clipvalue`, and None for the other. Received: "
-                    f"clipnorm={self.clipnorm}, clipvalue={self.clipvalue}"
-                )
+            check_clipping(self.clipnorm, self.clipvalue)
             if self.sample_length != 0:
                 validation.positive_integer("sample_length", self.sample_length)
             check_seed(self.seed)

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from keras_deeplstm.experiments.tasks import DataError
+from keras_deeplstm.experiments.tasks.published import named_folder, not_downloaded
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ CORPORA = {
     )
 }
 PYTHON_REFERENCE = "python-reference"
+NAMES = (PYTHON_REFERENCE, *CORPORA)
 
 
 def load(text: str, as_bytes: bool = False, data_dir: Path | None = None) -> str | bytes:
@@ -96,11 +97,10 @@ def _read_file(name):
     try:
         return Path(name).read_bytes()
     except FileNotFoundError:
-        known = [PYTHON_REFERENCE, *CORPORA]
-        near = get_close_matches(name, known, n=1)
+        near = get_close_matches(Path(name).name, NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise DataError(
-            f"There is no file '{name}'.{hint} Texts that need no file: {', '.join(known)}"
+            f"There is no file '{name}'.{hint} Texts that need no file: {', '.join(NAMES)}"
         ) from None
     except OSError as error:
         raise DataError(f"Cannot read '{name}': {error.strerror}") from None
@@ -122,8 +122,8 @@ def _decode(content, name):
 
 
 def _read_corpus(corpus, data_dir):
-    folder = data_dir or os.environ.get("DEEPLSTM_DATA")
-    path = _find(corpus, Path(folder)) if folder else _from_cache(corpus)
+    folder = named_folder(data_dir)
+    path = _find(corpus, folder) if folder else _from_cache(corpus)
     try:
         content = _unpacked(path, corpus.size + 1)  # one more shows that it is too long
     # All the ways in which gzip and zipfile report a torn or foreign file.
@@ -157,15 +157,10 @@ def _from_cache(corpus):
     import keras
 
     name = f"{corpus.name}{Path(corpus.url).suffix}"
-    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets"
     try:
         return Path(keras.utils.get_file(name, corpus.url, file_hash=corpus.url_sha256))
     except Exception as error:  # Keras raises a bare Exception when a download fails
-        raise DataError(
-            f"Text '{corpus.name}' is not in the cache '{cache}' and could not be downloaded: "
-            f"{error}. Pass --data-dir or set DEEPLSTM_DATA to a folder that holds "
-            f"{corpus.files[0]}"
-        ) from error
+        raise not_downloaded(corpus.name, corpus.files[0], error) from error
 
 
 def _unpacked(path, limit):

@@ -69,8 +69,8 @@ def train(
     Raises:
         DataError: The text is absent, damaged or too short; no folder is made.
         ConfigError: The model refuses an option, or does not fit the budget; no folder is made.
-        RunExistsError: Another process trains this run, or the folder holds something else, among
-            others a run with another text under the same name.
+        RunExistsError: Another process trains this run, the folder holds something else, or the
+            text has changed since the run was started.
         CheckpointError, DivergedError, Interrupted, OSError: As `experiments.training.train`.
     """
     text = sources.load(config.text, config.bytes, data_dir)
@@ -83,16 +83,15 @@ def train(
         model = character_language_model(len(vocabulary), **arguments)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    known = {**vocabulary.get_config(), **_about(text, config)}
-    if not overwrite:
-        _check_same_text(folder, known)
+    known = {**vocabulary.get_config(), "opening": _opening(text, config)}
 
     def work(run):
         runs.write_json(folder / "vocabulary.json", known)
         options = (checkpoint_share, on_report, on_message)
         return _fit(model, vocabulary, opening_of(known), parts, run, *options)
 
-    return attempt(work, config, folder, command, overwrite)
+    content = text if isinstance(text, bytes) else text.encode()
+    return attempt(work, config, folder, command, overwrite, hashlib.sha256(content).hexdigest())
 
 
 def _split(codes, config):
@@ -118,29 +117,13 @@ def _ends(length, config):
     return [round(length * share) for share in (first, first + second)]
 
 
-def _about(text, config):
-    """What tells a text from others, and whole lines from the begin of its validation part."""
-    content = text if isinstance(text, bytes) else text.encode()
+def _opening(text, config):
+    """Whole lines, if they are not too long, from the begin of the validation text."""
     begin, _ = _ends(len(text), config)
     opening = text[begin : begin + OPENING]
     lines = opening.rfind(b"\n" if isinstance(text, bytes) else "\n") + 1
     opening = opening[:lines] if lines > OPENING // 4 else opening
-    return {
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "opening": list(opening) if isinstance(opening, bytes) else opening,
-    }
-
-
-def _check_same_text(folder, known):
-    try:
-        before = runs.read_json(folder / "vocabulary.json")
-    except (OSError, ValueError):
-        return  # there is no run, or it is not as far
-    if before["sha256"] != known["sha256"]:
-        raise runs.RunExistsError(
-            f"The text has changed since run '{folder.name}' has begun. Use --overwrite, --new or "
-            f"another --name"
-        )
+    return list(opening) if isinstance(opening, bytes) else opening
 
 
 def trained_model(model: keras.Model, batch_size: int) -> tuple[keras.Model, keras.Model]:
