@@ -168,8 +168,8 @@ def _against_depth(groups, colors):
         drawn = []
         for key, label in (
             ("test_accuracy", "test accuracy"),
-            ("gradient_ratio_start", "first / last gradient norm, matrices"),
-            ("state_gradient_ratio_start", "first / last gradient norm, states"),
+            ("gradient_ratio_start", "first / last gradient, matrices"),
+            ("state_gradient_ratio_start", "first / last gradient, states"),
         ):
             figure, ax = _figure(task, "depth", label, log=key != "test_accuracy")
             ax.set_xscale("log")
@@ -184,6 +184,8 @@ def _against_depth(groups, colors):
             depths = sorted(
                 {group.config.model.depth for some in by_label.values() for group in some}
             )
+            if key != "test_accuracy":
+                _same_scale([figure])
             ax.set_xticks(depths, [str(depth) for depth in depths])
             ax.set_xticks([], minor=True)
             if ends:
@@ -341,6 +343,9 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     if handles:
         # Below the axes, where it covers no data.
         columns = 1 if max(map(len, labels)) > 20 else 3
+        width, height = figure.get_size_inches()
+        rows = -(-len(labels) // columns)
+        figure.set_size_inches(width, height + 0.2 * max(0, rows - 3))  # room for a long legend
         figure.legend(handles, list(map(plain, labels)), loc="outside lower center", ncols=columns)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)

@@ -1,7 +1,6 @@
 """What there is to report of runs: which are finished, which are not, and the tables of numbers."""
 
 import dataclasses
-import os
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,6 @@ RESULTS = (
 class Findings:
     """Runs, and what is known of them."""
 
-    folder: Path
-    """The one that holds them all."""
     study: Study | None
     """The study, if they are those of one that is known."""
     found: list[runs.Run]
@@ -54,8 +51,8 @@ class Findings:
         return [run.name for run in self.finished if run.result.get("resumed_after_epochs")]
 
 
-def find_runs(folders: list[Path]) -> tuple[list[runs.Run], Path]:
-    """All runs in these folders, and the folder that they share.
+def find(folders: list[Path]) -> list[runs.Run]:
+    """All runs in these folders.
 
     Raises:
         ConfigError: One of the folders holds no run.
@@ -65,9 +62,7 @@ def find_runs(folders: list[Path]) -> tuple[list[runs.Run], Path]:
         found += runs.find(folder)
         if not found or not found[-1].folder.is_relative_to(folder):
             raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
-    if len(folders) == 1:
-        return found, folders[0]
-    return found, Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    return found
 
 
 def collect(folders: list[Path]) -> Findings:
@@ -79,10 +74,10 @@ def collect(folders: list[Path]) -> Findings:
     Raises:
         ConfigError: One of the folders holds no run.
     """
-    found, common = find_runs(folders)
+    found = find(folders)
     study, problems = None, []
-    if len(folders) == 1 and (common / "study.json").exists():
-        plan = runs.read_json(common / "study.json")
+    if len(folders) == 1 and (folders[0] / "study.json").exists():
+        plan = runs.read_json(folders[0] / "study.json")
         study = plan["study"]
         found, problems = _planned(plan, {run.name: run for run in found})
     finished = []
@@ -97,7 +92,7 @@ def collect(folders: list[Path]) -> Findings:
                 problems.append((run.name, run.state, run.reason))
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
-    return Findings(common, STUDIES.get(study), found, finished, problems, group_runs(finished))
+    return Findings(STUDIES.get(study), found, finished, problems, group_runs(finished))
 
 
 def _planned(plan, present):

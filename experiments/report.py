@@ -1,5 +1,6 @@
 """Reports of runs: one HTML page that needs nothing else, and its tables as CSV beside it."""
 
+import os
 import statistics
 from pathlib import Path
 
@@ -26,10 +27,11 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         ConfigError: One of the folders holds no run.
     """
     findings = collect(folders)
-    groups, finished, common = findings.groups, findings.finished, findings.folder
+    common = common_folder(folders)
+    groups, finished = findings.groups, findings.finished
     html = render(
         "report.html",
-        title=_title(findings),
+        title=_title(findings, common),
         question=findings.study.question if findings.study else None,
         answer=findings.answer,
         groups=groups,
@@ -54,6 +56,13 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     return output
 
 
+def common_folder(folders: list[Path]) -> Path:
+    """The folder given, or the one that several share."""
+    if len(folders) == 1:
+        return folders[0]
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+
+
 def render(template: str, **values) -> str:
     """A page from one of the templates."""
     environment = jinja2.Environment(
@@ -65,11 +74,11 @@ def render(template: str, **values) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _title(findings):
+def _title(findings, folder):
     study, found = findings.study, findings.found
     if study:
         task = f" ({found[0].config.task_name})" if found else ""
         return f"Study: {study.name}{task}"
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name
-    return f"{len(found)} runs in {findings.folder.name}"
+    return f"{len(found)} runs in {folder.name}"

@@ -20,7 +20,7 @@ from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
 from keras_deeplstm.experiments.runner import matching, restarts_of
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
-from keras_deeplstm.experiments.tasks import TASKS, Task
+from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "own-task.md"
@@ -289,8 +289,13 @@ def test_register():
     assert study.answer is best_first
 
 
-def test_a_config_cannot_name_a_file(tmp_path):
-    with pytest.raises(ConfigError, match="Unknown task"):
-        RunConfig.from_dict({"task": "/tmp/evil.py"})
+def test_a_config_cannot_name_code(tmp_path):
+    """A path is one of data: a file of Python is none, and is not run."""
+    code = tmp_path / "evil.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    config = RunConfig.from_dict({"task": str(code)})
+    with pytest.raises(DataError):
+        get_task(config.task).load()
+    assert not (tmp_path / "ran").exists()
     with pytest.raises(ConfigError, match="Unknown task"):
         RunConfig.from_dict({"task": "os.path"})

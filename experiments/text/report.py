@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.figures import LINES, Section, picture, plain
-from keras_deeplstm.experiments.findings import find_runs
-from keras_deeplstm.experiments.report import render
+from keras_deeplstm.experiments.findings import find
+from keras_deeplstm.experiments.report import common_folder, render
 from keras_deeplstm.experiments.text.config import TextConfig
 
 SAMPLES = 2  # shown of each run beside the first one
@@ -22,8 +22,7 @@ RESULTS = (
 
 def all_of_texts(folders: list[Path]) -> bool:
     """Whether all runs in these folders, as far as they can be read, are of texts."""
-    found, _ = find_runs(folders)
-    kinds = {type(run.config) for run in found if run.config}
+    kinds = {type(run.config) for run in find(folders) if run.config}
     return kinds == {TextConfig}
 
 
@@ -40,9 +39,8 @@ def write_text_report(folders: list[Path], output: Path | None = None) -> Path:
     Raises:
         ConfigError: One of the folders holds no run.
     """
-    everything, common = find_runs(folders)
-    found, problems = [], []
-    for run in everything:
+    found, problems, common = [], [], common_folder(folders)
+    for run in find(folders):
         try:
             if run.config is None:
                 raise ValueError(run.reason)

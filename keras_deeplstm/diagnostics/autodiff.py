@@ -4,6 +4,15 @@ import keras
 from keras import ops
 
 
+def loss_divisor():
+    """By what Keras has divided the loss, so that the sum over replicas is that of the batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def compiled(function, variables, gradients=None):
     """Compile `function(*tensors)`, which reads `variables`, and optionally its gradients.
 

@@ -8,7 +8,7 @@ import pandas as pd
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.diagnostics.autodiff import compiled
+from keras_deeplstm.diagnostics.autodiff import compiled, loss_divisor
 from keras_deeplstm.layers.scan import Probe, probing
 from keras_deeplstm.nested import leaf_layers
 
@@ -124,7 +124,8 @@ class StateGradientProbe:
 
     def _loss(self):
         predicted = self.model(self._x, training=False)
-        return self.model.compute_loss(x=self._x, y=self._y, y_pred=predicted, training=False)
+        loss = self.model.compute_loss(x=self._x, y=self._y, y_pred=predicted, training=False)
+        return loss * loss_divisor()
 
     def _gradients(self, key, loss, zeros):
         if key not in self._measures:
