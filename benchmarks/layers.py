@@ -260,8 +260,10 @@ def main():
     if "depth" in arguments.tables:
         rows, with_chain = [], True
         for depth in arguments.depths:
-            rows += depth_rows(depth, jit, *limits, with_chain)
-            with_chain = rows[-2]["contender"] == "chain"  # else it takes too long at any depth
+            found = depth_rows(depth, jit, *limits, with_chain)
+            # What takes too long takes too long at any greater depth.
+            with_chain = "chain" in [row["contender"] for row in found]
+            rows += found
             write(rows, "depth", jit, arguments.output)
 
 

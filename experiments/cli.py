@@ -24,9 +24,9 @@ from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
+from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
 from keras_deeplstm.experiments.text.config import TextConfig
-from keras_deeplstm.experiments.text.sampling import check_sampled, text_outcome
+from keras_deeplstm.experiments.text.sampling import check_sampled
 
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
 
@@ -124,7 +124,7 @@ class TrainTextCommand:
             on_message=lambda text: print(text, flush=True),
             **share,
         )
-        print(text_outcome(result))
+        print(outcome(self.config, result))
         _report([folder])
         print(f"Sample: deeplstm sample {shlex.quote(str(folder))}")
         return 0
@@ -217,7 +217,7 @@ class SearchCommand:
 
     def execute(self, command: str) -> int:
         """Search, say what came of it, and write the report."""
-        name = self.name or f"search-{self.config.task_name}-{self.config.tuner}"
+        name = self.name or f"search-{self.config.subject}-{self.config.tuner}"
         folder = self.runs_dir / runs.check_name(name)
         try:
             if self.workers:
@@ -289,10 +289,7 @@ class StudyCommand:
         """Run the study, and write its report."""
         try:
             study = STUDIES[validation.one_of("STUDY", self.name, tuple(STUDIES))]
-            dataset = study.datasets[0] if self.dataset is None else self.dataset
-            if not (study.own_data and resolve(dataset) not in TASKS):
-                validation.one_of("dataset", dataset, study.datasets)
-            dataset = resolve(dataset)
+            dataset = study.checked(study.datasets[0] if self.dataset is None else self.dataset)
             validation.positive_integer("seeds", self.seeds, at_most=1000)
             for option in ("limit", "epochs"):
                 if getattr(self, option) is not None:
@@ -402,7 +399,7 @@ class ListCommand:
             if run.result:
                 result = f"{run.result['test_bits']:.3f} bits"
         else:
-            subject = run.config.task_name
+            subject = run.config.subject
             if run.result:
                 result = f"{run.result['test_accuracy']:.1%}"
         return name, run.state, subject, model.label, str(model.depth), result
@@ -483,9 +480,7 @@ def _folder_to_train(command):
     run = runs.load(folder)
     if run.state != "finished" or command.overwrite:
         return folder
-    of_text = isinstance(run.config, TextConfig)
-    said = text_outcome(run.result) if of_text else outcome(run.config, run.result)
-    print(f"Run '{name}' is already finished: {said}")
+    print(f"Run '{name}' is already finished: {outcome(run.config, run.result)}")
     print("Use --overwrite or another --name to train it again")
     return None
 
@@ -522,12 +517,9 @@ def _report(folders, output=None):
     load_keras()
     from keras_deeplstm.experiments.report import write_report
     from keras_deeplstm.experiments.search.report import write_search_report
-    from keras_deeplstm.experiments.text.report import all_of_texts, write_text_report
 
     if len(folders) == 1 and (folders[0] / "search.json").exists():
         _say_where(write_search_report(folders[0], output))
-    elif all_of_texts(folders):
-        _say_where(write_text_report(folders, output))
     else:
         _say_where(write_report(folders, output))
 

@@ -265,20 +265,20 @@ class RunConfig:
         return cls(**{**data, "model": ModelConfig(**model)})
 
     @property
-    def task_name(self) -> str:
+    def subject(self) -> str:
         """The task for people, which for a path is the name at its end."""
         return get_task(self.task).name
 
     @property
     def title(self) -> str:
         """One line that names the run: ``"digits: UnfoldedLSTMBlock untied, depth 10"``."""
-        return f"{self.task_name}: {self.model.label}, depth {self.model.depth}"
+        return f"{self.subject}: {self.model.label}, depth {self.model.depth}"
 
     @property
     def slug(self) -> str:
         """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
         model = self.model
-        words = [self.task_name, model.block, *model.flags]
+        words = [self.subject, model.block, *model.flags]
         size = f"units{model.units}"
         if model.parameters is not None:
             size = f"parameters{model.parameters}"
@@ -286,6 +286,16 @@ class RunConfig:
         if self.folds:
             words.append(f"fold{self.fold}of{self.folds}")
         return "-".join(words)
+
+    def repeated(self, seed: int) -> "RunConfig":
+        """The same with another seed, in the first fold."""
+        return dataclasses.replace(self, seed=seed, fold=1)
+
+    @property
+    def repetition(self) -> str:
+        """What tells this run from others of its model: ``", fold 2 of 5, seed 1"``."""
+        fold = f", fold {self.fold} of {self.folds}" if self.folds else ""
+        return fold + (f", seed {self.seed}" if self.seed else "")
 
     def flat(self) -> dict[str, Any]:
         """All settings by their names in the command: `{"task": ..., "model.depth": ...}`."""

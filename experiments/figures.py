@@ -4,7 +4,7 @@ import base64
 import io
 import itertools
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,12 @@ from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.experiments.summary import Group, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
+STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
+AGAINST_DEPTH = (
+    ("test_accuracy", "test accuracy"),
+    ("gradient_ratio_start", "first / last gradient, matrices"),
+    ("state_gradient_ratio_start", "first / last gradient, states"),
+)
 DECADES = 8  # in one picture of the gradients of states; what is below has vanished
 MOMENTS = (
     ("before training", lambda group: 0),
@@ -46,24 +52,24 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures that belong together, in rows, and how to read them."""
+    """Pictures or texts that belong together, and how to read them."""
 
     title: str
     text: str
     rows: list[list[Picture]]
+    writings: list[tuple[str, str]] = field(default_factory=list)  # each with what it is
 
 
 def sections(groups: list[Group]) -> list[Section]:
-    """All pictures of a report."""
+    """All pictures of a report of classifiers."""
     if not groups:
         return []
     groups = sorted(groups, key=_panel)
-    palette = itertools.cycle(sns.color_palette("colorblind"))
-    colors = dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
+    colors = colors_of(groups)
     panels = []
     for (_, depth), members in itertools.groupby(groups, key=_panel):
         members = list(members)
-        title = f"{members[0].config.task_name}, depth {depth}"
+        title = f"{members[0].config.subject}, depth {depth}"
         for first in range(0, len(members), LINES):
             panels.append((title, members[first : first + LINES]))
     depth_rows = _depth_pictures(panels)
@@ -81,8 +87,8 @@ def sections(groups: list[Group]) -> list[Section]:
             + means,
             [
                 [
-                    _curves(title, members, colors, "val_accuracy", "validation accuracy"),
-                    _curves(title, members, colors, "loss", "training loss (nats)", log=True),
+                    curves(title, members, colors, "val_accuracy", "validation accuracy"),
+                    curves(title, members, colors, "loss", "training loss (nats)", log=True),
                 ]
                 for title, members in panels
             ],
@@ -104,7 +110,7 @@ def sections(groups: list[Group]) -> list[Section]:
             "are alike: then all are zero." + medians,
             _against_depth(groups, colors),
         ),
-        Section("Gradient of the states", STATES_TEXT + middle, _state_rows(panels, colors)),
+        Section(STATES, STATES_TEXT + middle, _state_rows(panels, colors)),
         Section(
             "First and last matrix during training",
             "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
@@ -112,7 +118,7 @@ def sections(groups: list[Group]) -> list[Section]:
             [[_ratio_picture(title, members, colors) for title, members in panels]],
         ),
         Section(
-            "Filters of the first layer",
+            FILTERS,
             "The weights that the first layer applies to the image, before and after training. "
             "Gabor R²: share of a filter's variation that the best-fitting Gabor filter explains, "
             "as the median over at most 24 filters. Noise is fitted too, in part, the better the "
@@ -127,14 +133,46 @@ def _panel(group):
     return group.config.task, group.config.model.depth
 
 
-def _curves(title, members, colors, column, label, log=False):
+def colors_of(groups: list[Group]) -> dict[str, tuple]:
+    """A color for each label."""
+    palette = itertools.cycle(sns.color_palette("colorblind"))
+    return dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
+
+
+def curves(
+    title: str,
+    members: list[Group],
+    colors: dict[str, tuple],
+    column: str,
+    label: str,
+    log: bool = False,
+    styles: dict[int, str] | None = None,
+) -> Picture:
+    """A column of `metrics.csv` against the epochs: the means of groups, and their ranges.
+
+    Args:
+        title: Of the picture.
+        members: The groups.
+        colors: The color of each label.
+        column: What is drawn. Rows that have none of it are left out.
+        label: What it is.
+        log: Whether its axis is logarithmic.
+        styles: Line style of each depth, for groups of different depths.
+    """
     figure, ax = _figure(title, "epoch", label, log)
     ends = []
     for group in members:
-        values = pd.concat([run.metrics.set_index("epoch")[column] for run in group.runs], axis=1)
+        found = [run.metrics.set_index("epoch") for run in group.runs]
+        values = [frame[column].dropna() for frame in found if column in frame]
+        if not values:
+            continue
+        values = pd.concat(values, axis=1)
         middle = values.mean(axis=1)
-        _line(ax, values, middle, group.label, colors[group.label], marker=".")
-        ends.append(f"{group.label} {middle.iloc[-1]:.3g}")
+        name, style = group.label, {"marker": "."}
+        if styles:
+            name, style = group.name, {"linestyle": styles[group.config.model.depth]}
+        _line(ax, values, middle, name, colors[group.label], **style)
+        ends.append(f"{name} {middle.iloc[-1]:.3g}")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return picture(figure, f"{label} against epoch, {title}. At the end: {'; '.join(ends)}.")
 
@@ -159,39 +197,38 @@ def _ratio_picture(title, members, colors):
 def _against_depth(groups, colors):
     """For each task with models of three depths or more."""
     rows = []
-    for task, members in itertools.groupby(groups, key=lambda group: group.config.task_name):
+    for task, members in itertools.groupby(groups, key=lambda group: group.config.subject):
         by_label = {}
         for group in members:
             by_label.setdefault(group.label, []).append(group)
         if max(len(some) for some in by_label.values()) < 3:
             continue
-        drawn = []
-        for key, label in (
-            ("test_accuracy", "test accuracy"),
-            ("gradient_ratio_start", "first / last gradient, matrices"),
-            ("state_gradient_ratio_start", "first / last gradient, states"),
-        ):
-            figure, ax = _figure(task, "depth", label, log=key != "test_accuracy")
-            ax.set_xscale("log")
-            ends = []
-            for name, some in by_label.items():
-                values = {group.config.model.depth: group.values(key) for group in some}
-                values = {depth: found for depth, found in values.items() if found}
-                if values:
-                    table = pd.DataFrame.from_dict(values, orient="index").sort_index()
-                    _line(ax, table, table.median(axis=1), name, colors[name], marker="o")
-                    ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
-            depths = sorted(
-                {group.config.model.depth for some in by_label.values() for group in some}
-            )
-            if key != "test_accuracy":
-                _same_scale([figure])
-            ax.set_xticks(depths, [str(depth) for depth in depths])
-            ax.set_xticks([], minor=True)
-            if ends:
-                drawn.append(picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}."))
-        rows.append(drawn)
+        drawn = [_depth_curves(task, by_label, colors, *what) for what in AGAINST_DEPTH]
+        rows.append([one for one in drawn if one])
     return rows
+
+
+def _depth_curves(task, by_label, colors, key, label):
+    """One number of each model against its depth; None where no model has it."""
+    log = key != "test_accuracy"
+    figure, ax = _figure(task, "depth", label, log=log)
+    ax.set_xscale("log")
+    ends, depths = [], set()
+    for name, groups in by_label.items():
+        values = {group.config.model.depth: group.values(key) for group in groups}
+        values = {depth: found for depth, found in values.items() if found}
+        if values:
+            table = pd.DataFrame.from_dict(values, orient="index").sort_index()
+            _line(ax, table, table.median(axis=1), name, colors[name], marker="o")
+            ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
+            depths |= set(values)
+    if not ends:
+        return None
+    if log:
+        _same_scale([figure])
+    ax.set_xticks(sorted(depths), [str(depth) for depth in sorted(depths)])
+    ax.set_xticks([], minor=True)
+    return picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}.")
 
 
 def _line(ax, values, middle, label, color, **style):

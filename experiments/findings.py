@@ -1,6 +1,5 @@
 """What there is to report of runs: which are finished, which are not, and the tables of numbers."""
 
-import dataclasses
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,25 +7,18 @@ from pathlib import Path
 import pandas as pd
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.kinds import CLASSIFIERS, KINDS, Kind
 from keras_deeplstm.experiments.runner import restarts_of
 from keras_deeplstm.experiments.studies import STUDIES, Study
-from keras_deeplstm.experiments.summary import Group, estimate, group_runs
-from keras_deeplstm.experiments.text.config import TextConfig
-
-RESULTS = (
-    *("test_accuracy", "val_accuracy"),
-    *("gradient_ratio_start", "gradient_ratio_end"),
-    *("state_gradient_ratio_start", "state_gradient_ratio_end"),
-    *("memory_path_ratio_start", "memory_path_ratio_end"),
-    *("gabor_r2_start", "gabor_r2_end"),
-)
+from keras_deeplstm.experiments.summary import Group, group_runs
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Runs, and what is known of them."""
+    """Runs of one kind, and what is known of them."""
 
+    kind: Kind
     study: Study | None
     """The study, if they are those of one that is known."""
     found: list[runs.Run]
@@ -48,7 +40,24 @@ class Findings:
     @property
     def resumed(self) -> list[str]:
         """Names of the runs that were interrupted and resumed."""
-        return [run.name for run in self.finished if run.result.get("resumed_after_epochs")]
+        keys = ("resumed_after_epochs", "resumed_after_steps")
+        return [run.name for run in self.finished if any(map(run.result.get, keys))]
+
+    @property
+    def unfinished(self) -> list[runs.Run]:
+        """The runs that have no result."""
+        return [run for run in self.found if run.state != "finished"]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Training settings with the value, or the values, that the finished runs have."""
+        values = {}
+        for run in self.finished:
+            for name, value in run.config.flat().items():
+                told = ("task", "text", "fold")
+                if name not in told and not name.startswith("model."):
+                    values.setdefault(name, {})[str(value)] = None
+        return {name: ", ".join(distinct) for name, distinct in values.items()}
 
 
 def find(folders: list[Path]) -> list[runs.Run]:
@@ -80,19 +89,24 @@ def collect(folders: list[Path]) -> Findings:
         plan = runs.read_json(folders[0] / "study.json")
         study = plan["study"]
         found, problems = _planned(plan, {run.name: run for run in found})
+    # Runs of several kinds have no table in common; the first one decides.
+    config = next((type(run.config) for run in found if run.config), None)
+    kind = KINDS.get(config, CLASSIFIERS)
     finished = []
     for run in found:
         try:
-            if isinstance(run.config, TextConfig):
-                problems.append((run.name, run.state, "of a text: it has a report of its own"))
+            if run.config and type(run.config) is not config:
+                reason = "another kind of run: it has a report of its own"
+                problems.append((run.name, run.state, reason))
             elif run.state == "finished":
-                _ = run.environment, run.metrics, run.gradients, run.states
+                _ = run.environment, *(getattr(run, name) for name in kind.files)
                 finished.append(run)
             else:
                 problems.append((run.name, run.state, run.reason))
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
-    return Findings(STUDIES.get(study), found, finished, problems, group_runs(finished))
+    found = [run for run in found if type(run.config) is config]
+    return Findings(kind, STUDIES.get(study), found, finished, problems, group_runs(finished))
 
 
 def _planned(plan, present):
@@ -115,55 +129,45 @@ def _planned(plan, present):
     return found, problems
 
 
-def table(groups: list[Group]) -> pd.DataFrame:
+def table(findings: Findings) -> pd.DataFrame:
     """A row for each run."""
+    results = findings.kind.results
     rows = [
         {
             "run": run.name,
-            "task": run.config.task_name,
+            "task": run.config.subject,
             "model": group.label,
             "depth": run.config.model.depth,
             "seed": run.config.seed,
-            "fold": run.config.fold if run.config.folds else None,
-            "parameters": run.result["parameters"],
-            **{key: run.result.get(key) for key in RESULTS},
+            "fold": getattr(run.config, "fold", None) if getattr(run.config, "folds", 0) else None,
+            **{key: run.result.get(key) for key in results},
             "seconds": run.result["seconds"],
         }
-        for group in groups
+        for group in findings.groups
         for run in group.runs
     ]
-    names = ["run", "task", "model", "depth", "seed", "fold", "parameters", *RESULTS, "seconds"]
+    names = ["run", "task", "model", "depth", "seed", "fold", *results, "seconds"]
     # As objects, so that a ratio that does not exist stays None and does not become NaN.
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 
-def summary(groups: list[Group]) -> pd.DataFrame:
+def summary(findings: Findings) -> pd.DataFrame:
     """A row for each model: means with their intervals; of all else, medians with their ranges."""
-    rows = []
-    for group in groups:
+    rows, kind = [], findings.kind
+    for group in findings.groups:
         config = group.config
-        row = {"task": config.task_name, "model": group.label, "depth": config.model.depth}
+        row = {"task": config.subject, "model": group.label, "depth": config.model.depth}
         row["runs"] = len(group.runs)
-        for key in RESULTS:
+        row |= {key: group.runs[0].result[key] for key in kind.facts}
+        for key in kind.means + kind.medians:
             values = group.values(key)
             if not values:
                 row |= {key: None, f"{key}_low": None, f"{key}_high": None}
-            elif key.endswith("accuracy"):
-                both = estimate(values)
+            elif key in kind.means:
+                both = group.mean(key)
                 row |= {key: both.mean, f"{key}_low": both.low, f"{key}_high": both.high}
             else:
                 row |= {key: statistics.median(values)}
                 row |= {f"{key}_low": min(values), f"{key}_high": max(values)}
-        row["parameters"] = group.runs[0].result["parameters"]
         rows.append({**row, "seconds": statistics.fmean(group.values("seconds"))})
     return pd.DataFrame(rows)
-
-
-def settings(finished: list[runs.Run]) -> dict[str, str]:
-    """Training settings with the value, or the values, that the runs have."""
-    values = {}
-    for field in dataclasses.fields(RunConfig):
-        if field.name not in ("task", "model", "fold"):
-            distinct = dict.fromkeys(str(getattr(run.config, field.name)) for run in finished)
-            values[field.name] = ", ".join(distinct)
-    return values

@@ -1,15 +1,13 @@
 """Results for others to read: tables as CSV, and a Markdown page with the answers and pictures."""
 
 import base64
-import statistics
 from pathlib import Path
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError
-from keras_deeplstm.experiments.figures import sections
-from keras_deeplstm.experiments.findings import collect, settings, summary, table
+from keras_deeplstm.experiments.figures import FILTERS, STATES
+from keras_deeplstm.experiments.findings import collect, summary, table
 from keras_deeplstm.experiments.report import render
-from keras_deeplstm.experiments.summary import estimate, percent_text, ratio_text, ratios_text
 
 SHOWN = 4  # pictures of a section on the page; all are in the study's report
 
@@ -41,28 +39,33 @@ def _published(folder, tables, pictures):
     if findings.study is None or not findings.groups:
         raise ConfigError(f"'{folder}' holds no study with a finished run")
     groups, name = findings.groups, folder.name
-    runs.write_text(tables / f"{name}-runs.csv", table(groups).to_csv(index=False))
-    runs.write_text(tables / f"{name}.csv", summary(groups).to_csv(index=False))
-    shown, files = [], []
-    deepest = {group.label: group.name for group in _by_depth(groups)}
-    for section in sections(groups):
+    runs.write_text(tables / f"{name}-runs.csv", table(findings).to_csv(index=False))
+    runs.write_text(tables / f"{name}.csv", summary(findings).to_csv(index=False))
+    by_depth = sorted(groups, key=lambda group: group.config.model.depth)
+    deepest = {group.label: group.name for group in by_depth}
+    shown, files = {}, []
+    writings = {}
+    for section in findings.kind.sections(groups, []):
         for picture in _chosen(section, deepest.values()):
             file = pictures / f"{name}-{len(files) + 1}.png"
             runs.write_bytes(file, base64.b64decode(picture.data))
             files.append(file)
-            shown.append((section, file.name, picture))
+            shown.setdefault(section.title, []).append((file.name, picture))
+        writings |= {section.title: section.writings} if section.writings else {}
     missing = [run for run, state, _ in findings.problems if state == "missing"]
     return {
-        "name": f"{findings.study.name}, {findings.found[0].config.task_name}",
+        "name": f"{findings.study.name}, {findings.found[0].config.subject}",
         "question": findings.study.question,
         "answer": findings.answer,
-        "rows": [_row(group) for group in groups],
-        "sections": _by_section(shown),
+        "rows": [findings.kind.row(group) for group in groups],
+        "note": findings.kind.note,
+        "sections": shown,
+        "writings": writings,
         "files": files,
         "missing": missing,
         "problems": [problem for problem in findings.problems if problem[1] != "missing"],
         "commands": findings.commands,
-        "settings": settings(findings.finished),
+        "settings": findings.settings,
         "environment": findings.finished[0].environment,
         "resumed": len(findings.resumed),
         "runs": len(findings.finished),
@@ -75,45 +78,10 @@ def _chosen(section, names):
     Of the gradients of states the last two rows, which belong together; of filters, those after
     training of the models named.
     """
-    if section.title == "Filters of the first layer":
+    if section.title == FILTERS:
         filters = [row[-1] for row in section.rows if row]
         found = [p for p in filters if any(p.caption.startswith(f"{name}, ") for name in names)]
     else:
-        last = -2 if section.title == "Gradient of the states" else -1
+        last = -2 if section.title == STATES else -1
         found = [picture for row in section.rows[last:] for picture in row]
     return found[:SHOWN]
-
-
-def _by_depth(groups):
-    return sorted(groups, key=lambda group: group.config.model.depth)
-
-
-def _by_section(shown):
-    found = {}
-    for section, file, picture in shown:
-        found.setdefault(section.title, []).append((file, picture))
-    return found
-
-
-def _row(group):
-    def middle(key):
-        values = group.values(key)
-        return f"{statistics.median(values):.2f}" if values else ""
-
-    return {
-        "model": group.label,
-        "depth": group.config.model.depth,
-        "runs": len(group.runs),
-        "test accuracy": percent_text(group.accuracy),
-        "validation accuracy": percent_text(estimate(group.values("val_accuracy"))),
-        "gradient first/last, start": ratios_text(group.values("gradient_ratio_start")),
-        "gradient first/last, end": ratios_text(group.values("gradient_ratio_end")),
-        "memory/total, start": _ratio(group.values("memory_path_ratio_start")),
-        "Gabor R²": middle("gabor_r2_end"),
-        "parameters": f"{group.runs[0].result['parameters']:,}",
-        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
-    }
-
-
-def _ratio(values):
-    return ratio_text(statistics.median(values) if values else None)

@@ -1,15 +1,13 @@
 """Reports of runs: one HTML page that needs nothing else, and its tables as CSV beside it."""
 
 import os
-import statistics
 from pathlib import Path
 
 import jinja2
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.figures import sections
-from keras_deeplstm.experiments.findings import collect, settings, summary, table
-from keras_deeplstm.experiments.summary import estimate, percent_text, ratios_text
+from keras_deeplstm.experiments.config import RunConfig
+from keras_deeplstm.experiments.findings import collect, summary, table
 from keras_deeplstm.experiments.tasks import get_task
 
 
@@ -28,31 +26,27 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     """
     findings = collect(folders)
     common = common_folder(folders)
-    groups, finished = findings.groups, findings.finished
+    kind, groups, finished = findings.kind, findings.groups, findings.finished
+    tasks = dict.fromkeys(run.config.task for run in finished if isinstance(run.config, RunConfig))
     html = render(
         "report.html",
         title=_title(findings, common),
         question=findings.study.question if findings.study else None,
         answer=findings.answer,
-        groups=groups,
-        estimate=estimate,
-        percent_text=percent_text,
-        ratios_text=ratios_text,
-        mean=statistics.fmean,
-        several=max((len(group.runs) for group in groups), default=0) > 1,
-        folds=any(run.config.folds for run in finished),
-        tasks=[get_task(name) for name in dict.fromkeys(run.config.task for run in finished)],
+        rows=[kind.row(group) for group in groups],
+        note=kind.note,
+        tasks=map(get_task, tasks),
         problems=findings.problems,
-        sections=sections(groups),
-        settings=settings(finished),
+        sections=kind.sections(groups, findings.unfinished),
+        settings=findings.settings,
         environments=[run.environment for run in finished[:1]],
         commands=findings.commands,
         resumed=findings.resumed,
     )
     output = output or common / "report.html"
     runs.write_text(output, html)
-    runs.write_text(output.with_name("table.csv"), table(groups).to_csv(index=False))
-    runs.write_text(output.with_name("summary.csv"), summary(groups).to_csv(index=False))
+    runs.write_text(output.with_name("table.csv"), table(findings).to_csv(index=False))
+    runs.write_text(output.with_name("summary.csv"), summary(findings).to_csv(index=False))
     return output
 
 
@@ -77,7 +71,7 @@ def render(template: str, **values) -> str:
 def _title(findings, folder):
     study, found = findings.study, findings.found
     if study:
-        task = f" ({found[0].config.task_name})" if found else ""
+        task = f" ({found[0].config.subject})" if found else ""
         return f"Study: {study.name}{task}"
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name

@@ -1,7 +1,6 @@
 """Train the runs of a study, one after the other, in a process beside this one."""
 
 import dataclasses
-import statistics
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -11,7 +10,11 @@ from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import Study
 from keras_deeplstm.experiments.summary import labels, ratio_text
 from keras_deeplstm.experiments.tasks import DataError, get_task
+from keras_deeplstm.experiments.text.config import TextConfig
+from keras_deeplstm.experiments.text.sampling import text_outcome
 from keras_deeplstm.experiments.worker import CallError, Worker
+
+Config = RunConfig | TextConfig
 
 # The n-th restart of a diverged run adds n times this to its seed; seeds of studies are smaller.
 RESTART_SEED = 1000
@@ -20,15 +23,16 @@ RESTART_SEED = 1000
 def train_here(send, config, folder, options):
     """Train a run in the worker's process; see `training.train`."""
     load_keras()
+    options = {**options, "on_message": lambda text: send(("say", text))}
+    if isinstance(config, TextConfig):
+        from keras_deeplstm.experiments.text.training import train as train_text
+
+        return train_text(
+            config, folder, on_report=lambda row, sample: send(("epoch", row)), **options
+        )
     from keras_deeplstm.experiments.training import train
 
-    return train(
-        config,
-        folder,
-        on_epoch=lambda row: send(("epoch", row)),
-        on_message=lambda text: send(("say", text)),
-        **options,
-    )
+    return train(config, folder, on_epoch=lambda row: send(("epoch", row)), **options)
 
 
 def report_here(send, folders):
@@ -39,7 +43,7 @@ def report_here(send, folders):
     return write_report(folders)
 
 
-def restarts_of(name: str, config: RunConfig, restarts: int) -> dict[str, RunConfig]:
+def restarts_of(name: str, config: Config, restarts: int) -> dict[str, Config]:
     """A run, and the runs with other seeds that take its place if it diverges, by name."""
     found = {name: config}
     for number in range(1, restarts + 1):
@@ -48,7 +52,7 @@ def restarts_of(name: str, config: RunConfig, restarts: int) -> dict[str, RunCon
     return found
 
 
-def matching(plan: dict[str, RunConfig], only: str | None) -> dict[str, RunConfig]:
+def matching(plan: dict[str, Config], only: str | None) -> dict[str, Config]:
     """The runs of a plan whose names contain `only`, in which * and ? stand for other text.
 
     Raises:
@@ -64,7 +68,7 @@ def matching(plan: dict[str, RunConfig], only: str | None) -> dict[str, RunConfi
 
 def run_study(
     study: Study,
-    plan: dict[str, RunConfig],
+    plan: dict[str, Config],
     folder: Path,
     *,
     data_dir: Path | None = None,
@@ -136,7 +140,7 @@ class _Runner:
         )
         self.progress.disable = not self.progress.console.is_terminal
         self.pace = None  # seconds for a unit of work, measured
-        self.seconds = []  # of the first epochs of a run
+        self.rows = []  # of the run's metrics: one for each epoch, or for a part of one
 
     def say(self, line):
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -198,8 +202,8 @@ class _Runner:
         run = runs.load(folder)
         if not self.options["overwrite"] and run.state in ("finished", "diverged"):
             return run.state
-        if config.seed:
-            title += f", seed {config.seed}"
+        title += config.repetition
+        self.rows = []
         self.progress.update(self.bar, description=title)
 
         def on_message(message):
@@ -229,18 +233,18 @@ class _Runner:
 
     def _show_epoch(self, row, config, title):
         epoch = row["epoch"]
-        if epoch == 1:
-            self.seconds = []
-        elif epoch <= 4:  # the first one compiles
-            self.seconds.append(row["seconds"])
         left = self.left - _work(config) * epoch / config.epochs
-        if self.pace is None and self.seconds and epoch == min(4, config.epochs):
-            epochs = _work(config) / (config.epochs + COMPILING)
-            self.pace = statistics.fmean(self.seconds) / epochs
-            self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
+        self.rows.append(row)
+        if self.pace is None and (len(self.rows) == 4 or epoch == config.epochs):
+            first, *others = self.rows  # the first one compiles
+            if others:
+                seconds = sum(other["seconds"] for other in others)
+                epochs = epoch - first["epoch"]
+                self.pace = seconds / epochs / (_work(config) / (config.epochs + COMPILING))
+                self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
         self.progress.update(
             self.bar,
-            description=f"{title}, epoch {epoch}/{config.epochs}",
+            description=f"{title}, epoch {epoch:g}/{config.epochs}",
             completed=self.progress.tasks[self.bar].total - left,
         )
 
@@ -252,6 +256,8 @@ COMPILING = 3
 
 
 def _work(config):
+    if isinstance(config, TextConfig):  # an epoch is long against all else
+        return config.model.depth * (config.epochs + COMPILING)
     return (config.model.depth + FIXED) * (config.epochs + COMPILING)
 
 
@@ -260,8 +266,6 @@ def _titles(chosen):
     both = zip(chosen.items(), labels(list(chosen.values())), strict=True)
     for number, ((name, config), label) in enumerate(both, 1):
         titles[name] = f"{number}/{len(chosen)} {label}, depth {config.model.depth}"
-        if config.folds:
-            titles[name] += f", fold {config.fold} of {config.folds}"
     return titles
 
 
@@ -273,8 +277,10 @@ def _duration(seconds):
     return f"about {seconds / 3600:.1f} h"
 
 
-def outcome(config: RunConfig, result: dict) -> str:
-    """One line for the terminal: test accuracy, gradient ratio, seconds."""
+def outcome(config: Config, result: dict) -> str:
+    """One line for the terminal: what the test came to, and seconds."""
+    if isinstance(config, TextConfig):
+        return text_outcome(result)
     accuracy = result["test_accuracy"]
     criterion = get_task(config.task).criterion
     solved = ""

@@ -1,12 +1,12 @@
 """Runs that differ in seed and fold only, taken together: means and intervals."""
 
-import dataclasses
 import math
 import statistics
 from dataclasses import dataclass
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import RunConfig
+from keras_deeplstm.experiments.text.config import TextConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Estimate:
 class Group:
     """Runs of one model and training setting, for several seeds and folds."""
 
-    config: RunConfig
+    config: RunConfig | TextConfig
     label: str  # the model, with the settings in which groups differ, without the depth
     runs: list[runs.Run]
 
@@ -37,7 +37,11 @@ class Group:
     @property
     def accuracy(self) -> Estimate:
         """Test accuracy."""
-        return estimate([run.result["test_accuracy"] for run in self.runs])
+        return self.mean("test_accuracy")
+
+    def mean(self, key: str) -> Estimate:
+        """Of what `result.json` says under `key`."""
+        return estimate(self.values(key))
 
     def values(self, key: str) -> list[float]:
         """What `result.json` says under `key`, of the runs that have it."""
@@ -65,7 +69,7 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
     """
     groups, repeated = {}, []
     for run in finished:
-        members = groups.setdefault(dataclasses.replace(run.config, seed=0, fold=1), [])
+        members = groups.setdefault(run.config.repeated(0), [])
         if any(member.config == run.config for member in members):
             repeated.append(Group(run.config, run.name, [run]))
         else:
@@ -76,7 +80,7 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
     ] + repeated
 
 
-def labels(configs: list[RunConfig]) -> list[str]:
+def labels(configs: list[RunConfig | TextConfig]) -> list[str]:
     """The models' labels, with the settings that a label does not tell and that have many values.
 
     The depth, the seed and the fold are not part of it, nor is a budget of parameters that belongs
@@ -84,7 +88,8 @@ def labels(configs: list[RunConfig]) -> list[str]:
     """
     flat = [config.flat() for config in configs]
     names = [name for name in flat[0] if not name.startswith("model.")] if flat else []
-    names = ["model.units", *(name for name in names if name not in ("task", "seed", "fold"))]
+    told = ("task", "text", "seed", "fold")
+    names = ["model.units", *(name for name in names if name not in told)]
     many = [name for name in names if len({settings[name] for settings in flat}) > 1]
     budgets = {(c.model.depth, c.model.parameters) for c in configs if c.model.parameters}
     if len(budgets) > len({depth for depth, _ in budgets}):
@@ -106,6 +111,16 @@ def percent_text(estimate: Estimate) -> str:
     if estimate.count == 2:
         return f"{mean} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
     return f"{mean} ± {100 * (estimate.high - estimate.mean):.1f}"
+
+
+def number_text(estimate: Estimate) -> str:
+    """``"1.523"``, ``"1.523 (1.519–1.527)"`` for two values, ``"1.523 ± 0.004"`` for more."""
+    mean = f"{estimate.mean:.3f}"
+    if estimate.count == 1:
+        return mean
+    if estimate.count == 2:
+        return f"{mean} ({estimate.low:.3f}–{estimate.high:.3f})"
+    return f"{mean} ± {estimate.high - estimate.mean:.3f}"
 
 
 def ratio_text(ratio: float | None) -> str:

@@ -158,9 +158,12 @@ def _optimizer(config, examples):
     if config.schedule == "cosine":
         steps = config.epochs * math.ceil(examples / config.batch_size)
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    optimizer = keras.optimizers.get(config.optimizer)
-    clipping = {"clipnorm": config.clipnorm, "clipvalue": config.clipvalue}
-    return type(optimizer)(learning_rate, **clipping)
+    settings = {
+        "learning_rate": learning_rate,
+        "clipnorm": config.clipnorm,
+        "clipvalue": config.clipvalue,
+    }
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
 
 
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):

@@ -97,6 +97,7 @@ USAGE = {
     "TUN-07": ("--tuner bayes", "Unknown tuner 'bayes'. Did you mean 'bayesian'?"),
     "TUN-16": ("--tuner hyperband --epochs 2", "max_epochs, must be >= factor=3. Received: epoch"),
     "block": ("--block unfolded", "Did you mean 'unfolded_lstm'?"),
+    "cnn": ("--block cnn,dense", "Block 'cnn' cannot be searched"),
     "tied": ("--tied true,maybe", "Argument `model.tied` must be True or False."),
     "normalization": ("--normalization bach", "Did you mean 'batch'?"),
     "folds": ("--folds 1", "Argument `folds` must be at least 2."),

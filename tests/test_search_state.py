@@ -342,4 +342,4 @@ def test_sizes_of_own_data(tmp_path, training):
     assert found[1].outcome.reason == (
         f"{parameters[5]:,} parameters exceed max_parameters={parameters[5] - 1:,}"
     )
-    assert config.task_name == "letters"
+    assert config.subject == "letters"

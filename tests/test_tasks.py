@@ -304,7 +304,7 @@ def test_neither_a_name_nor_a_path(name, tmp_path, monkeypatch):
 )
 def test_name_of_a_path(path, name):
     config = RunConfig(path)
-    assert get_task(path).name == config.task_name == name
+    assert get_task(path).name == config.subject == name
     assert config.title == f"{name}: UnfoldedLSTMBlock untied, depth 10"
     assert config.slug == f"{name}-unfolded_lstm-untied-depth10-units100-seed0"
     assert runs.check_name(config.slug) == config.slug

@@ -393,10 +393,11 @@ def test_commands(folder, capsys):
     assert lines[-1] == "Sample: deeplstm sample runs/a"
     assert sorted(os.listdir(folder / "runs" / "a")) == [
         *(".lock", "best.keras", "config.json", "environment.json", "metrics.csv"),
-        *("report.html", "result.json", "samples.txt", "table.csv", "vocabulary.json"),
+        *("report.html", "result.json", "samples.txt", "summary.csv", "table.csv"),
+        "vocabulary.json",
     ]
     page = (folder / "runs" / "a" / "report.html").read_text()
-    assert "Written by a" in page and "data:image/png" in page and "numbers.txt" in page
+    assert "<h2>Samples</h2>" in page and "data:image/png" in page and "numbers.txt" in page
     assert runs.load(folder / "runs" / "a").config.text == str(folder / "numbers.txt")
 
     assert status(*argv) == 0

@@ -49,7 +49,7 @@ class SearchConfig:
     seed: int = 0
     """Seed of the search, and of the first execution of each trial."""
     block: Range = "unfolded_lstm"
-    """Kind of the deep part: unfolded_lstm, dense, or both: unfolded_lstm,dense."""
+    """Kind of the deep part: some of unfolded_lstm, dense, highway, residual."""
     depth: Range = "2..50"
     """Number of steps over depth."""
     units: Range = "16..128"
@@ -111,6 +111,8 @@ class SearchConfig:
         for name in ("block", "tied", "normalization", "forget_bias"):  # numbers: keras-tuner does
             values = self.ranges[name]
             for value in values if isinstance(values, list | tuple) else [values]:
+                if value == "cnn":
+                    raise ValueError("Block 'cnn' cannot be searched: it has no steps over depth")
                 ModelConfig(**{name: value})
         # All other settings are those of a run.
         RunConfig(self.task, **self._training(), folds=self.folds)
@@ -118,8 +120,8 @@ class SearchConfig:
             raise ValueError("Search space is empty; nothing to tune")
 
     @property
-    def task_name(self) -> str:
-        """The task for people; see `RunConfig.task_name`."""
+    def subject(self) -> str:
+        """The task for people; see `RunConfig.subject`."""
         return get_task(self.task).name
 
     def _training(self):

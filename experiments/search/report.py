@@ -48,7 +48,7 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
     ]
     html = render(
         "search.html",
-        title=f"Search: {folder.name} ({config.task_name})",
+        title=f"Search: {folder.name} ({config.subject})",
         question=f"Which {_enumerate(config.searched)}? Judged by {config.objective}",
         answer=_answer(best, ended, table, config),
         problems=problems,

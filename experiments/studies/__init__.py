@@ -3,7 +3,8 @@
 from keras_deeplstm.experiments.studies.depth import depth
 from keras_deeplstm.experiments.studies.images import studies as images
 from keras_deeplstm.experiments.studies.study import Study, best_first, grid
+from keras_deeplstm.experiments.studies.texts import studies as texts
 
 __all__ = ["STUDIES", "Study", "best_first", "grid"]
 
-STUDIES = {study.name: study for study in (depth, *images)}
+STUDIES = {study.name: study for study in (depth, *images, *texts)}

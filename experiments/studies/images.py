@@ -262,7 +262,7 @@ def _budget_answer(groups):
 
 
 def _lowest_error_configs(dataset):
-    """Wide, shallow, with noise on the inputs and dropout: what a search on MNIST has led to."""
+    """Wide and shallow, with noise on the inputs and dropout."""
     models = [
         ModelConfig(depth=depth, units=units, normalization="batch", dropout=0.3, input_noise=0.3)
         for depth, units in ((2, 512), (3, 512), (5, 256))

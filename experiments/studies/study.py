@@ -4,10 +4,15 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from keras_deeplstm import validation
 from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.summary import Group, percent_text
+from keras_deeplstm.experiments.tasks import TASKS, resolve
+from keras_deeplstm.experiments.text.config import TextConfig
+
+Config = RunConfig | TextConfig
 
 
 def best_first(groups: list[Group]) -> list[str]:
@@ -23,7 +28,7 @@ def best_first(groups: list[Group]) -> list[str]:
 
 
 def _task(group):
-    return group.config.task_name
+    return group.config.subject
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class Study:
     name: str
     question: str
     datasets: tuple[str, ...]
-    """Tasks on which it can be run; the first is the default."""
-    configs: Callable[[str], list[RunConfig]]
+    """Tasks, or texts, on which it can be run; the first is the default."""
+    configs: Callable[[str], list[Config]]
     """The runs on a task. Their seeds and folds do not count: the study is run for several."""
     answer: Callable[[list[Group]], list[str]] = best_first
     """Sentences computed from the finished runs, at least one of them, that are grouped into those
@@ -42,9 +47,21 @@ class Study:
     own_data: bool = False
     """Whether it can also be run on data of the user's own."""
 
+    config: ClassVar[type[Config]] = RunConfig
+
+    def checked(self, dataset: str) -> str:
+        """The dataset, a path made absolute; ValueError unless the study can be run on it."""
+        if dataset in self.datasets or not self.own_data:
+            return validation.one_of("dataset", dataset, self.datasets)
+        return self._own(dataset)
+
+    def _own(self, dataset):
+        dataset = resolve(dataset)
+        return validation.one_of("dataset", dataset, self.datasets) if dataset in TASKS else dataset
+
     def plan(
         self, dataset: str, epochs: int | None = None, seeds: int = 1, folds: int | None = None
-    ) -> dict[str, RunConfig]:
+    ) -> dict[str, Config]:
         """All runs by the names of their folders, seed by seed.
 
         Args:
@@ -57,8 +74,10 @@ class Study:
         settings = _settings_not_in_names(base)
         plan = {}
         for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
-            changes = {"seed": seed, "folds": folds, "fold": fold + 1}
-            config = dataclasses.replace(config, **changes, epochs=epochs or config.epochs)
+            changes = {"folds": folds, "fold": fold + 1} if folds else {}
+            config = dataclasses.replace(
+                config, seed=seed, epochs=epochs or config.epochs, **changes
+            )
             words = [f"{name}{config.flat()[name]}" for name in settings]
             plan["-".join([config.slug, *words])] = config
         return plan
@@ -68,7 +87,7 @@ class Study:
 
         The number of seeds is not part of it: more seeds are more runs of the same study.
         """
-        words = [self.name, RunConfig(dataset).task_name]
+        words = [self.name, self.config(dataset).subject]
         if epochs is not None:
             words.append(f"epochs{epochs}")
         if folds is not None:
@@ -79,7 +98,7 @@ class Study:
 def _settings_not_in_names(configs):
     """The training settings by which runs of a study differ; a run's name does not tell them."""
     flat = [config.flat() for config in configs]
-    told = ("task", "seed", "fold", "folds")
+    told = ("task", "text", "seed", "fold", "folds")
     names = [name for name in flat[0] if name not in told and not name.startswith("model.")]
     return [name for name in names if len({settings[name] for settings in flat}) > 1]
 

@@ -242,6 +242,15 @@ class TextConfig:
         words += [f"depth{self.model.depth}", size, f"seed{self.seed}"]
         return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(words))
 
+    def repeated(self, seed: int) -> "TextConfig":
+        """The same with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+    @property
+    def repetition(self) -> str:
+        """What tells this run from others of its model: ``", seed 1"``."""
+        return f", seed {self.seed}" if self.seed else ""
+
     def flat(self) -> dict[str, Any]:
         """All settings by their names in the command: `{"text": ..., "model.depth": ...}`."""
         settings = self.to_dict()

@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 import keras
 from keras import ops
 
+WRITTEN_OUT = 8  # steps of a loop on JAX up to which it is written out in the graph
+
 
 class Probe(NamedTuple):
     """What a diagnostic asks of one layer's scan.
@@ -205,7 +207,9 @@ def _loop_jax(step, carry, xs, length, reverse):
 
     # An unknown time in `model.export` is no int; then xs tell the length.
     length = length if isinstance(length, int) else None
-    return jax.lax.scan(step, carry, xs, length=length, reverse=reverse)
+    # Written out, a few steps take less time: XLA then fuses over their borders.
+    unroll = length is not None and length <= WRITTEN_OUT
+    return jax.lax.scan(step, carry, xs, length=length, reverse=reverse, unroll=unroll)
 
 
 def _loop_tensorflow(step, carry, xs, length, reverse):

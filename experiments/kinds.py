@@ -1,0 +1,126 @@
+"""What tables, reports and the page of results show of each kind of run."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keras_deeplstm.experiments import figures, runs
+from keras_deeplstm.experiments.config import RunConfig
+from keras_deeplstm.experiments.figures import Section
+from keras_deeplstm.experiments.summary import (
+    Group,
+    number_text,
+    percent_text,
+    ratio_text,
+    ratios_text,
+)
+from keras_deeplstm.experiments.text import figures as text_figures
+from keras_deeplstm.experiments.text.config import TextConfig
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Runs that have the same results."""
+
+    means: tuple[str, ...]
+    """Results of which a table shows the mean over the runs of a model, with its interval."""
+    medians: tuple[str, ...]
+    """Results of which it shows the median, with the range."""
+    facts: tuple[str, ...]
+    """Results that all runs of a model share."""
+    files: tuple[str, ...]
+    """Names of the tables of a `runs.Run` without which it counts as damaged."""
+    row: Callable[[Group], dict[str, str]]
+    """What people read of a model, by the headings of a table's columns."""
+    note: str
+    """How to read that."""
+    sections: Callable[[list[Group], list[runs.Run]], list[Section]]
+    """Pictures and texts of groups of finished runs, and of those that are not finished."""
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """All that a table shows of a run."""
+        return (*self.facts, *self.means, *self.medians)
+
+
+def _median(values, text="{:.2f}"):
+    return text.format(statistics.median(values)) if values else "–"
+
+
+def _classifier_row(group):
+    return {
+        "model": group.label,
+        "depth": str(group.config.model.depth),
+        "runs": str(len(group.runs)),
+        "test accuracy": percent_text(group.mean("test_accuracy")),
+        "validation accuracy": percent_text(group.mean("val_accuracy")),
+        "gradient first/last, start": ratios_text(group.values("gradient_ratio_start")),
+        "gradient first/last, end": ratios_text(group.values("gradient_ratio_end")),
+        "memory/total, start": _median_ratio(group.values("memory_path_ratio_start")),
+        "Gabor R²": _median(group.values("gabor_r2_end")),
+        "parameters": f"{group.runs[0].result['parameters']:,}",
+        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+    }
+
+
+def _median_ratio(values):
+    return ratio_text(statistics.median(values) if values else None)
+
+
+INTERVALS = (
+    "± is the 95 % t-interval of a mean over three seeds or more, brackets hold the range of two; "
+    "one run has neither, and another seed gives other numbers. Seconds are of training and test, "
+    "with compilation and what is recorded meanwhile; they depend on what else the machine did."
+)
+
+CLASSIFIERS = Kind(
+    means=("test_accuracy", "val_accuracy"),
+    medians=(
+        *("gradient_ratio_start", "gradient_ratio_end"),
+        *("state_gradient_ratio_start", "state_gradient_ratio_end"),
+        *("memory_path_ratio_start", "memory_path_ratio_end"),
+        *("gabor_r2_start", "gabor_r2_end"),
+    ),
+    facts=("parameters",),
+    files=("metrics", "gradients", "states"),
+    row=_classifier_row,
+    note="Test accuracy is that of the last epoch on the whole test set. Gradient first/last: norm "
+    "of the loss gradient of the first recurrent matrix divided by that of the last, in the first "
+    "training step, and as the median over the last tenth of the recorded steps; – : all steps "
+    "share one matrix. Memory/total: gradient of the first memory cell that comes back through the "
+    f"memory cells alone, divided by all of it, before training. {INTERVALS}",
+    sections=lambda groups, unfinished: figures.sections(groups),
+)
+
+
+def _text_row(group):
+    result = group.runs[0].result
+    return {
+        "model": group.label,
+        "depth": str(group.config.model.depth),
+        "units": str(result["units"]),
+        "parameters": f"{result['parameters']:,}",
+        "runs": str(len(group.runs)),
+        "validation loss": number_text(group.mean("val_loss")),
+        "validation bits": number_text(group.mean("val_bits")),
+        "test loss": number_text(group.mean("test_loss")),
+        "test bits": number_text(group.mean("test_bits")),
+        "best epoch": f"{_median(group.values('best_epoch'), '{:g}')} of {group.config.epochs}",
+        "symbols per second": _median(group.values("symbols_per_second"), "{:,.0f}"),
+        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+    }
+
+
+TEXTS = Kind(
+    means=("val_loss", "val_bits", "test_loss", "test_bits"),
+    medians=("best_epoch", "symbols_per_second"),
+    facts=("parameters", "units"),
+    files=("metrics",),
+    row=_text_row,
+    note="Losses are in nats per symbol, which is a character, or with --bytes a byte; bits are "
+    "nats divided by ln 2. Validation: the lowest; the test text is read once, by the model of "
+    f"that moment. {INTERVALS}",
+    sections=text_figures.sections,
+)
+
+KINDS = {RunConfig: CLASSIFIERS, TextConfig: TEXTS}
