@@ -263,12 +263,16 @@ def _budget_answer(groups):
 
 def _lowest_error_configs(dataset):
     """Wide and shallow, with noise on the inputs and dropout."""
-    models = [
-        ModelConfig(depth=depth, units=units, normalization="batch", dropout=0.3, input_noise=0.3)
-        for depth, units in ((2, 512), (3, 512), (5, 256))
-    ]
+    noise = {"normalization": "batch", "dropout": 0.3, "input_noise": 0.3}
     return [
-        _run(dataset, model, epochs=40, schedule="cosine", gradient_every=100) for model in models
+        _run(
+            dataset,
+            ModelConfig(depth=depth, units=units, **noise),
+            epochs=epochs,
+            schedule="cosine",
+            gradient_every=100,
+        )
+        for depth, units, epochs in ((2, 512, 40), (3, 512, 40), (5, 256, 40), (3, 512, 100))
     ]
 
 
