@@ -22,6 +22,8 @@ from keras_deeplstm.experiments.runner import outcome, run_study
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
+from keras_deeplstm.experiments.sequences import task as sequence_tasks
+from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
@@ -140,6 +142,59 @@ class TrainTextCommand:
         print("  ".join([*parts, f"{row['seconds']:.1f} s"]), flush=True)
         if sample:
             _print_text(textwrap.indent(sample, "    | ", lambda line: True) + "\n")
+
+
+@dataclass(frozen=True)
+class SolveCommand:
+    """Train a model on new sequences of a task until the task is solved. The same command again
+    goes on with a run that was interrupted, after its last checkpoint, as if nothing had
+    happened."""
+
+    config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the run's folder. If not given, it is made from the settings and a number: that of
+    an unfinished run with exactly these settings, which then goes on, or else a new one."""
+    new: bool = False
+    """Without --name: start a new run even if one with these settings is unfinished."""
+    runs_dir: Folder = Path("runs")
+    """Where the run's folder is made."""
+    checkpoint_share: Share = None
+    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
+    overwrite: bool = False
+    """Replace the run of that name."""
+
+    def execute(self, command: str) -> int:
+        """Train, and write the run's report."""
+        share = _checkpoint_options(self.checkpoint_share)
+        folder = _folder_to_train(self)
+        if folder is None:
+            return 0
+        load_keras()
+        from keras_deeplstm.experiments.sequences.training import train
+
+        task = self.config.make_task()
+        print(
+            f"{self.config.title}\n{task.description}\nSolved: {task.criterion.words}", flush=True
+        )
+        result = train(
+            self.config,
+            folder,
+            command=command,
+            overwrite=self.overwrite,
+            on_epoch=self._show,
+            on_message=lambda text: print(text, flush=True),
+            **share,
+        )
+        print(outcome(self.config, result))
+        _report([folder])
+        return 0
+
+    def _show(self, row):
+        print(
+            f"{row['sequences']} sequences  loss {row['loss']:.4f}  wrong {row['wrong']:.1%} of "
+            f"{row['seen']}  error {row['error']:.4g}  {row['seconds']:.1f} s",
+            flush=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -376,6 +431,8 @@ class ListCommand:
         if self.what == "tasks":
             rows = [(task.name, task.description) for task in TASKS.values()]
             rows += OWN_DATA.items()
+        elif self.what == "sequences":
+            rows = [(name, task().description) for name, task in sequence_tasks.TASKS.items()]
         elif self.what == "studies":
             rows = [(study.name, study.question) for study in STUDIES.values()]
         else:
@@ -393,16 +450,22 @@ class ListCommand:
         name = str(run.folder.relative_to(self.runs_dir))
         if run.config is None:
             return name, run.state, "", "", "", ""
-        model, result = run.config.model, ""
+        model, subject, result = run.config.model, run.config.subject, ""
         if isinstance(run.config, TextConfig):
-            subject = f"text: {run.config.subject}"
-            if run.result:
-                result = f"{run.result['test_bits']:.3f} bits"
-        else:
-            subject = run.config.subject
-            if run.result:
-                result = f"{run.result['test_accuracy']:.1%}"
+            subject = f"text: {subject}"
+        if run.result:
+            result = _short(run)
         return name, run.state, subject, model.label, str(model.depth), result
+
+
+def _short(run):
+    """What a finished run came to, in a word or two."""
+    result = run.result
+    if isinstance(run.config, TextConfig):
+        return f"{result['test_bits']:.3f} bits"
+    if isinstance(run.config, SequenceConfig):
+        return f"solved: {result['sequences']:,}" if result["solved"] else "not solved"
+    return f"{result['test_accuracy']:.1%}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -426,6 +489,7 @@ def main(argv: list[str] | None = None) -> int:
                 "run": RunCommand,
                 "train-text": TrainTextCommand,
                 "sample": SampleCommand,
+                "solve": SolveCommand,
                 "study": StudyCommand,
                 "search": SearchCommand,
                 "report": ReportCommand,

@@ -147,6 +147,7 @@ def curves(
     label: str,
     log: bool = False,
     styles: dict[int, str] | None = None,
+    against: str = "epoch",
 ) -> Picture:
     """A column of `metrics.csv` against the epochs: the means of groups, and their ranges.
 
@@ -158,11 +159,12 @@ def curves(
         label: What it is.
         log: Whether its axis is logarithmic.
         styles: Line style of each depth, for groups of different depths.
+        against: Another column in place of the epochs.
     """
-    figure, ax = _figure(title, "epoch", label, log)
+    figure, ax = _figure(title, against, label, log)
     ends = []
     for group in members:
-        found = [run.metrics.set_index("epoch") for run in group.runs]
+        found = [run.metrics.set_index(against) for run in group.runs]
         values = [frame[column].dropna() for frame in found if column in frame]
         if not values:
             continue
@@ -174,7 +176,7 @@ def curves(
         _line(ax, values, middle, name, colors[group.label], **style)
         ends.append(f"{name} {middle.iloc[-1]:.3g}")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return picture(figure, f"{label} against epoch, {title}. At the end: {'; '.join(ends)}.")
+    return picture(figure, f"{label} against {against}, {title}. At the end: {'; '.join(ends)}.")
 
 
 def _ratio_picture(title, members, colors):

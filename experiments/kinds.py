@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from keras_deeplstm.experiments import figures, runs
 from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.figures import Section
+from keras_deeplstm.experiments.sequences import figures as sequence_figures
+from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.summary import (
     Group,
+    counts_text,
     number_text,
     percent_text,
     ratio_text,
@@ -123,4 +126,37 @@ TEXTS = Kind(
     sections=text_figures.sections,
 )
 
-KINDS = {RunConfig: CLASSIFIERS, TextConfig: TEXTS}
+
+def _sequence_row(group):
+    results = [run.result for run in group.runs]
+    solved = [result["sequences"] for result in results if result["solved"]]
+    task = group.config.make_task()
+    return {
+        "task": group.config.subject,
+        "model": group.label,
+        "depth": str(group.config.model.depth),
+        "units": str(results[0]["units"]),
+        "parameters": f"{results[0]['parameters']:,}",
+        "solved": f"{len(solved)} of {len(results)}",
+        "sequences until solved": counts_text(solved),
+        "published": task.paper or "–",
+        "wrong of new ones": percent_text(group.mean("test_wrong")),
+        "mean error": ratios_text(group.values("test_error")),
+        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+    }
+
+
+SEQUENCES = Kind(
+    means=("test_wrong",),
+    medians=("sequences", "trained_sequences", "test_error", "sequences_per_second"),
+    facts=("parameters", "units"),
+    files=("metrics",),
+    row=_sequence_row,
+    note="A task is solved when its criterion holds on new sequences. Sequences: those seen in "
+    "training, the median over the runs that have solved it, and the range; the published figures "
+    "are those of the task's source, which trained on-line and, before 2000, without forget gates. "
+    f"Wrong, and the mean error, are of 2,560 new sequences after training. {INTERVALS}",
+    sections=sequence_figures.sections,
+)
+
+KINDS = {RunConfig: CLASSIFIERS, TextConfig: TEXTS, SequenceConfig: SEQUENCES}

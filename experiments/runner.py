@@ -6,6 +6,8 @@ from pathlib import Path
 
 from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.configs import Config
+from keras_deeplstm.experiments.sequences.config import SequenceConfig, sequence_outcome
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import Study
 from keras_deeplstm.experiments.summary import labels, ratio_text
@@ -13,8 +15,6 @@ from keras_deeplstm.experiments.tasks import DataError, get_task
 from keras_deeplstm.experiments.text.config import TextConfig
 from keras_deeplstm.experiments.text.sampling import text_outcome
 from keras_deeplstm.experiments.worker import CallError, Worker
-
-Config = RunConfig | TextConfig
 
 # The n-th restart of a diverged run adds n times this to its seed; seeds of studies are smaller.
 RESTART_SEED = 1000
@@ -30,8 +30,10 @@ def train_here(send, config, folder, options):
         return train_text(
             config, folder, on_report=lambda row, sample: send(("epoch", row)), **options
         )
-    from keras_deeplstm.experiments.training import train
-
+    if isinstance(config, SequenceConfig):
+        from keras_deeplstm.experiments.sequences.training import train
+    else:
+        from keras_deeplstm.experiments.training import train
     return train(config, folder, on_epoch=lambda row: send(("epoch", row)), **options)
 
 
@@ -232,19 +234,19 @@ class _Runner:
         return "finished"
 
     def _show_epoch(self, row, config, title):
-        epoch = row["epoch"]
-        left = self.left - _work(config) * epoch / config.epochs
+        epoch, epochs = row["epoch"], _epochs(config)
+        left = self.left - _work(config) * epoch / epochs
         self.rows.append(row)
-        if self.pace is None and (len(self.rows) == 4 or epoch == config.epochs):
+        if self.pace is None and (len(self.rows) == 4 or epoch == epochs):
             first, *others = self.rows  # the first one compiles
             if others:
                 seconds = sum(other["seconds"] for other in others)
-                epochs = epoch - first["epoch"]
-                self.pace = seconds / epochs / (_work(config) / (config.epochs + COMPILING))
+                seconds /= epoch - first["epoch"]
+                self.pace = seconds / (_work(config) / (epochs + COMPILING))
                 self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
         self.progress.update(
             self.bar,
-            description=f"{title}, epoch {epoch:g}/{config.epochs}",
+            description=f"{title}, epoch {epoch:g}/{epochs}",
             completed=self.progress.tasks[self.bar].total - left,
         )
 
@@ -256,9 +258,13 @@ COMPILING = 3
 
 
 def _work(config):
-    if isinstance(config, TextConfig):  # an epoch is long against all else
-        return config.model.depth * (config.epochs + COMPILING)
-    return (config.model.depth + FIXED) * (config.epochs + COMPILING)
+    # Of a run on a text or on a sequence task, an epoch is long against all that is fixed.
+    fixed = FIXED if isinstance(config, RunConfig) else 0
+    return (config.model.depth + fixed) * (_epochs(config) + COMPILING)
+
+
+def _epochs(config):
+    return config.parts if isinstance(config, SequenceConfig) else config.epochs
 
 
 def _titles(chosen):
@@ -281,6 +287,8 @@ def outcome(config: Config, result: dict) -> str:
     """One line for the terminal: what the test came to, and seconds."""
     if isinstance(config, TextConfig):
         return text_outcome(result)
+    if isinstance(config, SequenceConfig):
+        return sequence_outcome(result)
     accuracy = result["test_accuracy"]
     criterion = get_task(config.task).criterion
     solved = ""

@@ -29,8 +29,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from keras_deeplstm.experiments.config import ConfigError, RunConfig, differences
-from keras_deeplstm.experiments.text.config import TextConfig
+from keras_deeplstm.experiments import configs
+from keras_deeplstm.experiments.config import ConfigError, differences
+from keras_deeplstm.experiments.configs import Config
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LOCK = ".lock"
@@ -93,7 +94,7 @@ class Run:
     """A run as found on disk."""
 
     folder: Path
-    config: RunConfig | TextConfig | None  # None when config.json cannot be read
+    config: Config | None  # None when config.json cannot be read
     state: str  # see the module's text; or "damaged"
     reason: str  # why it failed, diverged or is damaged, else ""
     result: dict[str, Any]  # of result.json; empty unless finished
@@ -137,7 +138,7 @@ class Run:
 def load(folder: Path) -> Run:
     """Read the run in `folder`; a damaged one is returned as such, not raised."""
     try:
-        config = _config_from(read_json(folder / "config.json"))
+        config = configs.from_dict(read_json(folder / "config.json"))
     except (OSError, ValueError, ConfigError) as error:
         return Run(folder, None, "damaged", f"config.json: {error}", {})
     try:
@@ -148,12 +149,6 @@ def load(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Run(folder, config, "damaged", f"result.json: {error!r}", {})
     return Run(folder, config, state, reason, result if state == "finished" else {})
-
-
-def _config_from(data):
-    """The settings of a run; a run that has a text is one of `deeplstm train-text`."""
-    of_text = isinstance(data, dict) and "text" in data
-    return (TextConfig if of_text else RunConfig).from_dict(data)
 
 
 def _state_without_result(folder):
@@ -177,7 +172,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def name_for(runs_dir: Path, config: RunConfig | TextConfig, new: bool = False) -> str:
+def name_for(runs_dir: Path, config: Config, new: bool = False) -> str:
     """The name for a run that was given none: its settings and a number.
 
     It is that of an interrupted or failed run with exactly these settings, unless `new` is set;
@@ -230,7 +225,7 @@ def _in_use(folder):
     return RunExistsError(f"'{folder}' is in use by another process. Wait until it has ended")
 
 
-def check_usable(folder: Path, config: RunConfig | TextConfig, overwrite: bool = False) -> None:
+def check_usable(folder: Path, config: Config, overwrite: bool = False) -> None:
     """Raise `RunExistsError` unless a run of `config` can start or go on in `folder`.
 
     For an early answer: by the time the lock is taken, this may have changed.
@@ -270,7 +265,7 @@ def _is_void(folder):
 
 def begin(
     folder: Path,
-    config: RunConfig | TextConfig,
+    config: Config,
     command: str = "",
     overwrite: bool = False,
     data: str | None = None,

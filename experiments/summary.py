@@ -5,8 +5,7 @@ import statistics
 from dataclasses import dataclass
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import RunConfig
-from keras_deeplstm.experiments.text.config import TextConfig
+from keras_deeplstm.experiments.configs import Config
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Estimate:
 class Group:
     """Runs of one model and training setting, for several seeds and folds."""
 
-    config: RunConfig | TextConfig
+    config: Config
     label: str  # the model, with the settings in which groups differ, without the depth
     runs: list[runs.Run]
 
@@ -80,21 +79,29 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
     ] + repeated
 
 
-def labels(configs: list[RunConfig | TextConfig]) -> list[str]:
+def labels(configs: list[Config]) -> list[str]:
     """The models' labels, with the settings that a label does not tell and that have many values.
 
     The depth, the seed and the fold are not part of it, nor is a budget of parameters that belongs
     to a depth.
     """
+    by_subject = {}
+    for config in configs:
+        by_subject.setdefault(config.subject, []).append(config)
+    named = {subject: _varying(some) for subject, some in by_subject.items()}
+    return [_label(c.model, c.flat(), named[c.subject]) for c in configs]
+
+
+def _varying(configs):
+    """The settings of configs of one task that have many values."""
     flat = [config.flat() for config in configs]
-    names = [name for name in flat[0] if not name.startswith("model.")] if flat else []
     told = ("task", "text", "seed", "fold")
-    names = ["model.units", *(name for name in names if name not in told)]
+    names = ["model.units", *(n for n in flat[0] if not n.startswith("model.") and n not in told)]
     many = [name for name in names if len({settings[name] for settings in flat}) > 1]
     budgets = {(c.model.depth, c.model.parameters) for c in configs if c.model.parameters}
     if len(budgets) > len({depth for depth, _ in budgets}):
         many.insert(0, "model.parameters")
-    return [_label(config.model, all, many) for config, all in zip(configs, flat, strict=True)]
+    return many
 
 
 def _label(model, settings, names):
@@ -121,6 +128,14 @@ def number_text(estimate: Estimate) -> str:
     if estimate.count == 2:
         return f"{mean} ({estimate.low:.3f}–{estimate.high:.3f})"
     return f"{mean} ± {estimate.high - estimate.mean:.3f}"
+
+
+def counts_text(counts: list[int]) -> str:
+    """The median, and the range if there are several: ``"5,000 (4,000–7,000)"``."""
+    if not counts:
+        return "–"
+    text = f"{statistics.median(counts):,.0f}"
+    return f"{text} ({min(counts):,}–{max(counts):,})" if len(counts) > 1 else text
 
 
 def ratio_text(ratio: float | None) -> str:

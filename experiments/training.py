@@ -22,10 +22,10 @@ from keras_deeplstm import models
 from keras_deeplstm.experiments import checkpoints, recorders, runs, signals
 from keras_deeplstm.experiments.batches import Shuffled
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.configs import Config
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.tasks import get_task
-from keras_deeplstm.experiments.text.config import TextConfig
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
@@ -113,7 +113,7 @@ def train(
 
 def attempt(
     work: Callable[[runs.Run], dict[str, Any]],
-    config: RunConfig | TextConfig,
+    config: Config,
     folder: Path,
     command: str,
     overwrite: bool,

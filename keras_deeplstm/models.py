@@ -183,7 +183,7 @@ def sequence_classifier(
     (None, 5)
     """
     validation.positive_integer("num_classes", num_classes)
-    return _from_last_output(
+    return _read_out(
         features, num_classes, "logits", block, depth, units, parameters, mask_value, name,
         block_options,
     )  # fmt: skip
@@ -199,6 +199,8 @@ def sequence_regressor(
     parameters=None,
     output_range=None,
     mask_value=None,
+    input_noise=0.0,
+    return_sequences=False,
     name=None,
     **block_options,
 ):
@@ -210,9 +212,12 @@ def sequence_regressor(
         num_outputs: Number of real outputs.
         output_range: `(low, high)` bounds the outputs by a sigmoid scaled to that range; None
             leaves them unbounded.
+        input_noise: Standard deviation of normal noise that is added to the inputs in training.
+        return_sequences: Read out each time step, not only the last one.
 
     Returns:
-        A `keras.Model` from `(batch, time, features)` to `(batch, num_outputs)`.
+        A `keras.Model` from `(batch, time, features)` to `(batch, num_outputs)`, or with
+        `return_sequences` to `(batch, time, num_outputs)`.
 
     Raises:
         ValueError: As for `classifier`; `output_range` is no pair of finite numbers low < high.
@@ -224,9 +229,9 @@ def sequence_regressor(
     (None, 1)
     """
     validation.positive_integer("num_outputs", num_outputs)
-    return _from_last_output(
+    return _read_out(
         features, num_outputs, "outputs", block, depth, units, parameters, mask_value, name,
-        block_options, output_range,
+        block_options, output_range, input_noise, return_sequences,
     )  # fmt: skip
 
 
@@ -261,7 +266,7 @@ def forecaster(
     (None, 50, 1)
     """
     validation.positive_integer("horizon", horizon)
-    model = _from_last_output(
+    model = _read_out(
         features, horizon * features, "outputs", block, depth, units, parameters, None, name,
         block_options,
     )  # fmt: skip
@@ -370,9 +375,9 @@ def _with_noise(x, stddev):
     return keras.layers.GaussianNoise(stddev)(x) if stddev else x
 
 
-def _from_last_output(
+def _read_out(
     features, size, readout, block, depth, units, parameters, mask_value, name, options,
-    output_range=None,
+    output_range=None, input_noise=0.0, return_sequences=False,
 ):  # fmt: skip
     validation.positive_integer("features", features)
     if output_range is not None:
@@ -384,7 +389,7 @@ def _from_last_output(
             )
 
     def make(units):
-        return _sequence_layers(block, units, depth, options, return_sequences=False)
+        return _sequence_layers(block, units, depth, options, return_sequences)
 
     def total(units):
         count, read_out = _count_sequence(make(units), features)
@@ -394,6 +399,7 @@ def _from_last_output(
     x = inputs = keras.Input((None, features))
     if mask_value is not None:
         x = keras.layers.Masking(mask_value)(x)
+    x = _with_noise(x, input_noise)
     for layer in make(units):
         x = layer(x)
     activation = None if output_range is None else "sigmoid"

@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.config import RunConfig
+from keras_deeplstm.experiments.configs import Config
 from keras_deeplstm.experiments.summary import Group, percent_text
 from keras_deeplstm.experiments.tasks import TASKS, resolve
-from keras_deeplstm.experiments.text.config import TextConfig
-
-Config = RunConfig | TextConfig
 
 
 def best_first(groups: list[Group]) -> list[str]:

@@ -1,0 +1,299 @@
+"""Train a run on a sequence task until it is solved, and leave its results in the run's folder.
+
+No sequence is seen twice: those of a step are drawn from a generator that is seeded with the run's
+seed and the number of the step, those of an evaluation with that of the evaluation. An interrupted
+run therefore ends with the same bits as one that was not, as `experiments.training` says of others.
+"""
+
+import math
+import statistics
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_deeplstm import models
+from keras_deeplstm.experiments import runs, signals
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.journal import DivergedError, Journal
+from keras_deeplstm.experiments.sequences.config import OVER_TIME, SequenceConfig
+from keras_deeplstm.experiments.training import (
+    CHECKPOINT_SHARE,
+    attempt,
+    iterators_end_with_errors,
+    last_checkpoint,
+)
+from keras_deeplstm.initializers import GateBias
+
+PADDING = -1000.0  # of all features of the steps after a sequence's end; no task has such inputs
+TRAINING, EVALUATION, TEST = range(3)  # what a generator is for
+AT_ONCE = 256  # sequences of an evaluation that are predicted together
+TEST_SEQUENCES = 2560  # as Hochreiter & Schmidhuber have tested
+
+
+def train(
+    config: SequenceConfig,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    command: str = "",
+    overwrite: bool = False,
+    checkpoint_share: float = CHECKPOINT_SHARE,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_message: Callable[[str], None] = warnings.warn,
+) -> dict[str, Any]:
+    """Train, evaluate and record one run; go on with it if it was interrupted.
+
+    Args:
+        config: The settings.
+        folder: The run's folder.
+        data_dir: Not used; other kinds of runs have data.
+        command, overwrite, checkpoint_share, on_message: As for `experiments.training.train`.
+        on_epoch: Called after each evaluation with its row of `metrics.csv`.
+
+    Returns:
+        What `result.json` holds. A run that is finished already is not trained again.
+
+    Raises:
+        ConfigError: The model refuses an option, or does not fit the budget; no folder is made.
+        RunExistsError, CheckpointError, DivergedError, Interrupted, OSError: As
+            `experiments.training.train`.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    task = config.make_task()
+    try:
+        model = make_model(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    losses = {
+        "softmax": keras.losses.CategoricalCrossentropy(from_logits=True),
+        "sigmoid": keras.losses.BinaryCrossentropy(from_logits=True),
+        "linear": keras.losses.MeanSquaredError(),
+    }
+    model.compile(make_optimizer(config), losses[task.readout])
+    options = (checkpoint_share, on_epoch, on_message)
+    # The data follow from the settings: there is no checksum of them.
+    return attempt(
+        lambda run: _fit(model, task, run, *options), config, folder, command, overwrite, ""
+    )
+
+
+def make_model(config: SequenceConfig) -> keras.Model:
+    """The model with linear outputs, as `Batch.x` and `Batch.y` of the task need it."""
+    task, arguments = config.make_task(), config.model.build_arguments()
+    if config.model.block not in OVER_TIME:
+        return models.classifier(
+            (task.features,), task.outputs, input_noise=config.input_noise, **arguments
+        )
+    if config.model.block == "lstm" and "forget_bias" in arguments:
+        arguments["bias_initializer"] = GateBias(forget=arguments.pop("forget_bias"))
+        arguments["unit_forget_bias"] = False
+    return models.sequence_regressor(
+        task.features,
+        task.outputs,
+        mask_value=PADDING,
+        input_noise=config.input_noise,
+        return_sequences=task.every_step,
+        **arguments,
+    )
+
+
+def make_optimizer(config: SequenceConfig) -> keras.optimizers.Optimizer:
+    """The optimizer with its learning rate, whose schedule is a function of the step."""
+    rate = config.learning_rate
+    steps = config.parts * config.steps_of_part
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    elif config.schedule == "step":
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            rate, max(1, config.decay_every // config.batch_size), config.decay, staircase=True
+        )
+    settings = {
+        "learning_rate": rate,
+        "clipnorm": config.clipnorm,
+        "clipvalue": config.clipvalue,
+    }
+    if config.momentum:
+        settings["momentum"] = config.momentum
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+class Fresh(keras.utils.PyDataset):
+    """New sequences of a task at each step.
+
+    Args:
+        config: The settings of a run.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.task, self.config = config.make_task(), config
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the begin of this part, counted from 0."""
+        self.first = epoch * self.config.steps_of_part
+
+    def __len__(self):
+        return self.config.steps_of_part
+
+    def __getitem__(self, index):
+        generator = np.random.default_rng([self.config.seed, TRAINING, self.first + index])
+        batch = self.task.sample(generator, self.config.batch_size)
+        if batch.weight is None:
+            return inputs_of(batch), batch.y
+        return inputs_of(batch), batch.y, batch.weight
+
+
+def inputs_of(batch) -> np.ndarray:
+    """The inputs of a model of `make_model`: x, with padding after the ends of sequences."""
+    if batch.mask is None:
+        return batch.x
+    return np.where(batch.mask[..., None], batch.x, np.float32(PADDING))
+
+
+def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
+    """Compare a model with a task's criterion on new sequences.
+
+    Args:
+        predict: A function from inputs to linear outputs.
+        task: The task.
+        generator: Draws the sequences.
+        sequences: Number of sequences; None for those of the criterion, and no more than it takes
+            to see that it does not hold.
+
+    Returns:
+        Share of wrong sequences, mean error, number of sequences seen, and whether the criterion
+        holds ("wrong", "error", "seen", "solved").
+    """
+    criterion = task.criterion
+    total = criterion.sequences if sequences is None else sequences
+    correct, error = np.zeros(0, bool), np.zeros(0)
+    while len(correct) < total:
+        batch = task.test(generator, min(AT_ONCE, total - len(correct)))
+        outputs = activated(predict(inputs_of(batch)), task.readout)
+        found = task.score(outputs, batch)
+        correct = np.concatenate([correct, found[0]])
+        error = np.concatenate([error, found[1]])
+        fixed = len(found[0]) > AT_ONCE  # all of a test set that is no random one
+        failed = criterion.wrong is not None and np.sum(~correct) > criterion.wrong
+        if fixed or (failed and sequences is None):
+            break
+    complete = len(correct) >= criterion.sequences
+    return {
+        "wrong": float(np.mean(~correct)),
+        "error": float(np.mean(error)),
+        "seen": len(correct),
+        "solved": bool(complete and criterion.holds(correct, error)),
+    }
+
+
+def activated(outputs: np.ndarray, readout: str) -> np.ndarray:
+    """Linear outputs after the readout's activation."""
+    if readout == "softmax":
+        outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        return outputs / outputs.sum(axis=-1, keepdims=True)
+    if readout == "sigmoid":
+        return 0.5 * (1 + np.tanh(0.5 * outputs))  # without overflow
+    return outputs
+
+
+class Examinations(keras.callbacks.Callback):
+    """Looks whether the task is solved; adds to the logs, so it comes before the journal.
+
+    Args:
+        config: The settings of the run.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.task = config, config.make_task()
+        self.solved_after = None  # sequences
+
+    def get_state(self):
+        """What a checkpoint has to hold."""
+        return {"solved_after": self.solved_after}
+
+    def set_state(self, state):
+        """The inverse of `get_state`."""
+        self.solved_after = state["solved_after"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Complete the row, and end the training if the task is solved."""
+        sequences = (epoch + 1) * self.config.steps_of_part * self.config.batch_size
+        generator = np.random.default_rng([self.config.seed, EVALUATION, epoch])
+        found = examine(self.model.predict_on_batch, self.task, generator)
+        if not math.isfinite(found["error"]):
+            raise DivergedError(f"An output became NaN or infinite after {sequences} sequences")
+        logs["sequences"] = sequences
+        logs |= found
+        if found["solved"] and self.solved_after is None:
+            self.solved_after = sequences
+        if self.solved_after is not None and self.config.stop:
+            self.model.stop_training = True
+
+
+def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
+    folder, config = run.folder, run.config
+    data = Fresh(config)
+    examinations = Examinations(config)
+
+    def step_name(part):
+        return f"{part * config.steps_of_part * config.batch_size} sequences"
+
+    checkpoint = last_checkpoint(run, on_message, step_name)
+    with signals.delayed() as check_signals:
+        recorders = {"examinations": examinations}
+        journal = Journal(
+            folder, data, recorders, check_signals, on_epoch, checkpoint_share, step_name
+        )
+        journal.set_model(model)
+        if checkpoint is not None:
+            journal.restore(checkpoint)
+            on_message(
+                f"Run '{run.name}' goes on after {step_name(checkpoint.epoch)} of "
+                f"{step_name(config.parts)}"
+            )
+        if examinations.solved_after is None or not config.stop:
+            with iterators_end_with_errors():
+                model.fit(
+                    data,
+                    initial_epoch=checkpoint.epoch if checkpoint else 0,
+                    epochs=config.parts,
+                    verbose=0,
+                    shuffle=False,
+                    callbacks=[examinations, journal],
+                )
+        else:
+            journal.on_train_begin()
+        generator = np.random.default_rng([config.seed, TEST])
+        test = examine(model.predict_on_batch, task, generator, sequences=TEST_SEQUENCES)
+        later = [row["seconds"] for row in journal.rows[1:]]  # the first one compiles
+        result = {
+            "state": "finished",
+            "solved": examinations.solved_after is not None,
+            "sequences": examinations.solved_after,
+            "trained_sequences": journal.rows[-1]["sequences"],
+            "lowest_error": min(row["error"] for row in journal.rows),
+            "test_wrong": test["wrong"],
+            "test_error": test["error"],
+            "test_sequences": test["seen"],
+            "parameters": model.count_params(),
+            "units": next(layer.units for layer in model.layers if layer.name.startswith("block")),
+            "seconds": round(journal.elapsed(), 2),
+            "sequences_per_second": round(
+                config.steps_of_part
+                * config.batch_size
+                / statistics.median(later or [journal.rows[0]["seconds"]])
+            ),
+            "resumed_after_steps": [config.steps_of_part * p for p in journal.resumed_after],
+        }
+        with runs.atomic(folder / "model.keras") as path:
+            model.save(path)
+        runs.write_json(folder / "result.json", result)
+    runs.tidy(folder)
+    return result
