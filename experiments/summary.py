@@ -83,12 +83,12 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
 def labels(configs: list[RunConfig | TextConfig]) -> list[str]:
     """The models' labels, with the settings that a label does not tell and that have many values.
 
-    The depth, the seed and the fold are not part of it, nor is a budget of parameters that belongs
-    to a depth.
+    The depth, the seed and the fold are not part of it, nor is how it was compiled, nor a budget of
+    parameters that belongs to a depth.
     """
     flat = [config.flat() for config in configs]
     names = [name for name in flat[0] if not name.startswith("model.")] if flat else []
-    told = ("task", "text", "seed", "fold")
+    told = ("task", "text", "seed", "fold", "jit_compile")
     names = ["model.units", *(name for name in names if name not in told)]
     many = [name for name in names if len({settings[name] for settings in flat}) > 1]
     budgets = {(c.model.depth, c.model.parameters) for c in configs if c.model.parameters}
