@@ -22,7 +22,7 @@ from keras_deeplstm.experiments.runner import outcome, run_study
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
-from keras_deeplstm.experiments.sequences import task as sequence_tasks
+from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import STUDIES
@@ -421,7 +421,7 @@ class PublishCommand:
 class ListCommand:
     """List runs, tasks or studies."""
 
-    what: tyro.conf.Positional[Literal["runs", "tasks", "studies"]] = "runs"
+    what: tyro.conf.Positional[Literal["runs", "tasks", "sequences", "studies"]] = "runs"
     """What to list."""
     runs_dir: Folder = Path("runs")
     """Where the runs' folders are."""
@@ -432,7 +432,7 @@ class ListCommand:
             rows = [(task.name, task.description) for task in TASKS.values()]
             rows += OWN_DATA.items()
         elif self.what == "sequences":
-            rows = [(name, task().description) for name, task in sequence_tasks.TASKS.items()]
+            rows = [(name, task().description) for name, task in SEQUENCE_TASKS.items()]
         elif self.what == "studies":
             rows = [(study.name, study.question) for study in STUDIES.values()]
         else:

@@ -45,6 +45,17 @@ class Kind:
         """All that a table shows of a run."""
         return (*self.facts, *self.means, *self.medians)
 
+    def rows(self, groups: list[Group]) -> list[dict[str, str]]:
+        """The table that people read, without columns that say nothing."""
+        rows = [self.row(group) for group in groups]
+        single = all(len(group.runs) == 1 for group in groups)
+        kept = [
+            heading
+            for heading in (rows[0] if rows else ())
+            if any(row[heading] != "–" for row in rows) and not (single and heading == "runs")
+        ]
+        return [{heading: row[heading] for heading in kept} for row in rows]
+
 
 def _median(values, text="{:.2f}"):
     return text.format(statistics.median(values)) if values else "–"

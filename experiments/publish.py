@@ -57,7 +57,7 @@ def _published(folder, tables, pictures):
         "name": f"{findings.study.name}, {findings.found[0].config.subject}",
         "question": findings.study.question,
         "answer": findings.answer,
-        "rows": [findings.kind.row(group) for group in groups],
+        "rows": findings.kind.rows(groups),
         "note": findings.kind.note,
         "sections": shown,
         "writings": writings,

@@ -82,8 +82,8 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
 def labels(configs: list[Config]) -> list[str]:
     """The models' labels, with the settings that a label does not tell and that have many values.
 
-    The depth, the seed and the fold are not part of it, nor is a budget of parameters that belongs
-    to a depth.
+    The depth, the seed and the fold are not part of it, nor is how it was compiled, nor a budget of
+    parameters that belongs to a depth.
     """
     by_subject = {}
     for config in configs:
@@ -95,7 +95,7 @@ def labels(configs: list[Config]) -> list[str]:
 def _varying(configs):
     """The settings of configs of one task that have many values."""
     flat = [config.flat() for config in configs]
-    told = ("task", "text", "seed", "fold")
+    told = ("task", "text", "seed", "fold", "jit_compile")
     names = ["model.units", *(n for n in flat[0] if not n.startswith("model.") and n not in told)]
     many = [name for name in names if len({settings[name] for settings in flat}) > 1]
     budgets = {(c.model.depth, c.model.parameters) for c in configs if c.model.parameters}

@@ -31,7 +31,7 @@ def test_page_and_tables(tmp_path):
     first = "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (98.0%)."
     assert f"- [depth-limit, digits](#depth-limit-digits): {first}" in page
     assert f"\n**{first}**\n" in page
-    assert "| UnfoldedLSTMBlock untied | 30 | 1 | 98.0% | 98.0% | 0.50 | 1.0 | – |" in page
+    assert "| UnfoldedLSTMBlock untied | 30 | 98.0% | 98.0% | 0.50 | 1.0 | 1,234 |" in page
     assert "<summary>1 planned runs are missing" in page and "\n- missing\n" in page
     assert "\n```\ndeeplstm run digits\n```\n" in page
     pictures = sorted(path.name for path in (tmp_path / "docs" / "results").iterdir())

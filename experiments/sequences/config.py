@@ -18,7 +18,7 @@ from keras_deeplstm.experiments.config import (
     config_errors,
     refuse_unknown,
 )
-from keras_deeplstm.experiments.sequences.task import SequenceTask, parse, spec
+from keras_deeplstm.experiments.sequences import SequenceTask, parse, spec
 
 # Of each block: its name in words, and the options it knows beyond those that all have.
 BLOCKS = {
@@ -289,6 +289,6 @@ def sequence_outcome(result: dict[str, Any]) -> str:
     if result["solved"]:
         solved = f"solved with {result['sequences']:,} sequences"
     return (
-        f"{solved}; on {result['test_sequences']:,} new ones {result['test_wrong']:.2%} wrong, mean "
-        f"error {result['test_error']:.3g}; {result['seconds']:.0f} s"
+        f"{solved}; {result['test_wrong']:.2%} of {result['test_sequences']:,} new ones wrong, "
+        f"mean error {result['test_error']:.3g}; {result['seconds']:.0f} s"
     )

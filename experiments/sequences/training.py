@@ -97,7 +97,7 @@ def make_model(config: SequenceConfig) -> keras.Model:
         task.outputs,
         mask_value=PADDING,
         input_noise=config.input_noise,
-        return_sequences=task.every_step,
+        return_sequences=task.sample(np.random.default_rng(0), 1).y.ndim == 3,
         **arguments,
     )
 
