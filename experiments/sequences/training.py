@@ -183,7 +183,7 @@ def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
         failed = criterion.wrong is not None and np.sum(~correct) > criterion.wrong
         if fixed or (failed and sequences is None):
             break
-    complete = len(correct) >= criterion.sequences
+    complete = len(correct) == criterion.sequences
     return {
         "wrong": float(np.mean(~correct)),
         "error": float(np.mean(error)),
