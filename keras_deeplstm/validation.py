@@ -19,6 +19,15 @@ def positive_integer(name, value, at_most=None):
     return int(value)
 
 
+def integer(name, value, at_least, at_most=None):
+    """Return `value` as an int; raise ValueError unless it is one in `at_least` ... `at_most`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < at_least:
+        _refuse(name, f"an integer of at least {at_least}", value)
+    if at_most is not None and value > at_most:
+        _refuse(name, f"at most {at_most}", value)
+    return int(value)
+
+
 def fraction(name, value):
     """Return `value` as a float; raise ValueError unless 0 <= value < 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
