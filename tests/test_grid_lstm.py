@@ -329,13 +329,21 @@ def test_initial_weights():
         np.testing.assert_allclose(numpy_of(bias), np.tile(expected, (20, 1)), rtol=1e-6)
 
 
+def test_biases_for_a_long_memory():
+    layer = GridLSTM2D(2, 3, forget_bias=4.0, input_gate_bias=-3.5)
+    layer.build((None, None, 2))
+    np.testing.assert_array_equal(numpy_of(layer.time_bias), [[-3.5, -3.5, 4, 4, 0, 0, 0, 0]] * 3)
+    expected = [0, 0, math.log(3), math.log(3), 0, 0, 0, 0]
+    np.testing.assert_allclose(numpy_of(layer.depth_bias), [expected] * 3, rtol=1e-6)
+
+
 def test_gate_bias_as_initializer():
     initializer = GateBias(input=-1.0, forget=2.0, output=[0.0, -1.0])
     layer = GridLSTM2D(2, 3, bias_initializer=initializer, forget_bias=None, depth_forget_bias=None)
     layer.build((None, None, 2))
     expected = [-1, -1, 2, 2, 0, 0, 0, -1]
     np.testing.assert_array_equal(numpy_of(layer.time_bias), [expected] * 3)
-    for name in ("forget_bias", "depth_forget_bias"):
+    for name in ("forget_bias", "depth_forget_bias", "input_gate_bias"):
         options = {"forget_bias": None, "depth_forget_bias": None, name: 1.0}
         with pytest.raises(ValueError, match=f"pass `{name}=None`"):
             GridLSTM2D(2, 3, bias_initializer=initializer, **options)
@@ -547,7 +555,8 @@ def test_what_is_special_takes_the_loop_that_can_do_it():
 FULL_CONFIG = {
     "tied": "depth", "priority": None, "project_inputs": "both", "output": "both",
     "normalization": "layer", "dropout": 0.1, "recurrent_dropout": 0.2, "forget_bias": 0.5,
-    "depth_forget_bias": 2.0, "activation": "relu", "recurrent_activation": "hard_sigmoid",
+    "depth_forget_bias": 2.0, "input_gate_bias": -1.0,
+    "activation": "relu", "recurrent_activation": "hard_sigmoid",
     "kernel_initializer": "he_normal", "recurrent_initializer": "glorot_uniform",
     "kernel_regularizer": "l2", "recurrent_regularizer": "l1", "bias_regularizer": "l2",
     "kernel_constraint": "unit_norm", "recurrent_constraint": "max_norm",
@@ -726,6 +735,7 @@ def test_cuts_stop_one_path_between_steps_and_layers(in_float64):
         ({"dropout": 1.7}, "Argument `dropout` must be a float in the range [0, 1)"),
         ({"recurrent_dropout": "0.2"}, "Argument `recurrent_dropout` must be a float"),
         ({"forget_bias": "depth"}, "Argument `forget_bias` must be a number or None"),
+        ({"input_gate_bias": "depth"}, "Argument `input_gate_bias` must be a number or None"),
         ({"depth_forget_bias": "time"}, "must be a number, 'depth' or None"),
         ({"depth_forget_bias": math.inf}, "must be a finite number"),
         ({"stateful": 1}, "Argument `stateful` must be True or False"),

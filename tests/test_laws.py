@@ -154,6 +154,7 @@ options = {
         "normalization": st.sampled_from([None, "layer"]),
         "recurrent_dropout": st.floats(0, 0.9),
         "depth_forget_bias": st.one_of(st.none(), st.just("depth"), st.floats(-3, 3)),
+        "input_gate_bias": st.one_of(st.none(), st.floats(-3, 3)),
         "go_backwards": st.booleans(),
         "bias_constraint": st.sampled_from([None, "non_neg"]),
     },

@@ -21,13 +21,14 @@ from keras_deeplstm.experiments.config import (
 from keras_deeplstm.experiments.sequences import SequenceTask, parse, spec
 
 # Of each block: its name in words, and the options it knows beyond those that all have.
+_BIASES = ("forget_bias", "input_gate_bias")
 BLOCKS = {
     "grid_lstm": (
         "GridLSTM2D",
-        ("tied", "priority", "project_inputs", "output", "normalization", "forget_bias"),
+        ("tied", "priority", "project_inputs", "output", "normalization", *_BIASES),
     ),
-    "lstm": ("LSTM", ("forget_bias",)),
-    "unfolded_lstm": ("UnfoldedLSTMBlock", ("tied", "input_mode", "normalization", "forget_bias")),
+    "lstm": ("LSTM", _BIASES),
+    "unfolded_lstm": ("UnfoldedLSTMBlock", ("tied", "input_mode", "normalization", *_BIASES)),
     "dense": ("DenseStack", ("tied", "activation")),
     "highway": ("HighwayBlock", ("tied", "activation")),
     "residual": ("ResidualBlock", ("tied", "activation")),
@@ -57,6 +58,8 @@ class SequenceModelConfig:
     forget_bias: float | None = None
     """Initial bias of the forget gate, of a grid_lstm that over time; None leaves it to the block.
     The logarithm of the length makes a memory that lasts as long (chrono initialization)."""
+    input_gate_bias: float | None = None
+    """Initial bias of the input gate, the same. A negative one keeps distractors out."""
     priority: Literal["depth"] | None = "depth"
     """Whether the depth LSTM reads the new state of the time LSTM, or that before; of grid_lstm."""
     project_inputs: Literal["hidden", "both"] = "hidden"
@@ -89,8 +92,9 @@ class SequenceModelConfig:
                     f"Argument `model.tied` must be one of {tied}. "
                     f"Received: model.tied={self.tied!r}"
                 )
-            if self.forget_bias is not None:
-                validation.finite("model.forget_bias", self.forget_bias)
+            for name in _BIASES:
+                if getattr(self, name) is not None:
+                    validation.finite(f"model.{name}", getattr(self, name))
             validation.one_of("model.priority", self.priority, ("depth", None))
             validation.one_of("model.project_inputs", self.project_inputs, ("hidden", "both"))
             validation.one_of("model.output", self.output, ("hidden", "both"))

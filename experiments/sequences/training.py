@@ -74,7 +74,9 @@ def train(
         "sigmoid": keras.losses.BinaryCrossentropy(from_logits=True),
         "linear": keras.losses.MeanSquaredError(),
     }
-    model.compile(make_optimizer(config), losses[task.readout])
+    optimizer = make_optimizer(config)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, losses[task.readout])
     options = (checkpoint_share, on_epoch, on_message)
     # The data follow from the settings: there is no checksum of them.
     return attempt(
@@ -89,8 +91,9 @@ def make_model(config: SequenceConfig) -> keras.Model:
         return models.classifier(
             (task.features,), task.outputs, input_noise=config.input_noise, **arguments
         )
-    if config.model.block == "lstm" and "forget_bias" in arguments:
-        arguments["bias_initializer"] = GateBias(forget=arguments.pop("forget_bias"))
+    if config.model.block == "lstm":  # as our layers do it by themselves
+        biases = arguments.pop("input_gate_bias", 0.0), arguments.pop("forget_bias", 1.0)
+        arguments["bias_initializer"] = GateBias(*biases)
         arguments["unit_forget_bias"] = False
     return models.sequence_regressor(
         task.features,

@@ -63,6 +63,9 @@ class GridLSTM2D(DepthLayer):
             draws; None leaves `bias_initializer` alone.
         depth_forget_bias: The same of the depth LSTMs; "depth" is log(depth), but at least 1, so
             that what the first layer writes into c_D still has weight at the top.
+        input_gate_bias: Initial bias of the input gate of the time LSTMs; None leaves
+            `bias_initializer` alone. log(T) and -log(T) for `forget_bias` and this one make a
+            memory of about T steps (chrono initialization, arXiv 1804.11188).
         activation: Of the candidate and the memory.
         recurrent_activation: Of the gates.
         use_bias: Whether projections and LSTMs have biases.
@@ -135,6 +138,7 @@ class GridLSTM2D(DepthLayer):
         recurrent_dropout=0.0,
         forget_bias=1.0,
         depth_forget_bias="depth",
+        input_gate_bias=None,
         activation="tanh",
         recurrent_activation="sigmoid",
         use_bias=True,
@@ -193,6 +197,9 @@ class GridLSTM2D(DepthLayer):
         self.depth_forget_bias = checked_gate_bias(
             "depth_forget_bias", depth_forget_bias, self.bias_initializer
         )
+        self.input_gate_bias = checked_gate_bias(
+            "input_gate_bias", input_gate_bias, self.bias_initializer, words=(None,)
+        )
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.return_sequences = validation.boolean("return_sequences", return_sequences)
         self.return_state = validation.boolean("return_state", return_state)
@@ -239,8 +246,10 @@ class GridLSTM2D(DepthLayer):
 
     def _initializer(self, weight):
         if weight.role == "bias":
-            value = self.forget_bias if weight.name == "time_bias" else self.depth_forget_bias
-            return with_gate_biases(self.bias_initializer, self.depth, None, value)
+            biases = None, self.depth_forget_bias
+            if weight.name == "time_bias":
+                biases = self.input_gate_bias, self.forget_bias
+            return with_gate_biases(self.bias_initializer, self.depth, *biases)
         return super()._initializer(weight)
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -508,6 +517,7 @@ class GridLSTM2D(DepthLayer):
             "recurrent_dropout": self.recurrent_dropout,
             "forget_bias": self.forget_bias,
             "depth_forget_bias": self.depth_forget_bias,
+            "input_gate_bias": self.input_gate_bias,
             "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,

@@ -1,0 +1,286 @@
+"""`deeplstm solve`: settings, models, examinations, training until solved, going on, errors."""
+
+import math
+import os
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_deeplstm.experiments import cli, configs, runs
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.journal import DivergedError
+from keras_deeplstm.experiments.sequences import TASKS, parse
+from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.sequences.training import (
+    Fresh,
+    activated,
+    examine,
+    inputs_of,
+    make_model,
+    make_optimizer,
+    train,
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def status(*argv):
+    try:
+        return cli.main([str(argument) for argument in argv])
+    except SystemExit as exit:
+        return exit.code
+
+
+def small(task="periodic-bits", block="lstm", **changes):
+    model = SequenceModelConfig(block, units=8)
+    settings = {"model": model, "learning_rate": 0.01, "evaluate_every": 256, "sequences": 1024}
+    return SequenceConfig(task, **settings | changes)
+
+
+# Settings.
+
+
+def test_settings():
+    config = SequenceConfig("adding:target=mean,length=200", SequenceModelConfig("lstm", units=8))
+    assert config.task == "adding:length=200,target=mean"  # one name, whatever the order
+    assert config.slug == "adding-length-200-target-mean-lstm-depth1-8units-seed0"
+    assert configs.from_dict(config.to_dict()) == config
+    assert (config.steps_of_part, config.parts) == (31, 100)
+    assert config.repeated(3).seed == 3 and config.repeated(3).repetition == ", seed 3"
+    with pytest.raises(ConfigError, match="Unknown key 'unit' in 'model'"):
+        SequenceConfig.from_dict({"task": "adding", "model": {"unit": 3}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("addin", "Unknown sequence task: 'addin'. Did you mean 'adding'?"),
+        ("adding:len=3", "Unknown parameter of 'adding': 'len'. Did you mean 'length'?"),
+        ("adding --sequences 0", "`sequences` must be a positive integer"),
+        ("adding --evaluate-every 8", "`evaluate_every` must be at least batch_size=32"),
+        ("adding --momentum 0.9", "`momentum` has no meaning for optimizer 'adam'"),
+        ("adding --optimizer sgd --momentum 1", "`momentum` must be in [0, 1)"),
+        ("adding --model.block dense", "has time. Argument `model.block` must be one of ['grid_"),
+        ("parity", "has no time. Argument `model.block` must be one of ['unfolded_lstm', 'dense'"),
+        ("adding --model.block lstm --model.tied True", "`model.tied` has no meaning for block"),
+        ("parity --model.block dense --model.tied depth", "must be one of (False, True)"),
+        ("adding --model.block lstm --model.output both", "`model.output` has no meaning for"),
+        ("adding --input-noise -1", "`input_noise` must be >= 0"),
+        ("adding --decay 2", "`decay` must be at most 1"),
+        ("adding --model.units 3 --model.parameters 9", "Pass either `model.units` or"),
+        ("adding --model.parameters 5", "parameters"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys, folder):
+    assert status("solve", *arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("deeplstm: error: ") and message in error
+    assert "Traceback" not in error
+    assert os.listdir(folder) == []
+
+
+def test_learning_rates():
+    rate = make_optimizer(small(schedule="step", decay=0.5, decay_every=320)).learning_rate
+    optimizer = make_optimizer(small(schedule="step", decay=0.5, decay_every=320))
+    for step, expected in ((0, 0.01), (9, 0.01), (10, 0.005), (25, 0.0025)):
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(expected)
+    assert float(rate) == pytest.approx(0.01)
+    optimizer = make_optimizer(small(optimizer="sgd", momentum=0.9, clipnorm=None, clipvalue=0.5))
+    assert (optimizer.momentum, optimizer.clipvalue, optimizer.clipnorm) == (0.9, 0.5, None)
+
+
+# Models and examinations.
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_model_for_every_task(name):
+    task = parse(name)
+    block = "grid_lstm" if task.steps else "unfolded_lstm"
+    config = SequenceConfig(name, SequenceModelConfig(block, units=4))
+    batch = task.sample(np.random.default_rng(0), 3)
+    outputs = make_model(config).predict_on_batch(inputs_of(batch))
+    assert outputs.shape == batch.y.shape
+    found = examine(
+        lambda x: np.zeros((len(x), *batch.y.shape[1:])), task, np.random.default_rng(0)
+    )
+    assert not found["solved"]
+
+
+@pytest.mark.parametrize("block", ["grid_lstm", "lstm"])
+def test_padding_changes_nothing(block):
+    """The output at the end of a short sequence is that without padding."""
+    task = parse("two-sequence:length=20")
+    batch = task.sample(np.random.default_rng(0), 8)
+    model = make_model(small("two-sequence:length=20", block))
+    outputs = model.predict_on_batch(inputs_of(batch))
+    lengths = batch.mask.sum(axis=1)
+    assert lengths.min() < lengths.max()
+    for x, length, output in zip(batch.x, lengths, outputs, strict=True):
+        alone = model.predict_on_batch(x[None, :length])
+        np.testing.assert_allclose(alone[0], output, atol=1e-6)
+
+
+def test_gate_biases_of_both_blocks():
+    for block, name in (("lstm", "block_1"), ("grid_lstm", "block")):
+        model = SequenceModelConfig(block, units=2, forget_bias=4.0, input_gate_bias=-3.0)
+        layer = make_model(small(model=model)).get_layer(name)
+        bias = layer.cell.bias if block == "lstm" else layer.time_bias[0]
+        expected = [-3, -3, 4, 4, 0, 0, 0, 0]
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(bias), expected)
+    bias = make_model(small()).get_layer("block_1").cell.bias  # as Keras has it
+    np.testing.assert_array_equal(np.array(bias)[8:16], np.ones(8))
+
+
+def test_activations():
+    outputs = np.array([[1.0, -2.0, 0.5], [1000.0, -1000.0, 0.0]])
+    exponentials = np.exp(outputs[0])
+    softmax = activated(outputs, "softmax")
+    np.testing.assert_allclose(softmax[0], exponentials / exponentials.sum())
+    np.testing.assert_array_equal(softmax[1], [1, 0, 0])
+    np.testing.assert_allclose(activated(outputs, "sigmoid")[0], 1 / (1 + np.exp(-outputs[0])))
+    np.testing.assert_array_equal(activated(outputs, "sigmoid")[1], [1, 0, 0.5])
+    assert activated(outputs, "linear") is outputs
+
+
+def test_an_examination_ends_when_it_has_failed():
+    task = parse("two-sequence:length=10")
+    calls = []
+
+    def guess(x):
+        calls.append(len(x))
+        return np.zeros((len(x), 1))
+
+    found = examine(guess, task, np.random.default_rng(0))
+    assert found == {"wrong": 1.0, "error": 0.5, "seen": 256, "solved": False}
+    assert calls == [256]
+    found = examine(guess, task, np.random.default_rng(0), sequences=600)
+    assert (found["seen"], calls[1:]) == (600, [256, 256, 88])
+
+
+def test_a_perfect_model_has_solved_the_task():
+    task = parse("two-sequence:length=10")
+    found = examine(lambda x: 100.0 * np.sign(x[:, :3].sum(axis=1)), task, np.random.default_rng(0))
+    assert found["solved"] and found["wrong"] == 0 and found["error"] < 1e-6
+
+
+def test_sequences_depend_on_seed_and_step_only():
+    data, again, other = Fresh(small()), Fresh(small()), Fresh(small(seed=1))
+    again.set_epoch(1)
+    for index in range(2):
+        for one, same in zip(again[index], Fresh(small())[index + len(data)], strict=True):
+            np.testing.assert_array_equal(one, same)
+    first = parse("two-sequence").sample(np.random.default_rng([0, 0, 0]), 2)
+    np.testing.assert_array_equal(Fresh(small("two-sequence", batch_size=2))[0][1], first.y)
+    assert not np.array_equal(data[0][0], other[0][0])
+
+
+# Training.
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL does: nobody handles it."""
+
+
+def go_on(folder, kill_at=None, config=None):
+    said = []
+
+    def on_epoch(row):
+        if row["sequences"] == kill_at:
+            raise Killed
+
+    config = config or small()
+    train(config, folder, checkpoint_share=1, on_epoch=on_epoch, on_message=said.append)
+    return said
+
+
+def metrics(folder):
+    return pd.read_csv(folder / "metrics.csv").drop(columns="seconds")
+
+
+@pytest.mark.backends
+def test_a_killed_run_goes_on_with_the_same_bits(folder):
+    config = small(input_noise=0.1, stop=False)
+    go_on(folder / "whole", config=config)
+    whole = metrics(folder / "whole")
+    assert whole["sequences"].tolist() == [256, 512, 768, 1024]
+    for moment in (512, 768):
+        with pytest.raises(Killed):
+            go_on(folder / "run", moment, config)
+    assert runs.load(folder / "run").state == "interrupted"
+    keras.utils.set_random_seed(12345)  # no generator of the process has a part in it
+    assert go_on(folder / "run", config=config) == [
+        "Run 'run' goes on after 768 sequences of 1024 sequences"
+    ]
+    pd.testing.assert_frame_equal(metrics(folder / "run"), whole, check_exact=True)
+    results = [runs.load(folder / name).result for name in ("whole", "run")]
+    assert results[1].pop("resumed_after_steps") == [16, 24]
+    for result in results:
+        for key in ("seconds", "sequences_per_second", "resumed_after_steps"):
+            result.pop(key, None)
+    assert results[0] == results[1]
+
+
+def test_training_ends_when_the_task_is_solved(folder):
+    """Seed 0; it is solved after a fifth of the sequences that it may take."""
+    config = small(sequences=20_000, learning_rate=0.02)
+    result = train(config, folder / "run")
+    rows = runs.load(folder / "run").metrics
+    assert result["solved"] and result["sequences"] == rows["sequences"].iloc[-1] <= 10_000
+    assert result["test_wrong"] == 0
+    assert rows["solved"].tolist() == [False] * (len(rows) - 1) + [True]
+    model = keras.models.load_model(folder / "run" / "model.keras")
+    assert examine(model.predict_on_batch, config.make_task(), np.random.default_rng(5))["solved"]
+    assert model.count_params() == result["parameters"]
+
+    # Killed between the evaluation that has ended it and the result: nothing is trained again.
+    with pytest.raises(Killed):
+        go_on(folder / "killed", result["sequences"], config)
+    go_on(folder / "killed", config=config)
+    again = runs.load(folder / "killed")
+    assert again.result["sequences"] == result["sequences"]
+    pd.testing.assert_frame_equal(metrics(folder / "killed"), metrics(folder / "run"))
+
+
+def test_a_run_that_diverges(folder):
+    config = small("sines:horizon=5", learning_rate=1e30, clipnorm=None, optimizer="sgd")
+    with pytest.raises(DivergedError):
+        train(config, folder / "run")
+    assert runs.load(folder / "run").state == "diverged"
+
+
+def test_commands(folder, capsys):
+    argv = ["solve", "periodic-bits", "--model.block", "lstm", "--model.units", 8]
+    argv += ["--learning-rate", 0.02, "--name", "a"]
+    assert status(*argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "periodic-bits: LSTM, depth 1, 8 units"
+    assert lines[2] == "Solved: all of 4 places to begin right"
+    assert lines[3].startswith("992 sequences  loss ")
+    assert lines[-3].startswith("solved with ")
+    page = (folder / "runs" / "a" / "report.html").read_text()
+    assert "1 of 1" in page and page.count("<img") == 2
+    table = pd.read_csv(folder / "runs" / "a" / "table.csv")
+    assert table["sequences"][0] == runs.load(folder / "runs" / "a").result["sequences"]
+    assert status(*argv) == 0
+    assert "Run 'a' is already finished: solved with" in capsys.readouterr().out
+    assert status("list") == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["a", "finished", "periodic-bits"]
+    assert status("list", "sequences") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(TASKS)
+
+
+def test_the_error_that_is_not_finite():
+    assert math.isnan(
+        examine(
+            lambda x: np.full((len(x), 1), np.nan),
+            parse("adding:length=10"),
+            np.random.default_rng(0),
+        )["error"]
+    )
