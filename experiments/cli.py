@@ -344,7 +344,7 @@ class StudyCommand:
         """Run the study, and write its report."""
         try:
             study = STUDIES[validation.one_of("STUDY", self.name, tuple(STUDIES))]
-            dataset = study.checked(study.datasets[0] if self.dataset is None else self.dataset)
+            dataset = study.checked(self.dataset)
             validation.positive_integer("seeds", self.seeds, at_most=1000)
             for option in ("limit", "epochs"):
                 if getattr(self, option) is not None:

@@ -28,6 +28,11 @@ class Findings:
     groups: list[Group]
 
     @property
+    def subject(self) -> str | None:
+        """The task or text of a study, if it has one for all runs."""
+        return self.found[0].config.subject if self.found and self.study.datasets else None
+
+    @property
     def answer(self) -> list[str]:
         """The sentences of the study's answer."""
         return self.study.answer(self.groups) if self.study and self.groups else []

@@ -54,7 +54,7 @@ def _published(folder, tables, pictures):
         writings |= {section.title: section.writings} if section.writings else {}
     missing = [run for run, state, _ in findings.problems if state == "missing"]
     return {
-        "name": f"{findings.study.name}, {findings.found[0].config.subject}",
+        "name": ", ".join(filter(None, [findings.study.name, findings.subject])),
         "question": findings.study.question,
         "answer": findings.answer,
         "rows": findings.kind.rows(groups),

@@ -71,7 +71,7 @@ def render(template: str, **values) -> str:
 def _title(findings, folder):
     study, found = findings.study, findings.found
     if study:
-        task = f" ({found[0].config.subject})" if found else ""
+        task = f" ({findings.subject})" if findings.subject else ""
         return f"Study: {study.name}{task}"
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name

@@ -2,9 +2,10 @@
 
 from keras_deeplstm.experiments.studies.depth import depth
 from keras_deeplstm.experiments.studies.images import studies as images
+from keras_deeplstm.experiments.studies.sequences import studies as sequences
 from keras_deeplstm.experiments.studies.study import Study, best_first, grid
 from keras_deeplstm.experiments.studies.texts import studies as texts
 
 __all__ = ["STUDIES", "Study", "best_first", "grid"]
 
-STUDIES = {study.name: study for study in (depth, *images, *texts)}
+STUDIES = {study.name: study for study in (depth, *images, *texts, *sequences)}

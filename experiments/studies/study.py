@@ -36,7 +36,8 @@ class Study:
     name: str
     question: str
     datasets: tuple[str, ...]
-    """Tasks, or texts, on which it can be run; the first is the default."""
+    """Tasks, or texts, on which it can be run; the first is the default. None if its runs have
+    tasks of their own."""
     configs: Callable[[str], list[Config]]
     """The runs on a task. Their seeds and folds do not count: the study is run for several."""
     answer: Callable[[list[Group]], list[str]] = best_first
@@ -47,8 +48,16 @@ class Study:
 
     config: ClassVar[type[Config]] = RunConfig
 
-    def checked(self, dataset: str) -> str:
-        """The dataset, a path made absolute; ValueError unless the study can be run on it."""
+    def checked(self, dataset: str | None) -> str:
+        """The dataset, a path made absolute; None is the default, "" that of a study without any.
+
+        Raises:
+            ValueError: The study cannot be run on it.
+        """
+        if dataset is None:
+            return self.datasets[0] if self.datasets else ""
+        if not self.datasets:
+            raise ValueError(f"The runs of study {self.name!r} have tasks of their own")
         if dataset in self.datasets or not self.own_data:
             return validation.one_of("dataset", dataset, self.datasets)
         return self._own(dataset)
@@ -85,7 +94,7 @@ class Study:
 
         The number of seeds is not part of it: more seeds are more runs of the same study.
         """
-        words = [self.name, self.config(dataset).subject]
+        words = [self.name, *([self.config(dataset).subject] if dataset else [])]
         if epochs is not None:
             words.append(f"epochs{epochs}")
         if folds is not None:

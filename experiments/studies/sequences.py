@@ -1,0 +1,137 @@
+"""The long-memory tasks on which LSTMs were judged, and how many sequences they take.
+
+Runs end when their task is solved. The tasks, their criteria and the published figures are in
+`experiments/sequences`.
+"""
+
+import dataclasses
+import functools
+
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.sequences.config import (
+    BLOCKS,
+    SequenceConfig,
+    SequenceModelConfig,
+)
+from keras_deeplstm.experiments.studies.study import Study, enumerate_words
+from keras_deeplstm.experiments.summary import counts_text
+
+MOST = 0.9  # share of the runs that have to solve a task
+
+
+class SequenceStudy(Study):
+    """A study whose runs are of `deeplstm solve`, each with a task of its own."""
+
+    config = SequenceConfig
+
+    def plan(self, dataset="", epochs=None, seeds=1, folds=None):
+        """See `Study.plan`; runs on sequence tasks have neither epochs nor folds."""
+        if epochs is not None or folds is not None:
+            raise ConfigError(
+                "Runs on sequence tasks have no epochs and no folds: they end when they are solved"
+            )
+        return {
+            config.slug: config
+            for seed in range(seeds)
+            for config in (base.repeated(seed) for base in self.configs(dataset))
+        }
+
+
+# Hochreiter & Schmidhuber (1997).
+
+# A memory that lasts and that distractors do not enter (chrono initialization); what a task needs
+# in its place, or beyond, stands beside it.
+LONG = {"forget_bias": 4.0, "input_gate_bias": -3.0}
+PUBLISHED = {
+    "reber": {"learning_rate": 0.02, "forget_bias": 1.0, "input_gate_bias": 0.0},
+    "noise-free": {},
+    "noise-free:regular=false": {},
+    "long-lag": {},
+    "two-sequence": {},
+    "two-sequence:noise=signal": {},
+    "two-sequence:noise=targets": {},
+    "adding": {},
+    "multiplication": {},
+    "multiplication:n_seq=13": {},
+    "temporal-order": {},
+    "temporal-order:symbols=3": {},
+}
+LONGER = {
+    "long-lag:p=1000,q=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0},
+    "two-sequence:length=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0},
+    "adding:length=500": {"forget_bias": 6.0, "input_gate_bias": -4.0},
+    "adding:length=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0},
+}
+
+
+def _configs(tasks, dataset):
+    return [
+        _config(task, block, **settings)
+        for task, settings in tasks.items()
+        for block in ("grid_lstm", "lstm")
+    ]
+
+
+def _config(task, block, learning_rate=0.01, batch_size=8, units=16, **biases):
+    model = SequenceModelConfig(block, units=units, **LONG | biases)
+    config = SequenceConfig(
+        task, model, batch_size=batch_size, learning_rate=learning_rate, evaluate_every=400
+    )
+    # As many as the paper needed, and no more.
+    return dataclasses.replace(config, sequences=config.make_task().paper_sequences)
+
+
+def _solved_answer(groups):
+    """For each kind of model, how many tasks most of its runs solve; then task by task."""
+    by_model = {}
+    for group in groups:
+        by_model.setdefault(_block(group), []).append(group)
+    sentences = []
+    for label, members in by_model.items():
+        solved = [group for group in members if _share(group) >= MOST]
+        sentences.append(
+            f"{label} solves {len(solved)} of {len(members)} tasks in at least {MOST:.0%} of its "
+            f"runs, with no more sequences than the paper's LSTM took on average."
+        )
+    for task in dict.fromkeys(group.config.task for group in groups):
+        members = [group for group in groups if group.config.task == task]
+        found = [
+            f"{_block(group)} {counts_text(_counts(group))} in {len(_counts(group))} of "
+            f"{len(group.runs)} runs"
+            for group in members
+        ]
+        paper = members[0].config.make_task().paper
+        published = f"; published: {paper}" if paper else ""
+        sentences.append(f"{task}: {enumerate_words(found)}{published}.")
+    return sentences
+
+
+def _block(group):
+    return BLOCKS[group.config.model.block][0]
+
+
+def _counts(group):
+    return [run.result["sequences"] for run in group.runs if run.result["solved"]]
+
+
+def _share(group):
+    return len(_counts(group)) / len(group.runs)
+
+
+studies = (
+    SequenceStudy(
+        name="hochreiter-1997",
+        question="Do LSTMs with forget gates and Adam solve the tasks of Hochreiter & Schmidhuber "
+        "(1997) with as many sequences as theirs needed, or fewer?",
+        datasets=(),
+        configs=functools.partial(_configs, PUBLISHED),
+        answer=_solved_answer,
+    ),
+    SequenceStudy(
+        name="hochreiter-1997-long",
+        question="And with lags of 500 and 1000 steps?",
+        datasets=(),
+        configs=functools.partial(_configs, LONGER),
+        answer=_solved_answer,
+    ),
+)

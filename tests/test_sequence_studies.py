@@ -1,0 +1,103 @@
+"""The studies of sequence tasks: runs, answers, and one from its command to its page."""
+
+import dataclasses
+import types
+
+import pandas as pd
+import pytest
+
+from keras_deeplstm.experiments import cli
+from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.studies import STUDIES
+from keras_deeplstm.experiments.studies.sequences import studies
+from keras_deeplstm.experiments.summary import Group, labels
+
+STUDY = STUDIES["hochreiter-1997"]
+
+
+@pytest.mark.parametrize("study", studies, ids=lambda study: study.name)
+def test_every_run_has_a_name_of_its_own_and_a_published_number(study):
+    plan = study.plan("", seeds=3)
+    assert len(plan) == 3 * len(study.configs(""))
+    for config in plan.values():
+        assert config.sequences == config.make_task().paper_sequences
+    assert study.folder_name("") == study.name
+
+
+def test_all_tasks_of_the_paper():
+    assert list(dict.fromkeys(config.task for config in STUDY.configs(""))) == [
+        *("reber", "noise-free", "noise-free:regular=false", "long-lag"),
+        *("two-sequence", "two-sequence:noise=signal", "two-sequence:noise=targets"),
+        *("adding", "multiplication", "multiplication:n_seq=13"),
+        *("temporal-order", "temporal-order:symbols=3"),
+    ]
+
+
+def test_the_answer():
+    configs = [config for config in STUDY.configs("") if config.task in ("reber", "adding")]
+    counts = ([8000, 4000, 6000], [5000, None, None], [9000] * 3, [7000, 8000, 9000])
+    groups = [
+        Group(
+            config,
+            label,
+            [types.SimpleNamespace(result={"solved": n is not None, "sequences": n}) for n in some],
+        )
+        for config, label, some in zip(configs, labels(configs), counts, strict=True)
+    ]
+    assert STUDY.answer(groups) == [
+        "GridLSTM2D solves 2 of 2 tasks in at least 90% of its runs, with no more sequences than "
+        "the paper's LSTM took on average.",
+        "LSTM solves 1 of 2 tasks in at least 90% of its runs, with no more sequences than the "
+        "paper's LSTM took on average.",
+        "reber: GridLSTM2D 6,000 (4,000–8,000) in 3 of 3 runs and LSTM 5,000 in 1 of 3 runs; "
+        "published: 8,440 sequences.",
+        "adding: GridLSTM2D 9,000 (9,000–9,000) in 3 of 3 runs and LSTM 8,000 (7,000–9,000) in 3 "
+        "of 3 runs; published: 74,000 sequences.",
+    ]
+
+
+def status(*argv):
+    try:
+        return cli.main([str(argument) for argument in argv])
+    except SystemExit as exit:
+        return exit.code
+
+
+def test_wrong_usage(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert status("study", "hochreiter-1997", "--dataset", "digits") == 2
+    assert "The runs of study 'hochreiter-1997' have tasks of their own" in capsys.readouterr().err
+    assert status("study", "hochreiter-1997", "--epochs", 5) == 2
+    assert "have no epochs and no folds" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no folds"):
+        STUDY.plan("", folds=2)
+
+
+def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def configs(dataset):
+        return [
+            SequenceConfig(
+                task, SequenceModelConfig(block, units=4), sequences=512, evaluate_every=256
+            )
+            for task, block in (("two-sequence:length=10", "grid_lstm"), ("parity", "dense"))
+        ]
+
+    monkeypatch.setitem(STUDIES, STUDY.name, dataclasses.replace(STUDY, configs=configs))
+    assert status("study", STUDY.name, "--seeds", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "4 runs, 4 to train now"
+    assert lines[-3].startswith("4/4 DenseStack, depth 1, seed 1: not solved with 512 sequences")
+    folder = tmp_path / "runs" / STUDY.name
+    table = pd.read_csv(folder / "table.csv")
+    assert table["task"].tolist() == ["two-sequence:length=10"] * 2 + ["parity"] * 2
+    assert not table["sequences"].notna().any()
+    page = (folder / "report.html").read_text()
+    assert "<h1>Study: hochreiter-1997</h1>" in page and page.count("<img") == 4
+    assert status("publish", folder, "--tables", "tables", "--page", "results.md") == 0
+    published = (tmp_path / "results.md").read_text()
+    assert "## hochreiter-1997\n" in published
+    assert "| parity | DenseStack | 1 | 4 | 41 | 0 of 2 | " in published
+    assert "\n- parity: DenseStack – in 0 of 2 runs.\n" in published
