@@ -31,7 +31,9 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
     kept = {file for study in studies for file in study["files"]}
     for stale in set(pictures.glob("*.png")) - kept:
         stale.unlink()
-    runs.write_text(page, render("results.md", studies=studies, folder=pictures.name))
+    notes = dict.fromkeys(study["note"] for study in studies)
+    text = render("results.md", studies=studies, notes=notes, folder=pictures.name)
+    runs.write_text(page, text)
 
 
 def _published(folder, tables, pictures):
