@@ -117,7 +117,6 @@ def _text_row(group):
         "runs": str(len(group.runs)),
         "validation loss": number_text(group.mean("val_loss")),
         "validation bits": number_text(group.mean("val_bits")),
-        "test loss": number_text(group.mean("test_loss")),
         "test bits": number_text(group.mean("test_bits")),
         "best epoch": f"{_median(group.values('best_epoch'), '{:g}')} of {group.config.epochs}",
         "symbols per second": _median(group.values("symbols_per_second"), "{:,.0f}"),
