@@ -12,7 +12,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.experiments.summary import Group, ratio_text, ratios_text
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.summary import Group, group_runs, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
 STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
@@ -139,6 +140,20 @@ def colors_of(groups: list[Group]) -> dict[str, tuple]:
     return dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
 
 
+def with_unfinished(groups: list[Group], unfinished: list[runs.Run]) -> list[Group]:
+    """Groups of all these runs, sorted by what they are about: for curves, not for tables."""
+    finished = [run for group in groups for run in group.runs]
+    return sorted(group_runs([*finished, *unfinished]), key=lambda group: group.config.subject)
+
+
+def depth_styles(groups: list[Group]) -> dict[int, str] | None:
+    """A line style for each depth; None if there is only one."""
+    depths = sorted({group.config.model.depth for group in groups})
+    if len(depths) < 2:
+        return None
+    return dict(zip(depths, itertools.cycle(("-", "--", ":", "-.")), strict=False))
+
+
 def curves(
     title: str,
     members: list[Group],
@@ -166,6 +181,7 @@ def curves(
     for group in members:
         found = [run.metrics.set_index(against) for run in group.runs]
         values = [frame[column].dropna() for frame in found if column in frame]
+        values = [some for some in values if len(some)]
         if not values:
             continue
         values = pd.concat(values, axis=1)

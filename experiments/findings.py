@@ -23,6 +23,8 @@ class Findings:
     """The study, if they are those of one that is known."""
     found: list[runs.Run]
     finished: list[runs.Run]
+    unfinished: list[runs.Run]
+    """Those that have no result, but metrics of a part of their training."""
     problems: list[tuple[str, str, str]]
     """Name, state and reason of each run that has no result."""
     groups: list[Group]
@@ -30,7 +32,8 @@ class Findings:
     @property
     def subject(self) -> str | None:
         """The task or text of a study, if it has one for all runs."""
-        return self.found[0].config.subject if self.found and self.study.datasets else None
+        subjects = [run.config.subject for run in self.found if run.config]
+        return subjects[0] if subjects and self.study.datasets else None
 
     @property
     def answer(self) -> list[str]:
@@ -47,11 +50,6 @@ class Findings:
         """Names of the runs that were interrupted and resumed."""
         keys = ("resumed_after_epochs", "resumed_after_steps")
         return [run.name for run in self.finished if any(map(run.result.get, keys))]
-
-    @property
-    def unfinished(self) -> list[runs.Run]:
-        """The runs that have no result."""
-        return [run for run in self.found if run.state != "finished"]
 
     @property
     def settings(self) -> dict[str, str]:
@@ -97,7 +95,7 @@ def collect(folders: list[Path]) -> Findings:
     # Runs of several kinds have no table in common; the first one decides.
     config = next((type(run.config) for run in found if run.config), None)
     kind = KINDS.get(config, CLASSIFIERS)
-    finished = []
+    finished, unfinished = [], []
     for run in found:
         try:
             if run.config and type(run.config) is not config:
@@ -107,11 +105,15 @@ def collect(folders: list[Path]) -> Findings:
                 _ = run.environment, *(getattr(run, name) for name in kind.files)
                 finished.append(run)
             else:
+                if run.config and (run.folder / "metrics.csv").exists():
+                    _ = run.metrics
+                    unfinished.append(run)
                 problems.append((run.name, run.state, run.reason))
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
-    found = [run for run in found if type(run.config) is config]
-    return Findings(kind, STUDIES.get(study), found, finished, problems, group_runs(finished))
+    found = [run for run in found if run.config is None or type(run.config) is config]
+    groups = group_runs(finished)
+    return Findings(kind, STUDIES.get(study), found, finished, unfinished, problems, groups)
 
 
 def _planned(plan, present):
@@ -125,7 +127,8 @@ def _planned(plan, present):
             problems.append((name, "missing", ""))
             continue
         run = present[name]
-        for other in list(restarts_of(name, run.config, plan.get("restarts", 0)))[1:]:
+        restarts = plan.get("restarts", 0) if run.config else 0
+        for other in list(restarts_of(name, run.config, restarts))[1:]:
             if run.state == "diverged" and other in present:
                 instead = f"{run.reason}; tried again with seed {present[other].config.seed}"
                 problems.append((run.name, run.state, instead))
@@ -157,13 +160,14 @@ def table(findings: Findings) -> pd.DataFrame:
 
 
 def summary(findings: Findings) -> pd.DataFrame:
-    """A row for each model: means with their intervals; of all else, medians with their ranges."""
+    """A row for each model: means with their intervals, counts, medians with their ranges."""
     rows, kind = [], findings.kind
     for group in findings.groups:
         config = group.config
         row = {"task": config.subject, "model": group.label, "depth": config.model.depth}
         row["runs"] = len(group.runs)
         row |= {key: group.runs[0].result[key] for key in kind.facts}
+        row |= {key: sum(group.values(key)) for key in kind.counts}
         for key in kind.means + kind.medians:
             values = group.values(key)
             if not values:

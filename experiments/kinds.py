@@ -12,6 +12,7 @@ from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.summary import (
     Group,
     counts_text,
+    estimate,
     number_text,
     percent_text,
     ratio_text,
@@ -31,6 +32,8 @@ class Kind:
     """Results of which it shows the median, with the range."""
     facts: tuple[str, ...]
     """Results that all runs of a model share."""
+    counts: tuple[str, ...]
+    """Results that are true or false, of which it shows how many are true."""
     files: tuple[str, ...]
     """Names of the tables of a `runs.Run` without which it counts as damaged."""
     row: Callable[[Group], dict[str, str]]
@@ -43,7 +46,7 @@ class Kind:
     @property
     def results(self) -> tuple[str, ...]:
         """All that a table shows of a run."""
-        return (*self.facts, *self.means, *self.medians)
+        return (*self.facts, *self.counts, *self.means, *self.medians)
 
     def rows(self, groups: list[Group]) -> list[dict[str, str]]:
         """The table that people read, without columns that say nothing."""
@@ -52,7 +55,9 @@ class Kind:
         kept = [
             heading
             for heading in (rows[0] if rows else ())
-            if any(row[heading] != "–" for row in rows) and not (single and heading == "runs")
+            if any(row[heading] != "–" for row in rows)
+            and not (heading == "runs" and single)
+            and not (heading == "task" and len({row["task"] for row in rows}) == 1)
         ]
         return [{heading: row[heading] for heading in kept} for row in rows]
 
@@ -63,6 +68,7 @@ def _median(values, text="{:.2f}"):
 
 def _classifier_row(group):
     return {
+        "task": group.config.subject,
         "model": group.label,
         "depth": str(group.config.model.depth),
         "runs": str(len(group.runs)),
@@ -96,6 +102,7 @@ CLASSIFIERS = Kind(
         *("gabor_r2_start", "gabor_r2_end"),
     ),
     facts=("parameters",),
+    counts=(),
     files=("metrics", "gradients", "states"),
     row=_classifier_row,
     note="Test accuracy is that of the last epoch on the whole test set. Gradient first/last: norm "
@@ -110,6 +117,7 @@ CLASSIFIERS = Kind(
 def _text_row(group):
     result = group.runs[0].result
     return {
+        "task": group.config.subject,
         "model": group.label,
         "depth": str(group.config.model.depth),
         "units": str(result["units"]),
@@ -128,6 +136,7 @@ TEXTS = Kind(
     means=("val_loss", "val_bits", "test_loss", "test_bits"),
     medians=("best_epoch", "symbols_per_second"),
     facts=("parameters", "units"),
+    counts=(),
     files=("metrics",),
     row=_text_row,
     note="Losses are in nats per symbol, which is a character, or with --bytes a byte; bits are "
@@ -135,6 +144,10 @@ TEXTS = Kind(
     f"that moment. {INTERVALS}",
     sections=text_figures.sections,
 )
+
+
+def _percent(values):
+    return percent_text(estimate(values)) if values else "–"
 
 
 def _sequence_row(group):
@@ -150,7 +163,7 @@ def _sequence_row(group):
         "solved": f"{len(solved)} of {len(results)}",
         "sequences until solved": counts_text(solved),
         "published": task.paper or "–",
-        "wrong of new ones": percent_text(group.mean("test_wrong")),
+        "wrong in the test": _percent(group.values("test_wrong")),
         "mean error": ratios_text(group.values("test_error")),
         "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
     }
@@ -158,14 +171,17 @@ def _sequence_row(group):
 
 SEQUENCES = Kind(
     means=("test_wrong",),
-    medians=("sequences", "trained_sequences", "test_error", "sequences_per_second"),
+    medians=("sequences", "trained_sequences", "test_error"),
     facts=("parameters", "units"),
+    counts=("solved",),
     files=("metrics",),
     row=_sequence_row,
-    note="A task is solved when its criterion holds on new sequences. Sequences: those seen in "
-    "training, the median over the runs that have solved it, and the range; the published figures "
-    "are those of the task's source, which trained on-line and, before 2000, without forget gates. "
-    f"Wrong, and the mean error, are of 2,560 new sequences after training. {INTERVALS}",
+    note="A task is solved when its criterion holds on test sequences; a run that diverges has not "
+    "solved it. Sequences: those seen in training, the median over the runs that have solved the "
+    "task, and the range; the published figures are those of the task's source, which trained "
+    "on-line and, before 2000, without forget gates. Wrong, and the mean error: after training, of "
+    "2,560 new sequences, or of all test sequences of a task that has a fixed set of them. "
+    f"{INTERVALS}",
     sections=sequence_figures.sections,
 )
 

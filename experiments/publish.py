@@ -1,6 +1,7 @@
 """Results for others to read: tables as CSV, and a Markdown page with the answers and pictures."""
 
 import base64
+import re
 from pathlib import Path
 
 from keras_deeplstm.experiments import runs
@@ -48,15 +49,18 @@ def _published(folder, tables, pictures):
     shown, files = {}, []
     writings = {}
     for section in findings.kind.sections(groups, []):
-        for picture in _chosen(section, deepest.values()):
+        for picture in _chosen(section, deepest.values(), not findings.study.datasets):
             file = pictures / f"{name}-{len(files) + 1}.png"
             runs.write_bytes(file, base64.b64decode(picture.data))
             files.append(file)
             shown.setdefault(section.title, []).append((file.name, picture))
         writings |= {section.title: section.writings} if section.writings else {}
     missing = [run for run, state, _ in findings.problems if state == "missing"]
+    title = ", ".join(filter(None, [findings.study.name, findings.subject]))
     return {
-        "name": ", ".join(filter(None, [findings.study.name, findings.subject])),
+        "name": title,
+        # As GitHub makes it of a heading.
+        "anchor": re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"),
         "question": findings.study.question,
         "answer": findings.answer,
         "rows": findings.kind.rows(groups),
@@ -74,12 +78,14 @@ def _published(folder, tables, pictures):
     }
 
 
-def _chosen(section, names):
+def _chosen(section, names, several):
     """The pictures of a section that the page shows: of its last row, the deepest networks.
 
     Of the gradients of states the last two rows, which belong together; of filters, those after
-    training of the models named.
+    training of the models named. Of several tasks, the first picture of each.
     """
+    if several:
+        return [row[0] for row in section.rows]
     if section.title == FILTERS:
         filters = [row[-1] for row in section.rows if row]
         found = [p for p in filters if any(p.caption.startswith(f"{name}, ") for name in names)]

@@ -268,10 +268,11 @@ def _epochs(config):
 
 
 def _titles(chosen):
-    titles = {}
+    titles, subjects = {}, {config.subject for config in chosen.values()}
     both = zip(chosen.items(), labels(list(chosen.values())), strict=True)
     for number, ((name, config), label) in enumerate(both, 1):
-        titles[name] = f"{number}/{len(chosen)} {label}, depth {config.model.depth}"
+        task = f"{config.subject}, " if len(subjects) > 1 else ""
+        titles[name] = f"{number}/{len(chosen)} {task}{label}, depth {config.model.depth}"
     return titles
 
 

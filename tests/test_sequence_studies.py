@@ -89,11 +89,14 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     assert status("study", STUDY.name, "--seeds", 2) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "4 runs, 4 to train now"
-    assert lines[-3].startswith("4/4 DenseStack, depth 1, seed 1: not solved with 512 sequences")
+    assert lines[-3].startswith(
+        "4/4 parity, DenseStack, depth 1, seed 1: not solved with 512 sequences"
+    )
     folder = tmp_path / "runs" / STUDY.name
     table = pd.read_csv(folder / "table.csv")
     assert table["task"].tolist() == ["two-sequence:length=10"] * 2 + ["parity"] * 2
-    assert not table["sequences"].notna().any()
+    assert not table["sequences"].notna().any() and not table["solved"].any()
+    assert pd.read_csv(folder / "summary.csv")["solved"].tolist() == [0, 0]
     page = (folder / "report.html").read_text()
     assert "<h1>Study: hochreiter-1997</h1>" in page and page.count("<img") == 4
     assert status("publish", folder, "--tables", "tables", "--page", "results.md") == 0

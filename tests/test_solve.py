@@ -10,7 +10,8 @@ import pytest
 
 from keras_deeplstm.experiments import cli, configs, runs
 from keras_deeplstm.experiments.config import ConfigError
-from keras_deeplstm.experiments.journal import DivergedError
+from keras_deeplstm.experiments.report import write_report
+from keras_deeplstm.experiments.runner import outcome
 from keras_deeplstm.experiments.sequences import TASKS, parse
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.sequences.training import (
@@ -55,6 +56,8 @@ def test_settings():
     assert config.repeated(3).seed == 3 and config.repeated(3).repetition == ", seed 3"
     with pytest.raises(ConfigError, match="Unknown key 'unit' in 'model'"):
         SequenceConfig.from_dict({"task": "adding", "model": {"unit": 3}})
+    with pytest.raises(ConfigError, match="`task` must be a string"):
+        configs.from_dict({"task": 5, "sequences": 100})
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,8 @@ def test_settings():
         ("addin", "Unknown sequence task: 'addin'. Did you mean 'adding'?"),
         ("adding:len=3", "Unknown parameter of 'adding': 'len'. Did you mean 'length'?"),
         ("adding --sequences 0", "`sequences` must be a positive integer"),
+        ("adding --sequences 100", "`sequences` must be at least evaluate_every=1000"),
+        ("adding --decay 0.5", "`decay` has no meaning for schedule 'constant'"),
         ("adding --evaluate-every 8", "`evaluate_every` must be at least batch_size=32"),
         ("adding --momentum 0.9", "`momentum` has no meaning for optimizer 'adam'"),
         ("adding --optimizer sgd --momentum 1", "`momentum` must be in [0, 1)"),
@@ -150,18 +155,30 @@ def test_activations():
 
 
 def test_an_examination_ends_when_it_has_failed():
-    task = parse("two-sequence:length=10")
+    task = parse("temporal-order")  # 2000 sequences, none may be wrong
     calls = []
 
     def guess(x):
         calls.append(len(x))
-        return np.zeros((len(x), 1))
+        return np.zeros((len(x), 4))
 
     found = examine(guess, task, np.random.default_rng(0))
-    assert found == {"wrong": 1.0, "error": 0.5, "seen": 256, "solved": False}
+    assert found == {"wrong": 1.0, "error": 0.375, "seen": 256, "solved": False}
     assert calls == [256]
     found = examine(guess, task, np.random.default_rng(0), sequences=600)
     assert (found["seen"], calls[1:]) == (600, [256, 256, 88])
+
+
+@pytest.mark.parametrize(("name", "strings"), [("reber", 512), ("counting", 10)])
+def test_a_fixed_test_set_is_seen_once(name, strings):
+    task, calls = parse(name), []
+
+    def guess(x):
+        calls.append(len(x))
+        return np.zeros((*x.shape[:2], task.outputs))
+
+    found = examine(guess, task, np.random.default_rng(0), sequences=2560)
+    assert (found["seen"], calls) == (strings, [strings])
 
 
 def test_a_perfect_model_has_solved_the_task():
@@ -228,7 +245,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(folder):
 
 
 def test_training_ends_when_the_task_is_solved(folder):
-    """Seed 0; it is solved after a fifth of the sequences that it may take."""
+    """Seed 0; it is solved within half of the sequences that it may take."""
     config = small(sequences=20_000, learning_rate=0.02)
     result = train(config, folder / "run")
     rows = runs.load(folder / "run").metrics
@@ -250,9 +267,13 @@ def test_training_ends_when_the_task_is_solved(folder):
 
 def test_a_run_that_diverges(folder):
     config = small("sines:horizon=5", learning_rate=1e30, clipnorm=None, optimizer="sgd")
-    with pytest.raises(DivergedError):
-        train(config, folder / "run")
-    assert runs.load(folder / "run").state == "diverged"
+    result = train(config, folder / "run")
+    assert (result["state"], result["solved"]) == ("finished", False)
+    said = "An output became NaN or infinite after 256 sequences"
+    assert (result["diverged"], result["trained_sequences"]) == (said, 256)
+    assert outcome(config, result).startswith(f"not solved, diverged: {said}; ")
+    page = write_report([folder / "run"]).read_text()  # it has a row, though no error
+    assert "0 of 1" in page
 
 
 def test_commands(folder, capsys):

@@ -56,10 +56,13 @@ def test_answers():
     assert answer == [
         "The lowest validation loss, in nats per symbol, is that of GridLSTM2D dropout0.2 units "
         "128, depth 3 (1.400).",
+        "Models that do not train, with more than 1.5 times the lowest loss: none.",
         "Depth 3, without dropout: grid of 8 units 1.500; stacked LSTM of 8 units 1.600 and "
         "stacked LSTM of 8 units 1.700.",
         "Depth 3, with dropout 0.2: grid of 8 units 1.400; stacked LSTM of 8 units 1.450.",
     ]
+    answer = STUDY.answer(groups_of("grid-vs-stacked", [1.5, 3.3]))
+    assert answer[1].endswith("the lowest loss: LSTM units 181, depth 3 (3.300).")
     answer = STUDIES["grid-options"].answer(groups_of("grid-options", [1.5, 1.6, 1.45]))
     assert answer[1] == (
         "Against the plain grid's 1.500, the mean changes by: priority=None +0.100 and tied=depth "
@@ -124,6 +127,6 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     published = (tmp_path / "results.md").read_text()
     assert "| GridLSTM2D | 2 | 8 | " in published
     assert "### Samples" in published and "![validation bits per symbol against" in published
-    written = sample.split("\n", 1)[1].splitlines()[0]
+    written = next(filter(None, sample.split("\n", 1)[1].splitlines()))
     assert f"\n    {written}" in published
     assert len(pd.read_csv(tmp_path / "tables" / f"{folder.name}-runs.csv")) == 4

@@ -16,6 +16,7 @@ import pytest
 from keras_deeplstm.experiments import checkpoints, cli, runs
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.journal import DivergedError
+from keras_deeplstm.experiments.report import write_report
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.text import sources
 from keras_deeplstm.experiments.text.config import TextConfig, TextModelConfig
@@ -470,3 +471,19 @@ def test_kill_and_go_on(folder):
     (run,) = runs.find(folder / "runs")
     assert run.state == "interrupted"
     assert checkpoints.newest(run.folder / "checkpoints")[0].epoch >= 2
+
+
+def test_a_report_of_runs_that_have_not_come_far(folder):
+    """One has diverged at its first part, one has files that cannot be read."""
+    config = small(learning_rate=1e38, optimizer="sgd")
+    with pytest.raises(DivergedError):
+        train(config, folder / "runs" / "diverged")
+    with pytest.raises(Killed):
+        go_on(folder / "runs" / "killed", 44)
+    with pytest.raises(Killed):
+        go_on(folder / "runs" / "torn", 44)
+    (folder / "runs" / "torn" / "metrics.csv").write_text("")
+    (folder / "runs" / "killed" / "samples.txt").write_bytes(b"\xff--- step 1\n")
+    page = write_report([folder / "runs"]).read_text()
+    assert "diverged</strong>: diverged" in page and "torn</strong>: damaged" in page
+    assert "killed</strong>: interrupted" in page and page.count("<img") == 2

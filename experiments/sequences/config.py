@@ -153,7 +153,7 @@ class SequenceConfig:
     `deeplstm list sequences` shows them all."""
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     sequences: int = 100_000
-    """Train with at most this many sequences, all of them new."""
+    """Train with at most this many sequences."""
     evaluate_every: int = 1000
     """Look whether the task is solved after this many sequences."""
     stop: bool = True
@@ -184,6 +184,8 @@ class SequenceConfig:
 
     def __post_init__(self):
         with config_errors():
+            if not isinstance(self.task, str):
+                raise ValueError(f"Argument `task` must be a string. Received: task={self.task!r}")
             # The same task has one name only, whatever the order of its parameters.
             object.__setattr__(self, "task", spec(parse(self.task)))
             if not isinstance(self.model, SequenceModelConfig):
@@ -196,6 +198,11 @@ class SequenceConfig:
                 raise ValueError(
                     f"Argument `evaluate_every` must be at least batch_size={self.batch_size}. "
                     f"Received: evaluate_every={self.evaluate_every}"
+                )
+            if self.sequences < self.evaluate_every:
+                raise ValueError(
+                    f"Argument `sequences` must be at least evaluate_every={self.evaluate_every}. "
+                    f"Received: sequences={self.sequences}"
                 )
             validation.boolean("stop", self.stop)
             validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -211,6 +218,10 @@ class SequenceConfig:
             validation.one_of("schedule", self.schedule, ("constant", "step", "cosine"))
             if validation.finite("decay", self.decay, positive=True) > 1:
                 raise ValueError(f"Argument `decay` must be at most 1. Received: {self.decay}")
+            if self.schedule != "step":
+                names = ("decay", "decay_every")
+                changed = [n for n in names if getattr(self, n) != getattr(type(self), n)]
+                refuse_unknown("", changed, f"schedule {self.schedule!r}", ())
             check_clipping(self.clipnorm, self.clipvalue)
             if validation.finite("input_noise", self.input_noise) < 0:
                 raise ValueError(
@@ -237,7 +248,7 @@ class SequenceConfig:
     @property
     def parts(self) -> int:
         """The most evaluations."""
-        return max(1, self.sequences // (self.steps_of_part * self.batch_size))
+        return self.sequences // (self.steps_of_part * self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
@@ -289,10 +300,13 @@ class SequenceConfig:
 
 def sequence_outcome(result: dict[str, Any]) -> str:
     """One line for the terminal: solved or not, errors on new sequences, seconds."""
+    seconds = f"{result['seconds']:.0f} s"
+    if result["diverged"]:
+        return f"not solved, diverged: {result['diverged']}; {seconds}"
     solved = f"not solved with {result['trained_sequences']:,} sequences"
     if result["solved"]:
         solved = f"solved with {result['sequences']:,} sequences"
     return (
-        f"{solved}; {result['test_wrong']:.2%} of {result['test_sequences']:,} new ones wrong, "
-        f"mean error {result['test_error']:.3g}; {result['seconds']:.0f} s"
+        f"{solved}; in the test {result['test_wrong']:.2%} of {result['test_sequences']:,} wrong, "
+        f"mean error {result['test_error']:.3g}; {seconds}"
     )

@@ -43,6 +43,7 @@ class Counting(SequenceTask):
     name: ClassVar = "counting"
     source: ClassVar = "Gers & Schmidhuber 2001"
     readout: ClassVar = "sigmoid"
+    fixed_test: ClassVar = True
 
     letters: str = "ab"
     largest: int = 10
@@ -155,6 +156,7 @@ class PeriodicBits(SequenceTask):
     name: ClassVar = "periodic-bits"
     source: ClassVar = "a question often asked: why does my LSTM not learn 1 0 0 0 1 0 0 0?"
     readout: ClassVar = "sigmoid"
+    fixed_test: ClassVar = True
     features: ClassVar = 1
     outputs: ClassVar = 1
 

@@ -3,34 +3,36 @@
 import itertools
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.figures import Section, colors_of, curves
-from keras_deeplstm.experiments.summary import Group, group_runs
+from keras_deeplstm.experiments.figures import (
+    Section,
+    colors_of,
+    curves,
+    depth_styles,
+    with_unfinished,
+)
+from keras_deeplstm.experiments.summary import Group
 
 
 def sections(groups: list[Group], unfinished: list[runs.Run]) -> list[Section]:
     """Curves of all runs that have any."""
-    begun = [run for run in unfinished if run.config and (run.folder / "metrics.csv").exists()]
-    groups = sorted([*groups, *group_runs(begun)], key=_subject)
+    groups = with_unfinished(groups, unfinished)
     if not groups:
         return []
-    rows = [_learning(task, list(some)) for task, some in itertools.groupby(groups, _subject)]
+    by_task = itertools.groupby(groups, lambda group: group.config.subject)
     return [
         Section(
             "Learning",
-            "Mean error, and share of wrong sequences, on new sequences of the task. Lines are "
+            "Mean error, and share of wrong sequences, on test sequences of the task. Lines are "
             "means over the runs of a model that still train, bands their range.",
-            rows,
+            [_learning(task, list(members)) for task, members in by_task],
         )
     ]
 
 
-def _subject(group):
-    return group.config.subject
-
-
 def _learning(task, groups):
+    shared = {"styles": depth_styles(groups), "against": "sequences"}
     colors = colors_of(groups)
     return [
-        curves(task, groups, colors, "error", "mean error", log=True, against="sequences"),
-        curves(task, groups, colors, "wrong", "share of wrong sequences", against="sequences"),
+        curves(task, groups, colors, "error", "mean error", log=True, **shared),
+        curves(task, groups, colors, "wrong", "share of wrong sequences", **shared),
     ]

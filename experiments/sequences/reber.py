@@ -56,6 +56,7 @@ class Reber(SequenceTask):
     name: ClassVar = "reber"
     source: ClassVar = "Hochreiter & Schmidhuber 1997, experiment 1, Table 1"
     readout: ClassVar = "softmax"
+    fixed_test: ClassVar = True
     features: ClassVar = len(SYMBOLS)
     outputs: ClassVar = len(SYMBOLS)
     paper_sequences: ClassVar = 8_440

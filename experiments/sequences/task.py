@@ -95,6 +95,8 @@ class SequenceTask(ABC):
     readout: ClassVar[Literal["softmax", "sigmoid", "linear"]]
     """What the outputs have gone through when they are scored. The loss follows from it: cross
     entropy over all outputs, cross entropy of each output, squared error."""
+    fixed_test: ClassVar[bool] = False
+    """Whether `test` returns the same sequences again and again, all that there are."""
     features: int
     """Number of inputs, of each step if there are steps."""
     outputs: int

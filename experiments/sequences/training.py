@@ -1,12 +1,11 @@
 """Train a run on a sequence task until it is solved, and leave its results in the run's folder.
 
-No sequence is seen twice: those of a step are drawn from a generator that is seeded with the run's
-seed and the number of the step, those of an evaluation with that of the evaluation. An interrupted
-run therefore ends with the same bits as one that was not, as `experiments.training` says of others.
+The sequences of a step are drawn from a generator that is seeded with the run's seed and the number
+of the step, those of an evaluation with that of the evaluation. An interrupted run therefore ends
+with the same bits as one that was not, as `experiments.training` says of others.
 """
 
 import math
-import statistics
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,8 @@ from keras_deeplstm.initializers import GateBias
 
 PADDING = -1000.0  # of all features of the steps after a sequence's end; no task has such inputs
 TRAINING, EVALUATION, TEST = range(3)  # what a generator is for
-AT_ONCE = 256  # sequences of an evaluation that are predicted together
+AT_ONCE = 256  # sequences of an evaluation that are predicted together, or fewer that have so
+NUMBERS = 2**25  # many numbers as inputs
 TEST_SEQUENCES = 2560  # as Hochreiter & Schmidhuber have tested
 
 
@@ -55,12 +55,12 @@ def train(
         on_epoch: Called after each evaluation with its row of `metrics.csv`.
 
     Returns:
-        What `result.json` holds. A run that is finished already is not trained again.
+        What `result.json` holds. A run that is finished already is not trained again. One that
+        diverges is finished: it has not solved the task.
 
     Raises:
         ConfigError: The model refuses an option, or does not fit the budget; no folder is made.
-        RunExistsError, CheckpointError, DivergedError, Interrupted, OSError: As
-            `experiments.training.train`.
+        RunExistsError, CheckpointError, Interrupted, OSError: As `experiments.training.train`.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
@@ -160,31 +160,30 @@ def inputs_of(batch) -> np.ndarray:
 
 
 def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
-    """Compare a model with a task's criterion on new sequences.
+    """Compare a model with a task's criterion on test sequences.
 
     Args:
         predict: A function from inputs to linear outputs.
         task: The task.
         generator: Draws the sequences.
         sequences: Number of sequences; None for those of the criterion, and no more than it takes
-            to see that it does not hold.
+            to see that it does not hold. A task with a fixed test set has these in both cases.
 
     Returns:
         Share of wrong sequences, mean error, number of sequences seen, and whether the criterion
         holds ("wrong", "error", "seen", "solved").
     """
     criterion = task.criterion
-    total = criterion.sequences if sequences is None else sequences
+    total = criterion.sequences if sequences is None or task.fixed_test else sequences
+    most = max(1, min(AT_ONCE, NUMBERS // (task.features * (task.steps or 1))))
     correct, error = np.zeros(0, bool), np.zeros(0)
     while len(correct) < total:
-        batch = task.test(generator, min(AT_ONCE, total - len(correct)))
-        outputs = activated(predict(inputs_of(batch)), task.readout)
-        found = task.score(outputs, batch)
+        batch = task.test(generator, total if task.fixed_test else min(most, total - len(correct)))
+        found = task.score(activated(predict(inputs_of(batch)), task.readout), batch)
         correct = np.concatenate([correct, found[0]])
         error = np.concatenate([error, found[1]])
-        fixed = len(found[0]) > AT_ONCE  # all of a test set that is no random one
         failed = criterion.wrong is not None and np.sum(~correct) > criterion.wrong
-        if fixed or (failed and sequences is None):
+        if failed and sequences is None:
             break
     complete = len(correct) == criterion.sequences
     return {
@@ -210,12 +209,15 @@ class Examinations(keras.callbacks.Callback):
 
     Args:
         config: The settings of the run.
+        check_signals: Called before each prediction; raises if a signal came.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, check_signals):
         super().__init__()
         self.config, self.task = config, config.make_task()
+        self.check_signals = check_signals
         self.solved_after = None  # sequences
+        self.diverged = None  # why
 
     def get_state(self):
         """What a checkpoint has to hold."""
@@ -225,13 +227,19 @@ class Examinations(keras.callbacks.Callback):
         """The inverse of `get_state`."""
         self.solved_after = state["solved_after"]
 
+    def predict(self, x):
+        """Linear outputs of the model."""
+        self.check_signals()
+        return self.model.predict_on_batch(x)
+
     def on_epoch_end(self, epoch, logs=None):
         """Complete the row, and end the training if the task is solved."""
         sequences = (epoch + 1) * self.config.steps_of_part * self.config.batch_size
         generator = np.random.default_rng([self.config.seed, EVALUATION, epoch])
-        found = examine(self.model.predict_on_batch, self.task, generator)
+        found = examine(self.predict, self.task, generator)
         if not math.isfinite(found["error"]):
-            raise DivergedError(f"An output became NaN or infinite after {sequences} sequences")
+            self.diverged = f"An output became NaN or infinite after {sequences} sequences"
+            self.model.stop_training = True
         logs["sequences"] = sequences
         logs |= found
         if found["solved"] and self.solved_after is None:
@@ -243,56 +251,58 @@ class Examinations(keras.callbacks.Callback):
 def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
     data = Fresh(config)
-    examinations = Examinations(config)
 
     def step_name(part):
         return f"{part * config.steps_of_part * config.batch_size} sequences"
 
     checkpoint = last_checkpoint(run, on_message, step_name)
     with signals.delayed() as check_signals:
+        examinations = Examinations(config, check_signals)
         recorders = {"examinations": examinations}
         journal = Journal(
             folder, data, recorders, check_signals, on_epoch, checkpoint_share, step_name
         )
-        journal.set_model(model)
+        for callback in (examinations, journal):
+            callback.set_model(model)
         if checkpoint is not None:
             journal.restore(checkpoint)
             on_message(
                 f"Run '{run.name}' goes on after {step_name(checkpoint.epoch)} of "
                 f"{step_name(config.parts)}"
             )
-        if examinations.solved_after is None or not config.stop:
-            with iterators_end_with_errors():
-                model.fit(
-                    data,
-                    initial_epoch=checkpoint.epoch if checkpoint else 0,
-                    epochs=config.parts,
-                    verbose=0,
-                    shuffle=False,
-                    callbacks=[examinations, journal],
-                )
-        else:
-            journal.on_train_begin()
-        generator = np.random.default_rng([config.seed, TEST])
-        test = examine(model.predict_on_batch, task, generator, sequences=TEST_SEQUENCES)
-        later = [row["seconds"] for row in journal.rows[1:]]  # the first one compiles
+        test = {"wrong": None, "error": None, "seen": 0}
+        try:
+            if examinations.solved_after is None or not config.stop:
+                with iterators_end_with_errors():
+                    model.fit(
+                        data,
+                        initial_epoch=checkpoint.epoch if checkpoint else 0,
+                        epochs=config.parts,
+                        verbose=0,
+                        shuffle=False,
+                        callbacks=[examinations, journal],
+                    )
+            else:
+                journal.on_train_begin()
+        except DivergedError as error:
+            examinations.diverged = examinations.diverged or str(error)
+        diverged = examinations.diverged
+        solved_after = None if diverged else examinations.solved_after
+        if not diverged:
+            generator = np.random.default_rng([config.seed, TEST])
+            test = examine(examinations.predict, task, generator, sequences=TEST_SEQUENCES)
         result = {
             "state": "finished",
-            "solved": examinations.solved_after is not None,
-            "sequences": examinations.solved_after,
-            "trained_sequences": journal.rows[-1]["sequences"],
-            "lowest_error": min(row["error"] for row in journal.rows),
+            "solved": solved_after is not None,
+            "sequences": solved_after,
+            "diverged": diverged,
+            "trained_sequences": journal.rows[-1]["sequences"] if journal.rows else 0,
             "test_wrong": test["wrong"],
             "test_error": test["error"],
             "test_sequences": test["seen"],
             "parameters": model.count_params(),
             "units": next(layer.units for layer in model.layers if layer.name.startswith("block")),
             "seconds": round(journal.elapsed(), 2),
-            "sequences_per_second": round(
-                config.steps_of_part
-                * config.batch_size
-                / statistics.median(later or [journal.rows[0]["seconds"]])
-            ),
             "resumed_after_steps": [config.steps_of_part * p for p in journal.resumed_after],
         }
         with runs.atomic(folder / "model.keras") as path:

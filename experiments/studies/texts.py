@@ -18,6 +18,7 @@ DEPTHS = (3, 6)
 UNITS = 128
 EQUAL_UNITS = 181  # 128 * sqrt(2): its layers have as many weights as those of the grid
 DROPOUT = 0.2
+FAILS = 1.5  # times the lowest loss of all: who has more does not train
 
 
 class TextStudy(Study):
@@ -71,8 +72,14 @@ def _best(groups):
 
 
 def _stacked_answer(groups):
-    """The best; grid beside stacked for each depth and dropout; who does not train."""
-    sentences = [_best(groups)]
+    """The best; who does not train; grid beside stacked for each depth and dropout."""
+    best = min(_loss(group).mean for group in groups)
+    failed = [_named(group) for group in groups if _loss(group).mean > FAILS * best]
+    sentences = [
+        _best(groups),
+        f"Models that do not train, with more than {FAILS} times the lowest loss: "
+        f"{enumerate_words(failed) if failed else 'none'}.",
+    ]
     by_setting = {}
     for group in groups:
         model = group.config.model

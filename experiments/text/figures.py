@@ -3,16 +3,19 @@
 import itertools
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.figures import Section, colors_of, curves
-from keras_deeplstm.experiments.summary import Group, group_runs
-
-STYLES = ("-", "--", ":", "-.")  # of depths
+from keras_deeplstm.experiments.figures import (
+    Section,
+    colors_of,
+    curves,
+    depth_styles,
+    with_unfinished,
+)
+from keras_deeplstm.experiments.summary import Group
 
 
 def sections(groups: list[Group], unfinished: list[runs.Run]) -> list[Section]:
     """Curves of all runs that have any, and texts by the first run of each model."""
-    begun = [run for run in unfinished if run.config and (run.folder / "metrics.csv").exists()]
-    groups = [*groups, *group_runs(begun)]
+    groups = with_unfinished(groups, unfinished)
     if not groups:
         return []
     found = [
@@ -20,7 +23,7 @@ def sections(groups: list[Group], unfinished: list[runs.Run]) -> list[Section]:
             "Learning",
             "Bits per symbol against passes over the training text: on the validation text, and of "
             "the training steps in between, dropout included. Lines are means over the runs of a "
-            "model, bands their range.",
+            "model, finished or not, bands their range.",
             [
                 _learning(subject, list(members))
                 for subject, members in itertools.groupby(groups, lambda g: g.config.subject)
@@ -38,9 +41,7 @@ def sections(groups: list[Group], unfinished: list[runs.Run]) -> list[Section]:
 
 
 def _learning(subject, groups):
-    colors = colors_of(groups)
-    depths = sorted({group.config.model.depth for group in groups})
-    styles = dict(zip(depths, itertools.cycle(STYLES), strict=False))
+    colors, styles = colors_of(groups), depth_styles(groups)
     return [
         curves(subject, groups, colors, column, f"{what} bits per symbol", styles=styles)
         for column, what in (("val_bits", "validation"), ("bits", "training"))
@@ -51,7 +52,7 @@ def _samples(group):
     """The first and the last sample of the first run, each with what it is."""
     try:
         text = (group.runs[0].folder / "samples.txt").read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, ValueError):  # absent, or damaged
         return []
     # No sample begins a line so but by chance, and then one is shown in two parts.
     samples = text.split("--- step ")[1:]
@@ -59,5 +60,6 @@ def _samples(group):
     found = []
     for sample in chosen:
         heading, _, body = sample.partition("\n")
-        found.append((f"{group.name}, step {heading}", body.rstrip("\n")))
+        what = f"{group.config.subject}: {group.name}, step {heading}"
+        found.append((what, body.rstrip("\n")))
     return found
