@@ -37,6 +37,23 @@ def test_every_run_of_every_study_can_be_built(study):
                 assert count <= (config.model.parameters or count)
 
 
+def test_the_answer_of_filters():
+    results = [
+        {"test_accuracy": 0.97, "gabor_r2_start": 0.05, "gabor_r2_end": 0.25},
+        {"test_accuracy": 0.98, "gabor_r2_start": 0.05, "gabor_r2_end": 0.5},
+        {"test_accuracy": 0.99},
+    ]
+    assert STUDIES["filters"].answer(groups_of("filters", results)) == [
+        "The filters most like Gabor filters are those of UnfoldedLSTMBlock untied batch, depth "
+        "10.",
+        "Share of a filter's variation that the best Gabor filter explains, the median over the "
+        "filters, and test accuracy: UnfoldedLSTMBlock untied, depth 10 0.05 before and 0.25 after "
+        "training (97.0%); UnfoldedLSTMBlock untied batch, depth 10 0.05 before and 0.50 after "
+        "training (98.0%); DenseStack relu he_normal, depth 2 – before and – after training "
+        "(99.0%).",
+    ]
+
+
 def test_the_four_experiments_of_the_seed():
     found = {}
     for number in range(1, 5):

@@ -220,6 +220,26 @@ def _filter_configs(dataset):
     return [_run(dataset, model, epochs=5, gradient_every=20) for model in models]
 
 
+def _filter_answer(groups):
+    """How Gabor-like the filters become, and what accuracy goes with them."""
+    found = [
+        f"{group.name} {_gabor(group, 'start')} before and {_gabor(group, 'end')} after training "
+        f"({percent_text(group.accuracy)})"
+        for group in groups
+    ]
+    likest = max(groups, key=lambda group: max(group.values("gabor_r2_end"), default=0))
+    return [
+        f"The filters most like Gabor filters are those of {likest.name}.",
+        f"Share of a filter's variation that the best Gabor filter explains, the median over the "
+        f"filters, and test accuracy: {'; '.join(found)}.",
+    ]
+
+
+def _gabor(group, when):
+    values = group.values(f"gabor_r2_{when}")
+    return f"{statistics.median(values):.2f}" if values else "–"
+
+
 BUDGETS = (50_000, 100_000, 200_000, 500_000)
 
 
@@ -326,6 +346,7 @@ studies = (
         datasets=DATASETS,
         own_data=True,
         configs=_filter_configs,
+        answer=_filter_answer,
     ),
     Study(
         name="parameter-budget",
