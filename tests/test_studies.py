@@ -210,12 +210,12 @@ def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
     assert process.returncode == 1, error
     lines = output.splitlines()
     assert lines[0] == "3 runs, 3 to train now"
-    died = "UnfoldedLSTMBlock untied learning_rate 0.001, depth 10: FAILED: the process ended with"
-    assert lines[1] == f"1/3 {died} status 9"
-    diverged = "DenseStack relu learning_rate 1e+30, depth 3"
+    died = "deadly, UnfoldedLSTMBlock untied, depth 10: FAILED: the process ended with status 9"
+    assert lines[1] == f"1/3 {died}"
+    diverged = "parity, DenseStack relu learning_rate 1e+30, depth 3"
     assert lines[2] == f"2/3 {diverged}: DIVERGED: The loss became nan in epoch 1"
     assert lines[3] == f"2/3 {diverged}, seed 1000: DIVERGED: The loss became nan in epoch 1"
-    assert lines[4].startswith("3/3 DenseStack learning_rate 0.001, depth 2: test accuracy ")
+    assert lines[4].startswith("3/3 parity, DenseStack learning_rate 0.001, depth 2: test ")
 
     folder = tmp_path / "trouble-parity"
     states = [runs.read_json(path)["state"] for path in folder.glob("*/result.json")]
