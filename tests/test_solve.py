@@ -223,7 +223,7 @@ def metrics(folder):
 
 @pytest.mark.backends
 def test_a_killed_run_goes_on_with_the_same_bits(folder):
-    config = small(input_noise=0.1, stop=False)
+    config = small(input_noise=0.1, full=True)
     go_on(folder / "whole", config=config)
     whole = metrics(folder / "whole")
     assert whole["sequences"].tolist() == [256, 512, 768, 1024]

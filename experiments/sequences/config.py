@@ -156,8 +156,8 @@ class SequenceConfig:
     """Train with at most this many sequences."""
     evaluate_every: int = 1000
     """Look whether the task is solved after this many sequences."""
-    stop: bool = True
-    """End as soon as the task is solved."""
+    full: bool = False
+    """Train with all these sequences, even if the task is solved before."""
     batch_size: int = 32
     """Sequences per training step."""
     optimizer: str = "adam"
@@ -204,7 +204,7 @@ class SequenceConfig:
                     f"Argument `sequences` must be at least evaluate_every={self.evaluate_every}. "
                     f"Received: sequences={self.sequences}"
                 )
-            validation.boolean("stop", self.stop)
+            validation.boolean("full", self.full)
             validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
             validation.finite("learning_rate", self.learning_rate, positive=True)
             if not 0 <= validation.finite("momentum", self.momentum) < 1:

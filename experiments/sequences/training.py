@@ -244,7 +244,7 @@ class Examinations(keras.callbacks.Callback):
         logs |= found
         if found["solved"] and self.solved_after is None:
             self.solved_after = sequences
-        if self.solved_after is not None and self.config.stop:
+        if self.solved_after is not None and not self.config.full:
             self.model.stop_training = True
 
 
@@ -272,7 +272,7 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             )
         test = {"wrong": None, "error": None, "seen": 0}
         try:
-            if examinations.solved_after is None or not config.stop:
+            if examinations.solved_after is None or config.full:
                 with iterators_end_with_errors():
                     model.fit(
                         data,
