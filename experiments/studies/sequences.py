@@ -43,7 +43,7 @@ class SequenceStudy(Study):
 # in its place, or beyond, stands beside it.
 LONG = {"forget_bias": 4.0, "input_gate_bias": -3.0}
 PUBLISHED = {
-    "reber": {"learning_rate": 0.02, "forget_bias": 1.0, "input_gate_bias": 0.0},
+    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0},
     "noise-free": {},
     "noise-free:regular=false": {},
     "long-lag": {},
