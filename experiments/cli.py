@@ -42,28 +42,34 @@ OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
 
 
-@dataclass(frozen=True)
-class RunCommand:
-    """Train one model on one task. The same command again goes on with a run that was
-    interrupted, after its last checkpoint, as if nothing had happened."""
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """What all commands that train one run have in common; each has its `config` besides."""
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the run's folder. If not given, it is made from the settings and a number: that of
     an unfinished run with exactly these settings, which then goes on, or else a new one."""
     new: bool = False
     """Without --name: start a new run even if one with these settings is unfinished."""
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
     runs_dir: Folder = Path("runs")
     """Where the run's folder is made."""
     checkpoint_share: Share = None
-    """Share of the training time that checkpoints may take, 0.02 if not given. Epochs that are
-    long against the writing of a checkpoint all get one; with 1, every epoch gets one."""
-    devices: Literal["one", "all"] = "one"
-    """Train on one device, or with a part of each batch on all of this machine."""
+    """Share of the training time that checkpoints may take, 0.02 if not given. Epochs, or what is
+    reported in their place, all get one if they are long against writing it; with 1 in any case."""
     overwrite: bool = False
     """Replace the run of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(TrainCommand):
+    """Train one model on one task. The same command again goes on with a run that was
+    interrupted, after its last checkpoint, as if nothing had happened."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    data_dir: OptionalFolder = None
+    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
+    devices: Literal["one", "all"] = "one"
+    """Train on one device, or with a part of each batch on all of this machine."""
 
     def execute(self, command: str) -> int:
         """Train, and write the run's report."""
@@ -85,26 +91,15 @@ class RunCommand:
         return 0
 
 
-@dataclass(frozen=True)
-class TrainTextCommand:
+@dataclass(frozen=True, kw_only=True)
+class TrainTextCommand(TrainCommand):
     """Train a character language model on a text. The same command again goes on with a run that
     was interrupted, after its last checkpoint, as if nothing had happened."""
 
     config: Annotated[TextConfig, tyro.conf.arg(name="")]
-    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of the run's folder. If not given, it is made from the settings and a number: that of
-    an unfinished run with exactly these settings, which then goes on, or else a new one."""
-    new: bool = False
-    """Without --name: start a new run even if one with these settings is unfinished."""
     data_dir: OptionalFolder = None
     """Folder with texts that have a name; else the environment variable DEEPLSTM_DATA, else Keras'
     cache."""
-    runs_dir: Folder = Path("runs")
-    """Where the run's folder is made."""
-    checkpoint_share: Share = None
-    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
-    overwrite: bool = False
-    """Replace the run of that name."""
 
     def execute(self, command: str) -> int:
         """Train, show samples, and write the run's report."""
@@ -144,24 +139,13 @@ class TrainTextCommand:
             _print_text(textwrap.indent(sample, "    | ", lambda line: True) + "\n")
 
 
-@dataclass(frozen=True)
-class SolveCommand:
+@dataclass(frozen=True, kw_only=True)
+class SolveCommand(TrainCommand):
     """Train a model on new sequences of a task until the task is solved. The same command again
     goes on with a run that was interrupted, after its last checkpoint, as if nothing had
     happened."""
 
     config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
-    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of the run's folder. If not given, it is made from the settings and a number: that of
-    an unfinished run with exactly these settings, which then goes on, or else a new one."""
-    new: bool = False
-    """Without --name: start a new run even if one with these settings is unfinished."""
-    runs_dir: Folder = Path("runs")
-    """Where the run's folder is made."""
-    checkpoint_share: Share = None
-    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
-    overwrite: bool = False
-    """Replace the run of that name."""
 
     def execute(self, command: str) -> int:
         """Train, and write the run's report."""

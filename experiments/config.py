@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -50,6 +50,76 @@ def config_errors():
         yield
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+class SequenceModel:
+    """What the settings of the two kinds of models of sequences have in common."""
+
+    BLOCKS: ClassVar[dict[str, tuple[str, tuple[str, ...]]]]
+    """Of each block: its name in words, and the options it knows beyond those that all have."""
+    DEFAULT_UNITS: ClassVar[int]
+
+    def _changed(self):
+        """The options of blocks that differ from their defaults."""
+        common = ("block", "depth", "units", "parameters", "dropout")
+        return {
+            option.name: getattr(self, option.name)
+            for option in dataclasses.fields(self)
+            if option.name not in common and getattr(self, option.name) != option.default
+        }
+
+    def build_arguments(self) -> dict[str, Any]:
+        """Keyword arguments for the builders of `keras_deeplstm.models`, the block included."""
+        size = {"parameters": self.parameters}
+        if self.parameters is None:
+            size = {"units": self.DEFAULT_UNITS if self.units is None else self.units}
+        common = {"block": self.block, "depth": self.depth, "dropout": self.dropout}
+        return common | size | self._changed()
+
+    @property
+    def size(self) -> str:
+        """``"128 units"`` or ``"100,000 parameters"``."""
+        arguments = self.build_arguments()
+        name = "units" if "units" in arguments else "parameters"
+        return f"{arguments[name]:,} {name}"
+
+    @property
+    def label(self) -> str:
+        """Name for tables and legends, without depth and size: ``"GridLSTM2D tied"``."""
+        words = [self.BLOCKS[self.block][0]]
+        for name, value in self._changed().items():
+            words.append(name if value is True else f"{name}={value}")
+        if self.dropout:
+            words.append(f"dropout{self.dropout}")
+        return " ".join(words)
+
+
+class Settings:
+    """What the settings of all kinds of runs have in common; each has a `subject` besides."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by their names in the command: `{"seed": ..., "model.depth": ...}`."""
+        settings = self.to_dict()
+        model = settings.pop("model")
+        return settings | {f"model.{name}": value for name, value in model.items()}
+
+    @property
+    def title(self) -> str:
+        """One line that names the run: ``"tinyshakespeare: GridLSTM2D, depth 2, 128 units"``."""
+        return f"{self.subject}: {self.model.label}, depth {self.model.depth}, {self.model.size}"
+
+    def repeated(self, seed: int) -> "Settings":
+        """The same with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+    @property
+    def repetition(self) -> str:
+        """What tells this run from others of its model: ``", seed 1"``."""
+        return f", seed {self.seed}" if self.seed else ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +259,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """One task, one model, one training setting, one seed."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
@@ -250,10 +320,6 @@ class RunConfig:
                 )
             validation.positive_integer("fold", self.fold, at_most=self.folds or 1)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
         """The inverse of `to_dict`; unknown keys and wrong values raise `ConfigError`."""
@@ -295,13 +361,7 @@ class RunConfig:
     def repetition(self) -> str:
         """What tells this run from others of its model: ``", fold 2 of 5, seed 1"``."""
         fold = f", fold {self.fold} of {self.folds}" if self.folds else ""
-        return fold + (f", seed {self.seed}" if self.seed else "")
-
-    def flat(self) -> dict[str, Any]:
-        """All settings by their names in the command: `{"task": ..., "model.depth": ...}`."""
-        settings = self.to_dict()
-        model = settings.pop("model")
-        return settings | {f"model.{name}": value for name, value in model.items()}
+        return fold + super().repetition
 
 
 def check_seed(seed: int) -> None:

@@ -1,19 +1,24 @@
-"""The pictures of a report. Of runs that differ in seed or fold only, the middle and the range."""
+"""The pictures of classifiers. Of runs that differ in seed or fold only, the middle and range."""
 
 import base64
-import io
 import itertools
 import statistics
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.summary import Group, group_runs, ratio_text, ratios_text
+from keras_deeplstm.experiments.drawing import (
+    Picture,
+    Section,
+    colors_of,
+    curves,
+    draw_line,
+    new_figure,
+    picture,
+    plain,
+)
+from keras_deeplstm.experiments.summary import Group, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
 STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
@@ -40,25 +45,6 @@ STATES_TEXT = (
     "at step 1 divided by that at the last step. Pictures of one depth have the same scale, of "
     f"{DECADES} powers of ten at most: a line that leaves it has vanished."
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG picture in base64, the text that stands for it, and its caption."""
-
-    data: str
-    alt: str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """Pictures or texts that belong together, and how to read them."""
-
-    title: str
-    text: str
-    rows: list[list[Picture]]
-    writings: list[tuple[str, str]] = field(default_factory=list)  # each with what it is
 
 
 def sections(groups: list[Group]) -> list[Section]:
@@ -134,69 +120,8 @@ def _panel(group):
     return group.config.task, group.config.model.depth
 
 
-def colors_of(groups: list[Group]) -> dict[str, tuple]:
-    """A color for each label."""
-    palette = itertools.cycle(sns.color_palette("colorblind"))
-    return dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
-
-
-def with_unfinished(groups: list[Group], unfinished: list[runs.Run]) -> list[Group]:
-    """Groups of all these runs, sorted by what they are about: for curves, not for tables."""
-    finished = [run for group in groups for run in group.runs]
-    return sorted(group_runs([*finished, *unfinished]), key=lambda group: group.config.subject)
-
-
-def depth_styles(groups: list[Group]) -> dict[int, str] | None:
-    """A line style for each depth; None if there is only one."""
-    depths = sorted({group.config.model.depth for group in groups})
-    if len(depths) < 2:
-        return None
-    return dict(zip(depths, itertools.cycle(("-", "--", ":", "-.")), strict=False))
-
-
-def curves(
-    title: str,
-    members: list[Group],
-    colors: dict[str, tuple],
-    column: str,
-    label: str,
-    log: bool = False,
-    styles: dict[int, str] | None = None,
-    against: str = "epoch",
-) -> Picture:
-    """A column of `metrics.csv` against the epochs: the means of groups, and their ranges.
-
-    Args:
-        title: Of the picture.
-        members: The groups.
-        colors: The color of each label.
-        column: What is drawn. Rows that have none of it are left out.
-        label: What it is.
-        log: Whether its axis is logarithmic.
-        styles: Line style of each depth, for groups of different depths.
-        against: Another column in place of the epochs.
-    """
-    figure, ax = _figure(title, against, label, log)
-    ends = []
-    for group in members:
-        found = [run.metrics.set_index(against) for run in group.runs]
-        values = [frame[column].dropna() for frame in found if column in frame]
-        values = [some for some in values if len(some)]
-        if not values:
-            continue
-        values = pd.concat(values, axis=1)
-        middle = values.mean(axis=1)
-        name, style = group.label, {"marker": "."}
-        if styles:
-            name, style = group.name, {"linestyle": styles[group.config.model.depth]}
-        _line(ax, values, middle, name, colors[group.label], **style)
-        ends.append(f"{name} {middle.iloc[-1]:.3g}")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    return picture(figure, f"{label} against {against}, {title}. At the end: {'; '.join(ends)}.")
-
-
 def _ratio_picture(title, members, colors):
-    figure, ax = _figure(title, "training step", "first / last gradient norm", log=True)
+    figure, ax = new_figure(title, "training step", "first / last gradient norm", log=True)
     ax.axhline(1, color="0.6", linewidth=1)
     ends = []
     for group in members:
@@ -204,7 +129,7 @@ def _ratio_picture(title, members, colors):
         ratios = [frame.set_index("step")["ratio"] for frame in ratios if len(frame)]
         if ratios:
             values = pd.concat(ratios, axis=1)
-            _line(ax, values, values.median(axis=1), group.label, colors[group.label])
+            draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
         start, end = (
             ratios_text(group.values(f"gradient_ratio_{when}")) for when in ("start", "end")
         )
@@ -229,7 +154,7 @@ def _against_depth(groups, colors):
 def _depth_curves(task, by_label, colors, key, label):
     """One number of each model against its depth; None where no model has it."""
     log = key != "test_accuracy"
-    figure, ax = _figure(task, "depth", label, log=log)
+    figure, ax = new_figure(task, "depth", label, log=log)
     ax.set_xscale("log")
     ends, depths = [], set()
     for name, groups in by_label.items():
@@ -237,7 +162,7 @@ def _depth_curves(task, by_label, colors, key, label):
         values = {depth: found for depth, found in values.items() if found}
         if values:
             table = pd.DataFrame.from_dict(values, orient="index").sort_index()
-            _line(ax, table, table.median(axis=1), name, colors[name], marker="o")
+            draw_line(ax, table, table.median(axis=1), name, colors[name], marker="o")
             ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
             depths |= set(values)
     if not ends:
@@ -249,14 +174,6 @@ def _depth_curves(task, by_label, colors, key, label):
     return picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}.")
 
 
-def _line(ax, values, middle, label, color, **style):
-    """A line, and a band from the lowest to the highest of several columns."""
-    ax.plot(middle.index, middle, color=color, label=label, **style)
-    if values.shape[1] > 1:
-        low, high = values.min(axis=1), values.max(axis=1)
-        ax.fill_between(middle.index, low, high, color=color, alpha=0.2, linewidth=0)
-
-
 def _depth_pictures(panels):
     """A picture for each model that has a matrix for each step; all of one scale."""
     rows = []
@@ -265,7 +182,7 @@ def _depth_pictures(panels):
         for group in members:
             frame = _median_frame(group)
             if len(frame):
-                figure, ax = _figure(group.name, "depth step", "gradient norm (L2)", log=True)
+                figure, ax = new_figure(group.name, "depth step", "gradient norm (L2)", log=True)
                 gradient_plots.plot_depth(frame, ax=ax)
                 ax.set_title(plain(group.name))
                 rows[-1].append((group.name, figure))
@@ -303,17 +220,17 @@ def _states(group):
 
 
 def _all_models(title, when, states, colors, epoch):
-    figure, ax = _figure(f"{title}, {when}", "depth step", "norm of dL/dh", log=True)
+    figure, ax = new_figure(f"{title}, {when}", "depth step", "norm of dL/dh", log=True)
     for group, frame in states:
         wanted = (frame["state"] == "h") & (frame["path"] == "total")
         wanted &= frame["epoch"] == epoch(group)
         values = frame[wanted].pivot(index="depth", columns="run", values="value")
-        _line(ax, values, values.median(axis=1), group.label, colors[group.label])
+        draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
     return figure, f"Norm of dL/dh against depth, all models, {title}, {when}."
 
 
 def _paths(group, frame):
-    figure, ax = _figure("", "", "")
+    figure, ax = new_figure("", "", "")
     keys = ["epoch", "state", "path", "depth"]
     median = frame.groupby(keys, as_index=False)["value"].median()
     gradient_plots.plot_paths(median, ax, epochs=[epoch(group) for _, epoch in MOMENTS])
@@ -348,7 +265,7 @@ def _same_scale(figures):
 
 
 def _heatmap(group):
-    figure, ax = _figure("", "training step", "depth step")
+    figure, ax = new_figure("", "training step", "depth step")
     ax.grid(visible=False)
     gradient_plots.plot_heatmap(_median_frame(group), ax=ax)
     return picture(figure, "Gradient norm over depth step and training step.")
@@ -379,34 +296,3 @@ def _filter_pictures(group):
         data = base64.b64encode(file.read_bytes()).decode()
         pictures.append(Picture(data, f"Weights of the first layer: {caption}.", caption))
     return pictures
-
-
-def _figure(title, xlabel, ylabel, log=False):
-    figure = Figure(figsize=(5, 4.2), layout="constrained")
-    ax = figure.subplots()
-    ax.set(title=plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    ax.grid(alpha=0.3)
-    return figure, ax
-
-
-def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
-    """The drawing as a PNG, with the legend of its first axes below them."""
-    ax = figure.axes[0]
-    handles, labels = ax.get_legend_handles_labels()
-    if ax.get_legend() is not None:
-        ax.get_legend().remove()
-    if handles:
-        # Below the axes, where it covers no data.
-        columns = 1 if max(map(len, labels)) > 20 else 3
-        width, height = figure.get_size_inches()
-        rows = -(-len(labels) // columns)
-        figure.set_size_inches(width, height + 0.2 * max(0, rows - 3))  # room for a long legend
-        figure.legend(handles, list(map(plain, labels)), loc="outside lower center", ncols=columns)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return Picture(base64.b64encode(file.getvalue()).decode(), alt, caption)
-
-
-def plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
-    return text.replace("$", r"\$")

@@ -147,7 +147,7 @@ def table(findings: Findings) -> pd.DataFrame:
             "model": group.label,
             "depth": run.config.model.depth,
             "seed": run.config.seed,
-            "fold": getattr(run.config, "fold", None) if getattr(run.config, "folds", 0) else None,
+            "fold": run.config.fold if run.config.flat().get("folds") else None,
             **{key: run.result.get(key) for key in results},
             "seconds": run.result["seconds"],
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from keras_deeplstm.experiments import figures, runs
 from keras_deeplstm.experiments.config import RunConfig
-from keras_deeplstm.experiments.figures import Section
+from keras_deeplstm.experiments.drawing import Section
 from keras_deeplstm.experiments.sequences import figures as sequence_figures
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.summary import (

@@ -158,7 +158,14 @@ def _optimizer(config, examples):
     if config.schedule == "cosine":
         steps = config.epochs * math.ceil(examples / config.batch_size)
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    settings = {
+    return optimizer_with(config, learning_rate)
+
+
+def optimizer_with(
+    config: Config, learning_rate: Any, **settings: Any
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a run with its clipping, a learning rate or schedule, and other settings."""
+    settings |= {
         "learning_rate": learning_rate,
         "clipnorm": config.clipnorm,
         "clipvalue": config.clipvalue,

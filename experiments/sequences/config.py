@@ -1,9 +1,8 @@
 """The settings of a run on a sequence task, for Python, the command line and JSON."""
 
-import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -12,6 +11,8 @@ from keras_deeplstm.experiments.config import (
     OPTIMIZERS,
     UNITS,
     ConfigError,
+    SequenceModel,
+    Settings,
     check_clipping,
     check_keys,
     check_seed,
@@ -20,7 +21,6 @@ from keras_deeplstm.experiments.config import (
 )
 from keras_deeplstm.experiments.sequences import SequenceTask, parse, spec
 
-# Of each block: its name in words, and the options it knows beyond those that all have.
 _BIASES = ("forget_bias", "input_gate_bias")
 BLOCKS = {
     "grid_lstm": (
@@ -37,8 +37,11 @@ OVER_TIME = ("grid_lstm", "lstm")
 
 
 @dataclass(frozen=True)
-class SequenceModelConfig:
+class SequenceModelConfig(SequenceModel):
     """What the model is made of. Options that the block does not know are refused."""
+
+    BLOCKS: ClassVar = BLOCKS
+    DEFAULT_UNITS: ClassVar = UNITS
 
     block: Literal["grid_lstm", "lstm", "unfolded_lstm", "dense", "highway", "residual"] = (
         "grid_lstm"
@@ -109,43 +112,9 @@ class SequenceModelConfig:
             known = BLOCKS[self.block][1]
             refuse_unknown("model.", self._changed(), f"block {self.block!r}", known)
 
-    def _changed(self):
-        """The options of blocks that differ from their defaults."""
-        common = ("block", "depth", "units", "parameters", "dropout")
-        return {
-            option.name: getattr(self, option.name)
-            for option in dataclasses.fields(self)
-            if option.name not in common and getattr(self, option.name) != option.default
-        }
-
-    def build_arguments(self) -> dict[str, Any]:
-        """Keyword arguments for the builders of `keras_deeplstm.models`, the block included."""
-        size = {"parameters": self.parameters}
-        if self.parameters is None:
-            size = {"units": UNITS if self.units is None else self.units}
-        common = {"block": self.block, "depth": self.depth, "dropout": self.dropout}
-        return common | size | self._changed()
-
-    @property
-    def size(self) -> str:
-        """``"128 units"`` or ``"100,000 parameters"``."""
-        arguments = self.build_arguments()
-        name = "units" if "units" in arguments else "parameters"
-        return f"{arguments[name]:,} {name}"
-
-    @property
-    def label(self) -> str:
-        """Name for tables and legends, without depth and size: ``"GridLSTM2D tied"``."""
-        words = [BLOCKS[self.block][0]]
-        for name, value in self._changed().items():
-            words.append(name if value is True else f"{name}={value}")
-        if self.dropout:
-            words.append(f"dropout{self.dropout}")
-        return " ".join(words)
-
 
 @dataclass(frozen=True)
-class SequenceConfig:
+class SequenceConfig(Settings):
     """One task, one model, one training setting, one seed; trained until the task is solved."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
@@ -250,10 +219,6 @@ class SequenceConfig:
         """The most evaluations."""
         return self.sequences // (self.steps_of_part * self.batch_size)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "SequenceConfig":
         """The inverse of `to_dict`; unknown keys and wrong values raise `ConfigError`."""
@@ -270,32 +235,12 @@ class SequenceConfig:
         return self.task
 
     @property
-    def title(self) -> str:
-        """One line that names the run: ``"adding:length=200: LSTM, depth 1, 100 units"``."""
-        return f"{self.subject}: {self.model.label}, depth {self.model.depth}, {self.model.size}"
-
-    @property
     def slug(self) -> str:
         """Folder name that tells the settings: ``"adding-length-200-lstm-depth1-100units-..."``."""
         size = self.model.size.replace(",", "").replace(" ", "")
         words = [self.subject, self.model.block, *self.model.label.split()[1:]]
         words += [f"depth{self.model.depth}", size, f"seed{self.seed}"]
         return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(words))
-
-    def repeated(self, seed: int) -> "SequenceConfig":
-        """The same with another seed."""
-        return dataclasses.replace(self, seed=seed)
-
-    @property
-    def repetition(self) -> str:
-        """What tells this run from others of its model: ``", seed 1"``."""
-        return f", seed {self.seed}" if self.seed else ""
-
-    def flat(self) -> dict[str, Any]:
-        """All settings by their names in the command: `{"task": ..., "model.depth": ...}`."""
-        settings = self.to_dict()
-        model = settings.pop("model")
-        return settings | {f"model.{name}": value for name, value in model.items()}
 
 
 def sequence_outcome(result: dict[str, Any]) -> str:

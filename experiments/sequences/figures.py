@@ -3,7 +3,7 @@
 import itertools
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.figures import (
+from keras_deeplstm.experiments.drawing import (
     Section,
     colors_of,
     curves,

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy import special
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import runs, signals
@@ -24,6 +25,7 @@ from keras_deeplstm.experiments.training import (
     attempt,
     iterators_end_with_errors,
     last_checkpoint,
+    optimizer_with,
 )
 from keras_deeplstm.initializers import GateBias
 
@@ -115,14 +117,8 @@ def make_optimizer(config: SequenceConfig) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.ExponentialDecay(
             rate, max(1, config.decay_every // config.batch_size), config.decay, staircase=True
         )
-    settings = {
-        "learning_rate": rate,
-        "clipnorm": config.clipnorm,
-        "clipvalue": config.clipvalue,
-    }
-    if config.momentum:
-        settings["momentum"] = config.momentum
-    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+    momentum = {"momentum": config.momentum} if config.momentum else {}
+    return optimizer_with(config, rate, **momentum)
 
 
 class Fresh(keras.utils.PyDataset):
@@ -197,11 +193,8 @@ def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
 def activated(outputs: np.ndarray, readout: str) -> np.ndarray:
     """Linear outputs after the readout's activation."""
     if readout == "softmax":
-        outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-        return outputs / outputs.sum(axis=-1, keepdims=True)
-    if readout == "sigmoid":
-        return 0.5 * (1 + np.tanh(0.5 * outputs))  # without overflow
-    return outputs
+        return special.softmax(outputs, axis=-1)
+    return special.expit(outputs) if readout == "sigmoid" else outputs
 
 
 class Examinations(keras.callbacks.Callback):
@@ -219,13 +212,19 @@ class Examinations(keras.callbacks.Callback):
         self.solved_after = None  # sequences
         self.diverged = None  # why
 
+    @property
+    def ended(self):
+        """Whether there is nothing more to train for."""
+        solved = self.solved_after is not None and not self.config.full
+        return solved or self.diverged is not None
+
     def get_state(self):
         """What a checkpoint has to hold."""
-        return {"solved_after": self.solved_after}
+        return {"solved_after": self.solved_after, "diverged": self.diverged}
 
     def set_state(self, state):
         """The inverse of `get_state`."""
-        self.solved_after = state["solved_after"]
+        self.solved_after, self.diverged = state["solved_after"], state["diverged"]
 
     def predict(self, x):
         """Linear outputs of the model."""
@@ -239,12 +238,11 @@ class Examinations(keras.callbacks.Callback):
         found = examine(self.predict, self.task, generator)
         if not math.isfinite(found["error"]):
             self.diverged = f"An output became NaN or infinite after {sequences} sequences"
-            self.model.stop_training = True
         logs["sequences"] = sequences
         logs |= found
         if found["solved"] and self.solved_after is None:
             self.solved_after = sequences
-        if self.solved_after is not None and not self.config.full:
+        if self.ended:
             self.model.stop_training = True
 
 
@@ -272,7 +270,7 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             )
         test = {"wrong": None, "error": None, "seen": 0}
         try:
-            if examinations.solved_after is None or config.full:
+            if not examinations.ended:
                 with iterators_end_with_errors():
                     model.fit(
                         data,
@@ -296,7 +294,7 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             "solved": solved_after is not None,
             "sequences": solved_after,
             "diverged": diverged,
-            "trained_sequences": journal.rows[-1]["sequences"] if journal.rows else 0,
+            "trained_sequences": journal.rows[-1]["sequences"],
             "test_wrong": test["wrong"],
             "test_error": test["error"],
             "test_sequences": test["seen"],

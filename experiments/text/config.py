@@ -1,11 +1,10 @@
 """The settings of a character language model's run, for Python, the command line and JSON."""
 
-import dataclasses
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -13,6 +12,8 @@ from keras_deeplstm import validation
 from keras_deeplstm.experiments.config import (
     OPTIMIZERS,
     ConfigError,
+    SequenceModel,
+    Settings,
     check_clipping,
     check_keys,
     check_seed,
@@ -21,17 +22,18 @@ from keras_deeplstm.experiments.config import (
 )
 from keras_deeplstm.experiments.text.sources import NAMES
 
-# Of each block: the name of its layer, and the options it knows beyond depth, size and dropout.
 BLOCKS = {
     "grid_lstm": ("GridLSTM2D", ("tied", "priority", "project_inputs", "output", "normalization")),
     "lstm": ("LSTM", ()),
 }
-DEFAULT_UNITS = 128
 
 
 @dataclass(frozen=True)
-class TextModelConfig:
+class TextModelConfig(SequenceModel):
     """What the model is made of. Options that the block does not know are refused."""
+
+    BLOCKS: ClassVar = BLOCKS
+    DEFAULT_UNITS: ClassVar = 128
 
     block: Literal["grid_lstm", "lstm"] = "grid_lstm"
     """LSTMs over time and depth, or stacked LSTMs over time."""
@@ -80,43 +82,9 @@ class TextModelConfig:
             known = BLOCKS[self.block][1]
             refuse_unknown("model.", self._changed(), f"block {self.block!r}", known)
 
-    def _changed(self):
-        """The options of blocks that differ from their defaults."""
-        common = ("block", "depth", "units", "parameters", "dropout")
-        return {
-            option.name: getattr(self, option.name)
-            for option in dataclasses.fields(self)
-            if option.name not in common and getattr(self, option.name) != option.default
-        }
-
-    def build_arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `keras_deeplstm.models.character_language_model`."""
-        size = {"parameters": self.parameters}
-        if self.parameters is None:
-            size = {"units": DEFAULT_UNITS if self.units is None else self.units}
-        common = {"block": self.block, "depth": self.depth, "dropout": self.dropout}
-        return common | size | self._changed()
-
-    @property
-    def size(self) -> str:
-        """``"128 units"`` or ``"100,000 parameters"``."""
-        arguments = self.build_arguments()
-        name = "units" if "units" in arguments else "parameters"
-        return f"{arguments[name]:,} {name}"
-
-    @property
-    def label(self) -> str:
-        """Name for tables and legends, without depth and size: ``"GridLSTM2D tied"``."""
-        words = [BLOCKS[self.block][0]]
-        for name, value in self._changed().items():
-            words.append(name if value is True else f"{name}={value}")
-        if self.dropout:
-            words.append(f"dropout{self.dropout}")
-        return " ".join(words)
-
 
 @dataclass(frozen=True)
-class TextConfig:
+class TextConfig(Settings):
     """One text, one character language model, one training setting, one seed."""
 
     text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = "python-reference"
@@ -206,10 +174,6 @@ class TextConfig:
             f"Received: split={self.split}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TextConfig":
         """The inverse of `to_dict`; unknown keys and wrong values raise `ConfigError`."""
@@ -229,11 +193,6 @@ class TextConfig:
         return Path(self.text).name
 
     @property
-    def title(self) -> str:
-        """One line that names the run: ``"tinyshakespeare: GridLSTM2D, depth 2, 128 units"``."""
-        return f"{self.subject}: {self.model.label}, depth {self.model.depth}, {self.model.size}"
-
-    @property
     def slug(self) -> str:
         """Folder name that tells the settings: ``"text-tinyshakespeare-grid_lstm-depth2-..."``."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.subject)[:30]
@@ -241,18 +200,3 @@ class TextConfig:
         size = self.model.size.replace(",", "").replace(" ", "")
         words += [f"depth{self.model.depth}", size, f"seed{self.seed}"]
         return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(words))
-
-    def repeated(self, seed: int) -> "TextConfig":
-        """The same with another seed."""
-        return dataclasses.replace(self, seed=seed)
-
-    @property
-    def repetition(self) -> str:
-        """What tells this run from others of its model: ``", seed 1"``."""
-        return f", seed {self.seed}" if self.seed else ""
-
-    def flat(self) -> dict[str, Any]:
-        """All settings by their names in the command: `{"text": ..., "model.depth": ...}`."""
-        settings = self.to_dict()
-        model = settings.pop("model")
-        return settings | {f"model.{name}": value for name, value in model.items()}

@@ -30,6 +30,7 @@ from keras_deeplstm.experiments.training import (
     attempt,
     iterators_end_with_errors,
     last_checkpoint,
+    optimizer_with,
 )
 from keras_deeplstm.models import character_language_model
 from keras_deeplstm.states import CarriedStates, with_states
@@ -156,12 +157,7 @@ def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.O
             [number * steps_of_pass - 1 for number in ends],  # the last step of each
             [rate * config.decay**power for power in range(len(ends) + 1)],
         )
-    settings = {
-        "learning_rate": rate,
-        "clipnorm": config.clipnorm,
-        "clipvalue": config.clipvalue,
-    }
-    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+    return optimizer_with(config, rate)
 
 
 class Evaluations(keras.callbacks.Callback):
