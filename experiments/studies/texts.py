@@ -105,6 +105,14 @@ def _of_size(group):
     return f"{block} of {group.runs[0].result['units']} units"
 
 
+def _lowest_configs(text):
+    models = (
+        TextModelConfig("grid_lstm", depth=2, units=256, dropout=0.3),
+        TextModelConfig("lstm", depth=2, units=362, dropout=0.3),  # 256 * sqrt(2)
+    )
+    return [_config(text, model, epochs=20) for model in models]
+
+
 def _option_configs(text):
     models = (
         {},
@@ -150,6 +158,14 @@ studies = (
         own_data=True,
         configs=_stacked_configs,
         answer=_stacked_answer,
+    ),
+    TextStudy(
+        name="lowest-loss",
+        question="How low does the loss get with a model that a laptop trains in an hour?",
+        datasets=DATASETS,
+        own_data=True,
+        configs=_lowest_configs,
+        answer=lambda groups: [_best(groups)],
     ),
     TextStudy(
         name="grid-options",
