@@ -146,6 +146,8 @@ class SolveCommand(TrainCommand):
     happened."""
 
     config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
+    data_dir: OptionalFolder = None
+    """Folder with data sets, for the task "series"; else the environment variable DEEPLSTM_DATA."""
 
     def execute(self, command: str) -> int:
         """Train, and write the run's report."""
@@ -163,6 +165,7 @@ class SolveCommand(TrainCommand):
         result = train(
             self.config,
             folder,
+            data_dir=self.data_dir,
             command=command,
             overwrite=self.overwrite,
             on_epoch=self._show,
@@ -174,6 +177,8 @@ class SolveCommand(TrainCommand):
         return 0
 
     def _show(self, row):
+        if self.config.model.block == "guess":
+            return  # there is one row at the end, of which the outcome says all
         print(
             f"{row['sequences']} sequences  loss {row['loss']:.4f}  wrong {row['wrong']:.1%} of "
             f"{row['seen']}  error {row['error']:.4g}  {row['seconds']:.1f} s",
@@ -313,8 +318,10 @@ class StudyCommand:
     """Train only the runs with this in their names; * stands for any text."""
     limit: int | None = None
     """Train at most this many runs now."""
-    restarts: int = 1
-    """How many times a run that diverges is tried again, with another seed (1000 higher)."""
+    restarts: int | None = None
+    """How many times a run that diverges, or does not solve its task, is tried again with another
+    seed (1000 higher); None: once, but not at all if runs have tasks to solve, since their success
+    rate is a result."""
     data_dir: OptionalFolder = None
     """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
     runs_dir: Folder = Path("runs")
@@ -345,7 +352,7 @@ class StudyCommand:
             data_dir=self.data_dir,
             only=self.only,
             limit=self.limit,
-            restarts=self.restarts,
+            restarts=study.restarts if self.restarts is None else self.restarts,
             overwrite=self.overwrite,
             command=command,
             **_checkpoint_options(self.checkpoint_share),

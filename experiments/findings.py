@@ -9,7 +9,7 @@ import pandas as pd
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.kinds import CLASSIFIERS, KINDS, Kind
-from keras_deeplstm.experiments.runner import restarts_of
+from keras_deeplstm.experiments.runner import restarts_of, without_success
 from keras_deeplstm.experiments.studies import STUDIES, Study
 from keras_deeplstm.experiments.summary import Group, group_runs
 
@@ -119,7 +119,7 @@ def collect(folders: list[Path]) -> Findings:
 def _planned(plan, present):
     """The runs that a study has planned, and for which there is no result.
 
-    In place of a run that diverged stands its restart with another seed.
+    In place of a run without success stands its restart with another seed.
     """
     found, problems = [], []
     for name in plan["runs"]:
@@ -129,8 +129,9 @@ def _planned(plan, present):
         run = present[name]
         restarts = plan.get("restarts", 0) if run.config else 0
         for other in list(restarts_of(name, run.config, restarts))[1:]:
-            if run.state == "diverged" and other in present:
-                instead = f"{run.reason}; tried again with seed {present[other].config.seed}"
+            if without_success(run) and other in present:
+                reason = run.reason or "not solved"
+                instead = f"{reason}; tried again with seed {present[other].config.seed}"
                 problems.append((run.name, run.state, instead))
                 run = present[other]
         found.append(run)

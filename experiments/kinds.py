@@ -17,6 +17,7 @@ from keras_deeplstm.experiments.summary import (
     percent_text,
     ratio_text,
     ratios_text,
+    share_text,
 )
 from keras_deeplstm.experiments.text import figures as text_figures
 from keras_deeplstm.experiments.text.config import TextConfig
@@ -160,18 +161,19 @@ def _sequence_row(group):
         "depth": str(group.config.model.depth),
         "units": str(results[0]["units"]),
         "parameters": f"{results[0]['parameters']:,}",
-        "solved": f"{len(solved)} of {len(results)}",
+        "solved": share_text(len(solved), len(results)),
         "sequences until solved": counts_text(solved),
         "published": task.paper or "–",
         "wrong in the test": _percent(group.values("test_wrong")),
         "mean error": ratios_text(group.values("test_error")),
+        "right up to": _median([r["reach"] for r in results if r.get("reach")], "{:,.0f}"),
         "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
     }
 
 
 SEQUENCES = Kind(
     means=("test_wrong",),
-    medians=("sequences", "trained_sequences", "test_error"),
+    medians=("sequences", "trained_sequences", "test_error", "reach"),
     facts=("parameters", "units"),
     counts=("solved",),
     files=("metrics",),
@@ -180,7 +182,8 @@ SEQUENCES = Kind(
     "solved it. Sequences: those seen in training, the median over the runs that have solved the "
     "task, and the range; the published figures are those of the task's source, which trained "
     "on-line and, before 2000, without forget gates. Wrong, and the mean error: after training, of "
-    "2,560 new sequences, or of all test sequences of a task that has a fixed set of them. "
+    "2,560 new sequences (10,000 waves), the same for all models, or of all test sequences of a "
+    "task that has a fixed set of them. Right up to: the largest n of strings that are counted. "
     f"{INTERVALS}",
     sections=sequence_figures.sections,
 )

@@ -16,7 +16,7 @@ from keras_deeplstm.experiments.text.config import TextConfig
 from keras_deeplstm.experiments.text.sampling import text_outcome
 from keras_deeplstm.experiments.worker import CallError, Worker
 
-# The n-th restart of a diverged run adds n times this to its seed; seeds of studies are smaller.
+# The n-th restart of a run without success adds n times this to its seed, which is smaller.
 RESTART_SEED = 1000
 
 
@@ -46,12 +46,17 @@ def report_here(send, folders):
 
 
 def restarts_of(name: str, config: Config, restarts: int) -> dict[str, Config]:
-    """A run, and the runs with other seeds that take its place if it diverges, by name."""
+    """A run, and the runs with other seeds that take its place if it fails, by name."""
     found = {name: config}
     for number in range(1, restarts + 1):
         seed = config.seed + number * RESTART_SEED
         found[f"{name}-restart{number}"] = dataclasses.replace(config, seed=seed)
     return found
+
+
+def without_success(run: runs.Run) -> bool:
+    """Whether a run has come to its end in vain: it has diverged, or not solved its task."""
+    return run.state == "diverged" or run.result.get("solved") is False
 
 
 def matching(plan: dict[str, Config], only: str | None) -> dict[str, Config]:
@@ -90,7 +95,8 @@ def run_study(
         data_dir: Folder with data sets.
         only: Train only runs with this in their names.
         limit: Train at most this many runs now.
-        restarts: How many times a run that diverges is tried again with another seed.
+        restarts: How many times a run that diverges, or does not solve its task, is tried again
+            with another seed.
         overwrite: Train all runs anew.
         checkpoint_share: As for `training.train`.
         command: How the study was started, for the record.
@@ -164,7 +170,7 @@ class _Runner:
                 title = titles[name]
                 for attempt, one in restarts_of(name, config, restarts).items():
                     state = self._run_one(attempt, one, title)
-                    if state != "diverged":
+                    if not without_success(runs.load(self.folder / attempt)):
                         break
                 succeeded = succeeded and state == "finished"
                 self.left -= _work(config)
@@ -176,9 +182,10 @@ class _Runner:
         for name, config in chosen.items():
             attempts = [runs.load(self.folder / a) for a in restarts_of(name, config, restarts)]
             ended = [run for run in attempts if run.state == "finished"]
-            if not overwrite and ended:
-                finished += ended
-            elif overwrite or not all(run.state == "diverged" for run in attempts):
+            good = [run for run in ended if not without_success(run)]
+            if not overwrite and (good or all(map(without_success, attempts))):
+                finished += (good or ended)[:1]
+            else:
                 todo[name] = config
                 begun += any(run.state in ("interrupted", "failed") for run in attempts)
         diverged = len(chosen) - len(finished) - len(todo)

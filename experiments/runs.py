@@ -120,6 +120,12 @@ class Run:
         return self._table("gradient_flow.csv")
 
     @cached_property
+    def examples(self):
+        """Data frame of forecasts: example, step, value, forecast; None of a run without any."""
+        there = (self.folder / "examples.csv").exists()
+        return self._table("examples.csv") if there else None
+
+    @cached_property
     def states(self):
         """Data frame of `StateGradients`; None of a run that has not recorded any.
 

@@ -138,6 +138,17 @@ def counts_text(counts: list[int]) -> str:
     return f"{text} ({min(counts):,}–{max(counts):,})" if len(counts) > 1 else text
 
 
+def share_text(successes: int, runs: int) -> str:
+    """How many of the runs, and from three on the 95 % Wilson interval of the share."""
+    counts = f"{successes} of {runs}"
+    if runs < 3:
+        return counts
+    from scipy import stats
+
+    interval = stats.binomtest(successes, runs).proportion_ci(method="wilson")
+    return f"{counts} ({interval.low:.0%}–{interval.high:.0%})"
+
+
 def ratio_text(ratio: float | None) -> str:
     """Two significant digits: ``0.41``, ``1.0``, ``12``, ``2.1e-7``; a dash for None."""
     if ratio is None:

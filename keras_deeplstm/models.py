@@ -41,6 +41,7 @@ def classifier(
     depth=10,
     units=None,
     parameters=None,
+    output="hidden",
     input_noise=0.0,
     name=None,
     **block_options,
@@ -54,6 +55,8 @@ def classifier(
         depth: Number of depth steps.
         units: Size of each step; 100 by default.
         parameters: Instead of `units`: the largest number of parameters.
+        output: What the readout sees of an "unfolded_lstm": the last "hidden" state, or "both" it
+            and the last memory cell, as in Grid LSTM (arXiv 1507.01526).
         input_noise: Standard deviation of normal noise that is added to the inputs in training.
         name: Name of the model.
         **block_options: Further arguments of the block, e.g. `tied=True`.
@@ -73,22 +76,32 @@ def classifier(
     ((None, 10), True)
     """
     validation.positive_integer("num_classes", num_classes)
-    block = BLOCKS[validation.one_of("block", block, tuple(BLOCKS))]
+    validation.one_of("block", block, tuple(BLOCKS))
+    both = validation.one_of("output", output, ("hidden", "both")) == "both"
+    if both:
+        if block != "unfolded_lstm":
+            raise ValueError(f"`output='both'` is of block 'unfolded_lstm'. Received: {block!r}")
+        block_options = {**block_options, "return_state": True}
     features = math.prod(input_shape)
 
     def make(units):
-        return block(units=units, depth=depth, name="block", **block_options)
+        return BLOCKS[block](units=units, depth=depth, name="block", **block_options)
 
     def total(units):
-        return _count(make(units), features) + (units + 1) * num_classes
+        return _count(make(units), features) + ((2 if both else 1) * units + 1) * num_classes
 
     units = _choose_units(units, parameters, total)
     inputs = keras.Input(input_shape)
     x = _with_noise(inputs, input_noise)
     if len(input_shape) > 1:
         x = keras.layers.Flatten()(x)
-    outputs = keras.layers.Dense(num_classes, name="logits")(make(units)(x))
-    return keras.Model(inputs, outputs, name=name)
+    # Made before the block: the order of the layers decides which weights a seed gives, and with
+    # it every published number.
+    logits = keras.layers.Dense(num_classes, name="logits")
+    x = make(units)(x)
+    if both:
+        x = keras.layers.Concatenate()(x[1:])
+    return keras.Model(inputs, logits(x), name=name)
 
 
 def cnn_classifier(
@@ -201,6 +214,7 @@ def sequence_regressor(
     mask_value=None,
     input_noise=0.0,
     return_sequences=False,
+    skip=False,
     name=None,
     **block_options,
 ):
@@ -214,13 +228,17 @@ def sequence_regressor(
             leaves them unbounded.
         input_noise: Standard deviation of normal noise that is added to the inputs in training.
         return_sequences: Read out each time step, not only the last one.
+        skip: The readout sees the inputs of its step beside the outputs of the block, so that the
+            block is left what the inputs alone do not tell; needs `return_sequences`. Some networks
+            of Hochreiter & Schmidhuber (1997) have such connections.
 
     Returns:
         A `keras.Model` from `(batch, time, features)` to `(batch, num_outputs)`, or with
         `return_sequences` to `(batch, time, num_outputs)`.
 
     Raises:
-        ValueError: As for `classifier`; `output_range` is no pair of finite numbers low < high.
+        ValueError: As for `classifier`; `output_range` is no pair of finite numbers low < high;
+            `skip` without `return_sequences`.
 
     Example:
 
@@ -231,7 +249,7 @@ def sequence_regressor(
     validation.positive_integer("num_outputs", num_outputs)
     return _read_out(
         features, num_outputs, "outputs", block, depth, units, parameters, mask_value, name,
-        block_options, output_range, input_noise, return_sequences,
+        block_options, output_range, input_noise, return_sequences, skip,
     )  # fmt: skip
 
 
@@ -377,7 +395,7 @@ def _with_noise(x, stddev):
 
 def _read_out(
     features, size, readout, block, depth, units, parameters, mask_value, name, options,
-    output_range=None, input_noise=0.0, return_sequences=False,
+    output_range=None, input_noise=0.0, return_sequences=False, skip=False,
 ):  # fmt: skip
     validation.positive_integer("features", features)
     if output_range is not None:
@@ -388,20 +406,25 @@ def _read_out(
                 f"Received: output_range={output_range}"
             )
 
+    if skip and not return_sequences:
+        raise ValueError("`skip=True` needs `return_sequences=True`: an input belongs to its step")
+
     def make(units):
         return _sequence_layers(block, units, depth, options, return_sequences)
 
     def total(units):
         count, read_out = _count_sequence(make(units), features)
-        return count + (read_out + 1) * size
+        return count + (read_out + (features if skip else 0) + 1) * size
 
     units = _choose_units(units, parameters, total)
     x = inputs = keras.Input((None, features))
     if mask_value is not None:
         x = keras.layers.Masking(mask_value)(x)
-    x = _with_noise(x, input_noise)
+    x = seen = _with_noise(x, input_noise)
     for layer in make(units):
         x = layer(x)
+    if skip:
+        x = keras.layers.Concatenate()([x, seen])
     activation = None if output_range is None else "sigmoid"
     outputs = keras.layers.Dense(size, activation=activation, name=readout)(x)
     if output_range is not None:

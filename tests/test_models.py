@@ -18,12 +18,17 @@ def test_classifier_flattens_images_and_gives_logits():
     assert predict(model, np.zeros((2, 4, 4, 1))).shape == (2, 3)
 
 
+def _with_skip(*arguments, **options):
+    return models.sequence_regressor(*arguments, skip=True, return_sequences=True, **options)
+
+
 BUDGETS = [
     *(
         (models.classifier, ((12,), 3), {"block": block, "depth": depth, **options})
         for block, options in (
             ("unfolded_lstm", {}),
             ("unfolded_lstm", {"tied": True, "normalization": "batch"}),
+            ("unfolded_lstm", {"tied": True, "input_mode": "state", "output": "both"}),
             ("dense", {}),
             ("highway", {}),
             ("residual", {}),
@@ -37,6 +42,7 @@ BUDGETS = [
         for build, arguments in (
             (models.sequence_classifier, (4, 3)),
             (models.sequence_regressor, (4, 2)),
+            (_with_skip, (4, 2)),
             (models.forecaster, (6, 2)),
             (models.character_language_model, (11,)),
         )
@@ -72,6 +78,27 @@ def test_bounded_outputs_stay_in_their_range():
     for bias, expected in ((1e3, 100.0), (-1e3, -5.0), (0.0, 47.5)):
         readout.set_weights([np.zeros((3, 1)), np.array([bias])])
         np.testing.assert_allclose(predict(model, x), expected, rtol=1e-5)
+
+
+def test_memory_and_inputs_are_read_out():
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    model = models.classifier((4,), 2, depth=3, units=6, output="both")
+    _, h, c = model.get_layer("block")(x)
+    state = keras.ops.concatenate([h, c], axis=1)
+    np.testing.assert_allclose(predict(model, x), model.get_layer("logits")(state), rtol=1e-5)
+    assert model.get_layer("logits").kernel.shape == (12, 2)
+
+    x = np.random.default_rng(0).normal(size=(5, 7, 4)).astype("float32")
+    x[:2, 5:] = -1.0
+    model = models.sequence_regressor(
+        4, 2, depth=1, units=6, skip=True, return_sequences=True, mask_value=-1.0
+    )
+    readout = model.get_layer("outputs")
+    kernel = np.zeros((10, 2))
+    kernel[6, 0] = kernel[9, 1] = 1  # the first and the last input alone
+    readout.set_weights([kernel, np.array([0.5, 0.0])])
+    expected = np.where(x == -1, 0, x)[..., [0, 3]] + [0.5, 0]
+    np.testing.assert_allclose(predict(model, x), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("block", models.SEQUENCE_BLOCKS)
@@ -123,6 +150,9 @@ WRONG = [
     (lambda: models.sequence_classifier(2, 3, block="gru"), "`block` must be one of"),
     (lambda: models.sequence_classifier(2, 3, depth=0), "`depth` must be a positive integer"),
     (lambda: models.sequence_regressor(2, output_range=(1, 1)), "(low, high) with low < high"),
+    (lambda: models.sequence_regressor(2, skip=True), "needs `return_sequences=True`"),
+    (lambda: models.classifier((4,), 3, output="memory"), "`output` must be one of"),
+    (lambda: models.classifier((4,), 3, "dense", output="both"), "is of block 'unfolded_lstm'"),
     (lambda: models.forecaster(0), "`horizon` must be a positive integer"),
     (lambda: models.character_language_model(5, stateful=True), "`batch_size` must be given"),
     (lambda: models.character_language_model(5, dropout=1.0), "`dropout` must be a float in"),

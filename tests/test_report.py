@@ -10,6 +10,7 @@ from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.experiments import figures, runs
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
 from keras_deeplstm.experiments.report import write_report
+from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.studies import STUDIES, best_first
 from keras_deeplstm.experiments.summary import (
     Estimate,
@@ -19,6 +20,7 @@ from keras_deeplstm.experiments.summary import (
     percent_text,
     ratio_text,
     ratios_text,
+    share_text,
 )
 
 UNTIED = ModelConfig()
@@ -313,6 +315,28 @@ def test_a_restart_stands_for_the_run_that_diverged(tmp_path):
     page = Page(write_report([tmp_path]))
     assert "a: diverged (in epoch 1; tried again with seed 1000)" in page.text
     assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["a-restart1"]
+
+
+def test_a_restart_stands_for_the_run_that_has_not_solved_its_task(tmp_path):
+    config = SequenceConfig("two-sequence:length=10", sequences=64, evaluate_every=32, batch_size=8)
+    for name, seed, solved in (("a", 0, False), ("a-restart1", 1000, True)):
+        runs.begin(tmp_path / name, config.repeated(seed))
+        row = {"epoch": 1, "sequences": 32, "error": 0.1, "wrong": 0.1, "seconds": 1.0}
+        pd.DataFrame([row]).to_csv(tmp_path / name / "metrics.csv", index=False)
+        result = {"state": "finished", "solved": solved, "sequences": 32 if solved else None}
+        result |= {"units": 100, "parameters": 5, "seconds": 1.0, "trained_sequences": 32}
+        runs.write_json(tmp_path / name / "result.json", result)
+    study = {"study": "hochreiter-1997", "runs": ["a"], "restarts": 1}
+    runs.write_json(tmp_path / "study.json", study)
+    page = Page(write_report([tmp_path]))
+    assert "a: finished (not solved; tried again with seed 1000)" in page.text
+    assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["a-restart1"]
+
+
+def test_shares():
+    assert share_text(2, 2) == "2 of 2"
+    assert share_text(9, 10) == "9 of 10 (60%–98%)"  # Wilson's interval
+    assert share_text(0, 3) == "0 of 3 (0%–56%)"
 
 
 def test_the_answer_of_any_study(tmp_path):

@@ -10,19 +10,24 @@ from keras_deeplstm.experiments import cli
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.studies.sequences import studies
+from keras_deeplstm.experiments.studies.sequences import SequenceStudy
 from keras_deeplstm.experiments.summary import Group, labels
 
 STUDY = STUDIES["hochreiter-1997"]
 
 
-@pytest.mark.parametrize("study", studies, ids=lambda study: study.name)
-def test_every_run_has_a_name_of_its_own_and_a_published_number(study):
+@pytest.mark.parametrize(
+    "study",
+    [study for study in STUDIES.values() if isinstance(study, SequenceStudy)],
+    ids=lambda study: study.name,
+)
+def test_every_run_has_a_name_of_its_own(study):
     plan = study.plan("", seeds=3)
     assert len(plan) == 3 * len(study.configs(""))
-    for config in plan.values():
-        assert config.sequences == config.make_task().paper_sequences
     assert study.folder_name("") == study.name
+    if study.name.startswith("hochreiter"):
+        for config in plan.values():
+            assert config.sequences == config.make_task().paper_sequences
 
 
 def test_all_tasks_of_the_paper():

@@ -14,11 +14,14 @@ import sys
 
 import hypothesis.strategies as st
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 
 from keras_deeplstm.experiments import sequences
 from keras_deeplstm.experiments.sequences import TASKS, Criterion, SequenceTask, parse, spec
+from keras_deeplstm.experiments.sequences.series import KNOWN, Series
+from keras_deeplstm.experiments.tasks import DataError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TEXTS = [
@@ -45,10 +48,24 @@ TEXTS = [
     "memorization:length=4,vocabulary=6",
     "sines",
     "sines:low=1.0,high=1.0",
+    "series",
+    "series:data=sunspots,inputs=33,horizon=11",
 ]
 law = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 every_task = pytest.mark.parametrize("text", TEXTS)
+
+
+@pytest.fixture(autouse=True)
+def series_of_our_own(tmp_path, monkeypatch):
+    """Series by the names of real ones: a trend, and what comes again with their periods."""
+    (tmp_path / "data" / "timeseries").mkdir(parents=True)
+    for name, length, seed in (("airline", 144, 1), ("sunspots", 309, 2)):
+        step, noise = np.arange(length), np.random.default_rng(seed).normal(size=length)
+        values = step / 5 + 10 * np.sin(2 * np.pi * step / KNOWN[name].period) + noise
+        frame = pd.DataFrame({"when": step, "value": values})
+        frame.to_csv(tmp_path / "data" / "timeseries" / KNOWN[name].file, index=False)
+    monkeypatch.setenv("DEEPLSTM_DATA", str(tmp_path / "data"))
 
 
 def draw(text, count=64, seed=0):
@@ -85,7 +102,8 @@ def test_shapes(text):
         assert batch.mask.shape == (5, task.steps) and batch.mask.dtype == bool
     if batch.weight is not None:
         assert batch.weight.shape == (5, task.steps) and batch.weight.dtype == "float32"
-        assert set(np.unique(batch.weight)) <= {0, 1} and batch.weight.any(axis=1).all()
+        assert set(np.unique(batch.weight)) <= {0, 1, batch.weight.max()}
+        assert batch.weight.min() >= 0 and batch.weight.any(axis=1).all()
     for words in (task.name, task.description, task.source, task.criterion.words):
         assert words and "\n" not in words
     assert task.readout in ("softmax", "sigmoid", "linear")
@@ -226,6 +244,7 @@ def test_noise_free_in_order():
     batch = draw("noise-free:p=3")
     names = "12xy"
     assert set(symbols(batch, names)) == {"x12", "y12"}
+    assert batch.weight.tolist() == [[1, 1, 3]] * 64
     for read, row in zip(symbols(batch, names), batch.y, strict=True):
         assert "".join(names[code] for code in row.argmax(axis=1)) == read[1:] + read[0]
     outputs = np.array(batch.y)
@@ -492,12 +511,12 @@ def test_counting_far():
 
     def counts_to(n):
         def predict(x):
-            right = task.strings(range(1, len(x) + 1)).y
-            return right * (np.arange(1, len(x) + 1) <= n)[:, None, None]
+            lengths = x[..., 1].sum(axis=1).astype(int)  # as many a as n says
+            return task.strings(lengths).y * (lengths <= n)[:, None, None]
 
         return predict
 
-    assert [task.generalisation(counts_to(n), 20) for n in (0, 7, 20)] == [0, 7, 20]
+    assert [task.reach(counts_to(n), 20) for n in (0, 3, 4, 7, 9, 20)] == [0, 3, 4, 7, 9, 20]
     outputs = trained.y * 0.6
     outputs[0, 4:] = 1  # in the padding, where nobody looks
     outputs[2, 3, 3] = 0.5  # on neither side
@@ -641,6 +660,105 @@ def test_sines_score():
     assert task.criterion.error == pytest.approx(0.15)
     assert {*task.named} == {"1", "2", "3", "3.1", "4", "5", "5b", "5.1"}
     assert type(task)(**task.named["5"]) == task
+
+
+def test_waves_to_show():
+    shown = parse("sines").examples()
+    assert list(shown) == ["1 Hz", "2 Hz", "3 Hz"]
+    whole = np.concatenate([shown["2 Hz"].x[0, :, 0], shown["2 Hz"].y[0]])
+    np.testing.assert_allclose(whole, np.sin(4 * np.pi * np.arange(125) / 100), atol=1e-6)
+    assert list(parse("sines:high=2.5").examples()) == ["1 Hz", "2 Hz"]
+    assert parse("adding").examples() == {} and parse("adding").reach(None) is None
+
+
+# Real series.
+
+
+def series(tmp_path, values, **parameters):
+    pd.DataFrame({"value": values}).to_csv(tmp_path / "own.csv", index=False)
+    return Series(str(tmp_path / "own.csv"), **parameters)
+
+
+def test_windows_of_a_series(tmp_path):
+    task = series(tmp_path, np.arange(100.0), inputs=5, horizon=3)
+    batch = task.test(None, 0)
+    assert batch.x.shape == (24, 5, 1) and batch.y.shape == (24, 3)
+    # It rises by 1 a step; changes over the horizon are all 3, without any deviation: scale 1.
+    np.testing.assert_array_equal(batch.x[:, :, 0], np.tile(np.arange(-4.0, 1.0), (24, 1)))
+    np.testing.assert_array_equal(batch.y, np.tile([1.0, 2.0, 3.0], (24, 1)))
+    # The naive forecast, the last value again, is 1, 2 and 3 too low, hence 2 in the mean.
+    correct, error = task.score(np.zeros((24, 3)), batch)
+    np.testing.assert_allclose(error, 1)
+    correct, error = task.score(batch.y + 1, batch)
+    assert correct.all()
+    np.testing.assert_allclose(error, 0.5)
+
+
+def test_no_training_window_reaches_into_the_test(tmp_path):
+    values = np.random.default_rng(0).normal(size=100)
+    task = series(tmp_path, values, inputs=5, horizon=3)
+    batch = task.sample(np.random.default_rng(1), 2000)
+    windows = np.concatenate([batch.x[:, :, 0], batch.y], axis=1) * task._numbers[0]
+    found = {
+        next(
+            begin
+            for begin in range(93)
+            if np.allclose(values[begin : begin + 8] - values[begin + 4], window, atol=1e-5)
+        )
+        for window in windows
+    }
+    # The first value of the first test window that is to be foretold is the 75th: 100 - 24 - 2.
+    assert found == set(range(74 - 8 + 1))
+    first = task.test(None, 0).y[0] * task._numbers[0]
+    np.testing.assert_allclose(first, values[74:77] - values[73], rtol=1e-5)
+
+
+def test_the_naive_forecast_of_a_series_with_a_period():
+    task = Series("airline")
+    values = task.values
+    for begin, row in ((109, 0), (132, 23)):
+        mean = np.abs(values[begin : begin + 12] - values[begin - 12 : begin]).mean()
+        said = (values[begin - 12 : begin] - values[begin - 1]) / task._numbers[0]
+        batch = task.test(None, 0)
+        outputs = np.tile(said, (24, 1))
+        assert task.score(outputs, batch)[1][row] == pytest.approx(mean / task._numbers[2])
+    assert task._numbers[1] == 12  # the season, not the last value
+    assert [len(batch.x) for batch in task.examples().values()] == [1, 1]
+    assert task.checksum == Series("airline", inputs=12).checksum
+    assert task.checksum != Series("sunspots").checksum
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\n1\n2\n", "has 2 values; 24 inputs and a horizon of 12 need 96 at least"),
+        ("a\n" + "x\n" * 200, "is no CSV file whose last column are numbers"),
+        ("", "is no CSV file"),
+        ("a\n" + "1\ninf\n" * 100, "holds infinite numbers"),
+        (None, "There is no file"),
+    ],
+)
+def test_a_file_that_is_no_series(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "own.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        Series(str(tmp_path / "own.csv")).sample(np.random.default_rng(0), 1)
+
+
+def test_gaps_are_filled(tmp_path):
+    values = np.arange(200.0)
+    gaps = np.array(values)
+    gaps[[5, 6, 90]] = np.nan
+    np.testing.assert_allclose(series(tmp_path, gaps).values, values)
+
+
+def test_series_without_a_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("DEEPLSTM_DATA")
+    with pytest.raises(DataError, match=r"--data-dir or set DEEPLSTM_DATA .*timeseries/co2.csv"):
+        Series("co2").sample(np.random.default_rng(0), 1)
+    task = Series("airline")
+    assert task.reading(tmp_path / "data").test(None, 0).y.shape == (24, 12)
+    assert task.reading(tmp_path / "data") == task and task.data_dir is None
 
 
 # Criteria and what the papers report.

@@ -14,9 +14,10 @@ from keras_deeplstm.experiments.report import write_report
 from keras_deeplstm.experiments.runner import outcome
 from keras_deeplstm.experiments.sequences import TASKS, parse
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.sequences.guessing import Guess
+from keras_deeplstm.experiments.sequences.task import activated
 from keras_deeplstm.experiments.sequences.training import (
     Fresh,
-    activated,
     examine,
     inputs_of,
     make_model,
@@ -80,6 +81,9 @@ def test_settings():
         ("adding --decay 2", "`decay` must be at most 1"),
         ("adding --model.units 3 --model.parameters 9", "Pass either `model.units` or"),
         ("adding --model.parameters 5", "parameters"),
+        ("adding --model.skip", "`skip=True` needs `return_sequences=True`"),
+        ("adding --model.block guess --model.depth 2", "Block 'guess' has one layer"),
+        ("adding --model.block guess --model.tied True", "`model.tied` has no meaning for block"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys, folder):
@@ -88,6 +92,21 @@ def test_wrong_usage(arguments, message, capsys, folder):
     assert error.startswith("deeplstm: error: ") and message in error
     assert "Traceback" not in error
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("series:data=none.csv", "There is no file 'none.csv'"),
+        ("series", "--data-dir or set DEEPLSTM_DATA"),
+    ],
+)
+def test_data_that_are_not_there(arguments, message, capsys, folder, monkeypatch):
+    monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
+    assert status("solve", *arguments.split()) == 4
+    error = capsys.readouterr().err
+    assert error.startswith("deeplstm: error: ") and message in error
+    assert not list(folder.glob("runs/*"))
 
 
 def test_learning_rates():
@@ -104,13 +123,17 @@ def test_learning_rates():
 # Models and examinations.
 
 
-@pytest.mark.parametrize("name", TASKS)
+def model_of(config):
+    return make_model(config, config.make_task())
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "series"])
 def test_a_model_for_every_task(name):
     task = parse(name)
     block = "grid_lstm" if task.steps else "unfolded_lstm"
     config = SequenceConfig(name, SequenceModelConfig(block, units=4))
     batch = task.sample(np.random.default_rng(0), 3)
-    outputs = make_model(config).predict_on_batch(inputs_of(batch))
+    outputs = make_model(config, task).predict_on_batch(inputs_of(batch))
     assert outputs.shape == batch.y.shape
     found = examine(
         lambda x: np.zeros((len(x), *batch.y.shape[1:])), task, np.random.default_rng(0)
@@ -123,7 +146,7 @@ def test_padding_changes_nothing(block):
     """The output at the end of a short sequence is that without padding."""
     task = parse("two-sequence:length=20")
     batch = task.sample(np.random.default_rng(0), 8)
-    model = make_model(small("two-sequence:length=20", block))
+    model = model_of(small("two-sequence:length=20", block))
     outputs = model.predict_on_batch(inputs_of(batch))
     lengths = batch.mask.sum(axis=1)
     assert lengths.min() < lengths.max()
@@ -135,11 +158,11 @@ def test_padding_changes_nothing(block):
 def test_gate_biases_of_both_blocks():
     for block, name in (("lstm", "block_1"), ("grid_lstm", "block")):
         model = SequenceModelConfig(block, units=2, forget_bias=4.0, input_gate_bias=-3.0)
-        layer = make_model(small(model=model)).get_layer(name)
+        layer = model_of(small(model=model)).get_layer(name)
         bias = layer.cell.bias if block == "lstm" else layer.time_bias[0]
         expected = [-3, -3, 4, 4, 0, 0, 0, 0]
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(bias), expected)
-    bias = make_model(small()).get_layer("block_1").cell.bias  # as Keras has it
+    bias = model_of(small()).get_layer("block_1").cell.bias  # as Keras has it
     np.testing.assert_array_equal(np.array(bias)[8:16], np.ones(8))
 
 
@@ -187,14 +210,18 @@ def test_a_perfect_model_has_solved_the_task():
     assert found["solved"] and found["wrong"] == 0 and found["error"] < 1e-6
 
 
+def fresh(config):
+    return Fresh(config, config.make_task())
+
+
 def test_sequences_depend_on_seed_and_step_only():
-    data, again, other = Fresh(small()), Fresh(small()), Fresh(small(seed=1))
+    data, again, other = fresh(small()), fresh(small()), fresh(small(seed=1))
     again.set_epoch(1)
     for index in range(2):
-        for one, same in zip(again[index], Fresh(small())[index + len(data)], strict=True):
+        for one, same in zip(again[index], fresh(small())[index + len(data)], strict=True):
             np.testing.assert_array_equal(one, same)
     first = parse("two-sequence").sample(np.random.default_rng([0, 0, 0]), 2)
-    np.testing.assert_array_equal(Fresh(small("two-sequence", batch_size=2))[0][1], first.y)
+    np.testing.assert_array_equal(fresh(small("two-sequence", batch_size=2))[0][1], first.y)
     assert not np.array_equal(data[0][0], other[0][0])
 
 
@@ -274,6 +301,80 @@ def test_a_run_that_diverges(folder):
     assert outcome(config, result).startswith(f"not solved, diverged: {said}; ")
     page = write_report([folder / "run"]).read_text()  # it has a row, though no error
     assert "0 of 1" in page
+
+
+def test_forecasts_are_kept_and_drawn(folder, capsys):
+    step = np.arange(150)
+    values = np.sin(step / 3) + step
+    (folder / "data" / "timeseries").mkdir(parents=True)
+    frame = pd.DataFrame({"when": step, "value": values})
+    frame.to_csv(folder / "data" / "timeseries" / "Airline.csv", index=False)
+    argv = ["--model.units", 4, "--model.depth", 1, "--sequences", 64, "--evaluate-every", 32]
+    assert status("solve", "series", *argv, "--data-dir", folder / "data", "--name", "a") == 0
+    run = runs.load(folder / "runs" / "a")
+    assert run.examples["example"].unique().tolist() == ["first test window", "last test window"]
+    last = run.examples[run.examples["example"] == "last test window"]
+    assert last["step"].tolist() == list(range(36))
+    assert last["forecast"].isna().sum() == 24
+    # Values are differences to the last one read, divided by the same number.
+    assert last["value"].iloc[23] == 0
+    ratios = (last["value"] / last["value"].iloc[-1]).to_numpy()
+    expected = (values[-36:] - values[-13]) / (values[-1] - values[-13])
+    np.testing.assert_allclose(ratios, expected, rtol=1e-5, atol=1e-6)
+    page = (folder / "runs" / "a" / "report.html").read_text()
+    assert page.count("<img") == 4 and "Forecasts of last test window" in page
+    # Other data are another run.
+    frame["value"] += 1 + frame["when"] % 2
+    frame.to_csv(folder / "data" / "timeseries" / "Airline.csv", index=False)
+    overwritten = ["--data-dir", folder / "data", "--name", "b", *argv]
+    assert status("solve", "series", *overwritten) == 0
+    assert run.environment["data"] != runs.load(folder / "runs" / "b").environment["data"]
+
+
+# Random weight guessing.
+
+
+def test_a_guess_against_a_loop():
+    task = parse("two-sequence:length=10")
+    guess = Guess(task, 3, 4, np.random.default_rng(0))
+    batch = task.sample(np.random.default_rng(1), 5)
+    found = guess.predict(batch.x, batch.mask)
+    assert found.shape == (4, 5, 1)
+    for trial in (0, 3):
+        w = {name: some[trial] for name, some in guess.weights.items()}
+        assert all(np.abs(some).max() <= 100 for some in w.values())
+        for row in range(5):
+            h = np.zeros((1, 3))
+            for x in batch.x[row, batch.mask[row]]:
+                h = np.tanh(x[None] @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"])
+            expected = h @ w["output_kernel"] + w["output_bias"]
+            np.testing.assert_allclose(found[trial, row], expected[0])
+            alone = guess.alone(trial).predict(batch.x, batch.mask)
+            np.testing.assert_array_equal(alone[0], found[trial])
+    assert guess.parameters == 3 + 9 + 3 + 3 + 1
+
+
+def test_guessing_solves_what_needs_no_learning(folder, capsys):
+    """Seed 0; a latch of one unit is found among the first hundreds of networks."""
+    model = SequenceModelConfig("guess", units=1)
+    config = SequenceConfig("two-sequence", model, sequences=100_000)
+    result = train(config, folder / "run")
+    assert result["solved"] and result["sequences"] == result["trained_sequences"] < 20_000
+    assert result["test_wrong"] == 0 and result["parameters"] == 5
+    assert train(config, folder / "again")["sequences"] == result["sequences"]
+    weights = np.load(folder / "run" / "weights.npz")
+    guess = object.__new__(Guess)
+    guess.weights, guess.each_step = dict(weights), False
+    task = config.make_task()
+    batch = task.sample(np.random.default_rng(9), 500)
+    outputs = activated(guess.predict(batch.x, batch.mask)[0], task.readout)
+    assert task.score(outputs, batch)[0].all()
+
+    argv = ["solve", "adding", "--model.block", "guess", "--sequences", 3200, "--name", "a"]
+    assert status(*argv, "--evaluate-every", 32, "--model.units", 2) == 0
+    assert "\nnot solved with 3,200 sequences; " in capsys.readouterr().out
+    page = (folder / "runs" / "a" / "report.html").read_text()
+    assert "0 of 1" in page and "<img" not in page
 
 
 def test_commands(folder, capsys):

@@ -8,6 +8,7 @@ from keras_deeplstm.experiments.sequences.algorithmic import Addition, Memorizat
 from keras_deeplstm.experiments.sequences.counting import Counting, PeriodicBits
 from keras_deeplstm.experiments.sequences.long_lags import LongLag, NoiseFree
 from keras_deeplstm.experiments.sequences.reber import Reber
+from keras_deeplstm.experiments.sequences.series import Series
 from keras_deeplstm.experiments.sequences.sines import Sines
 from keras_deeplstm.experiments.sequences.task import Batch, Criterion, SequenceTask
 from keras_deeplstm.experiments.sequences.temporal_order import TemporalOrder
@@ -31,6 +32,7 @@ TASKS: dict[str, type[SequenceTask]] = {
         Addition,
         Memorization,
         Sines,
+        Series,
     )
 }
 

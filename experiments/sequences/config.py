@@ -25,15 +25,19 @@ _BIASES = ("forget_bias", "input_gate_bias")
 BLOCKS = {
     "grid_lstm": (
         "GridLSTM2D",
-        ("tied", "priority", "project_inputs", "output", "normalization", *_BIASES),
+        ("tied", "priority", "project_inputs", "output", "normalization", "skip", *_BIASES),
     ),
-    "lstm": ("LSTM", _BIASES),
-    "unfolded_lstm": ("UnfoldedLSTMBlock", ("tied", "input_mode", "normalization", *_BIASES)),
+    "lstm": ("LSTM", ("skip", *_BIASES)),
+    "guess": ("Guessing", ()),
+    "unfolded_lstm": (
+        "UnfoldedLSTMBlock",
+        ("tied", "input_mode", "output", "normalization", *_BIASES),
+    ),
     "dense": ("DenseStack", ("tied", "activation")),
     "highway": ("HighwayBlock", ("tied", "activation")),
     "residual": ("ResidualBlock", ("tied", "activation")),
 }
-OVER_TIME = ("grid_lstm", "lstm")
+OVER_TIME = ("grid_lstm", "lstm", "guess")
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,12 @@ class SequenceModelConfig(SequenceModel):
     BLOCKS: ClassVar = BLOCKS
     DEFAULT_UNITS: ClassVar = UNITS
 
-    block: Literal["grid_lstm", "lstm", "unfolded_lstm", "dense", "highway", "residual"] = (
-        "grid_lstm"
-    )
-    """LSTMs over time and depth, or stacked LSTMs over time; of a task without time, one of the
-    others."""
+    block: Literal[
+        "grid_lstm", "lstm", "guess", "unfolded_lstm", "dense", "highway", "residual"
+    ] = "grid_lstm"
+    """LSTMs over time and depth, or stacked LSTMs over time, or guess: small recurrent networks
+    whose weights are drawn at random until they solve the task, never trained. Of a task without
+    time, one of the others."""
     depth: int = 1
     """Number of layers, or of steps over depth."""
     units: int | None = None
@@ -68,13 +73,16 @@ class SequenceModelConfig(SequenceModel):
     project_inputs: Literal["hidden", "both"] = "hidden"
     """Projections of the inputs into hidden state, or into memory as well; of grid_lstm."""
     output: Literal["hidden", "both"] = "hidden"
-    """What is read out at the top, hidden state or memory as well; of grid_lstm."""
+    """What is read out at the top, hidden state or memory as well; of grid_lstm, unfolded_lstm."""
     input_mode: Literal["first", "every", "state"] = "first"
     """Where the input enters: first step, every step, or initial state; of unfolded_lstm."""
     normalization: Literal["batch", "layer"] | None = None
     """Normalization inside the LSTMs; "batch" of unfolded_lstm only."""
     activation: str | None = None
     """Keras activation; of dense, highway and residual."""
+    skip: bool = False
+    """The outputs read the inputs of their step, too; of grid_lstm and lstm, for tasks that are
+    answered at every step."""
 
     def __post_init__(self):
         with config_errors():
@@ -104,6 +112,17 @@ class SequenceModelConfig(SequenceModel):
             validation.one_of("model.input_mode", self.input_mode, ("first", "every", "state"))
             kinds = (None, "layer") if self.block in OVER_TIME else (None, "batch", "layer")
             validation.one_of("model.normalization", self.normalization, kinds)
+            validation.boolean("model.skip", self.skip)
+            if self.block == "guess" and (self.depth, self.dropout, self.parameters) != (
+                1,
+                0,
+                None,
+            ):
+                raise ValueError(
+                    "Block 'guess' has one layer, no dropout, and `model.units`. Received: "
+                    f"model.depth={self.depth}, model.dropout={self.dropout}, "
+                    f"model.parameters={self.parameters}"
+                )
             if not isinstance(self.activation, str | None):
                 raise ValueError(
                     f"Argument `model.activation` must be a string or None. "
@@ -251,6 +270,8 @@ def sequence_outcome(result: dict[str, Any]) -> str:
     solved = f"not solved with {result['trained_sequences']:,} sequences"
     if result["solved"]:
         solved = f"solved with {result['sequences']:,} sequences"
+    if result["test_wrong"] is None:  # guessing has found nothing to test
+        return f"{solved}; {seconds}"
     return (
         f"{solved}; in the test {result['test_wrong']:.2%} of {result['test_sequences']:,} wrong, "
         f"mean error {result['test_error']:.3g}; {seconds}"

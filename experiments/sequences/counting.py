@@ -75,7 +75,7 @@ class Counting(SequenceTask):
 
     @property
     def criterion(self) -> Criterion:
-        """All strings that were trained. How far it goes on from there: `generalisation`."""
+        """All strings that were trained. How far it goes on from there: `reach`."""
         return Criterion(self.largest, wrong=0, error=None, of="strings")
 
     @property
@@ -114,17 +114,23 @@ class Counting(SequenceTask):
         """All strings trained, in the order of n; nothing is drawn, `count` is not used."""
         return self.strings(range(1, self.largest + 1), self.steps)
 
-    def generalisation(self, predict: Callable[[np.ndarray], np.ndarray], up_to: int) -> int:
+    def reach(self, predict: Callable[[np.ndarray], np.ndarray], up_to: int = 1000) -> int:
         """The largest n such that all strings up to it are right, `up_to` at most.
 
         Args:
-            predict: Gives the outputs for inputs `(up_to, steps, features)`. It need not know of
+            predict: Gives the outputs for inputs `(count, steps, features)`. It need not know of
                 the padding, which stands at the end.
             up_to: The largest n that is tried.
         """
-        batch = self.strings(range(1, validation.positive_integer("up_to", up_to) + 1))
-        correct, _ = self.score(predict(batch.x), batch)
-        return up_to if correct.all() else int(correct.argmin())
+        right = 0
+        while right < validation.positive_integer("up_to", up_to):
+            last = min(up_to, max(self.largest, 2 * right))
+            batch = self.strings(range(right + 1, last + 1))
+            correct, _ = self.score(predict(batch.x), batch)
+            if not correct.all():
+                return right + int(correct.argmin())
+            right = last
+        return right
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """See the class."""

@@ -44,6 +44,7 @@ class Sines(SequenceTask):
     source: ClassVar = "github.com/sunsided/tensorflow-lstm-sin"
     readout: ClassVar = "linear"
     features: ClassVar = 1
+    test_sequences: ClassVar = 10_000
     named: ClassVar = {
         "1": {"inputs": 100, "horizon": 50, "low": 1.0, "high": 1.0},
         "2": {"inputs": 100, "horizon": 50, "low": 0.5, "high": 4.0},
@@ -100,9 +101,20 @@ class Sines(SequenceTask):
         """See the class."""
         frequency = generator.uniform(self.low, self.high, size=(count, 1))
         begin = generator.uniform(0, 2 * np.pi, size=(count, 1))
+        return self._waves(frequency, begin)
+
+    def _waves(self, frequency, begin):
         time = np.arange(self.inputs + self.horizon) / RATE
         wave = np.sin(2 * np.pi * frequency * (time + begin)).astype("float32")
         return Batch(wave[:, : self.inputs, None], wave[:, self.inputs :], None, None)
+
+    def examples(self) -> dict[str, Batch]:
+        """Waves of 1, 2 and 3 Hz that begin at 0, as far as these frequencies are in the range."""
+        return {
+            f"{hertz} Hz": self._waves(np.array([[float(hertz)]]), np.zeros((1, 1)))
+            for hertz in (1, 2, 3)
+            if self.low <= hertz <= self.high
+        }
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """See the class."""

@@ -1,7 +1,10 @@
 """What every sequence task has: sequences drawn at random, a score and a criterion of success."""
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +24,8 @@ class Batch(NamedTuple):
     mask: np.ndarray | None
     """`(count, steps)`, True within the sequence; None if all sequences have all steps."""
     weight: np.ndarray | None
-    """`(count, steps)`, 1 where the output is trained, else 0; None if only the end counts."""
+    """`(count, steps)`, 0 where the output is not trained, else its weight in the loss, mostly 1;
+    None if only the end counts."""
     truth: np.ndarray | None = None
     """What the score needs beyond `y`."""
 
@@ -97,6 +101,12 @@ class SequenceTask(ABC):
     entropy over all outputs, cross entropy of each output, squared error."""
     fixed_test: ClassVar[bool] = False
     """Whether `test` returns the same sequences again and again, all that there are."""
+    test_sequences: ClassVar[int] = 2560
+    """How many sequences tell at the end how good a model is; as Hochreiter & Schmidhuber did."""
+    data_dir: ClassVar[Path | None] = None
+    """Folder with data sets, of a task that reads any; see `reading`."""
+    checksum: ClassVar[str] = ""
+    """Of the data of such a task."""
     features: int
     """Number of inputs, of each step if there are steps."""
     outputs: int
@@ -129,6 +139,24 @@ class SequenceTask(ABC):
     def paper(self) -> str | None:
         """What the paper reports for exactly these parameters; None if it says nothing."""
         return None if self.paper_sequences is None else f"{self.paper_sequences:,} sequences"
+
+    def reading(self, data_dir: Path | None) -> "SequenceTask":
+        """The same task, with its data in this folder; None stands for the usual places."""
+        task = copy.copy(self)
+        object.__setattr__(task, "data_dir", data_dir)  # no parameter, and the class is frozen
+        return task
+
+    def examples(self) -> dict[str, Batch]:
+        """Single sequences of a forecast that a report draws, by what they are."""
+        return {}
+
+    def reach(self, predict: Callable[[np.ndarray], np.ndarray]) -> int | None:
+        """How far beyond its training a model is right; None if the task knows no such measure.
+
+        Args:
+            predict: Gives the outputs, after the readout, for inputs of any number of steps.
+        """
+        return None
 
     @abstractmethod
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
@@ -166,6 +194,16 @@ class SequenceTask(ABC):
     @abstractmethod
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Score outputs that are known to have the right shape; see `score`."""
+
+
+def activated(outputs: np.ndarray, readout: str) -> np.ndarray:
+    """Linear outputs after the activation of a task's readout."""
+    # Imported here, so that the command's help need not wait for SciPy.
+    from scipy import special
+
+    if readout == "softmax":
+        return special.softmax(outputs, axis=-1)
+    return special.expit(outputs) if readout == "sigmoid" else outputs
 
 
 def one_hot(codes: np.ndarray, symbols: int) -> np.ndarray:

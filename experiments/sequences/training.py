@@ -13,13 +13,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy import special
+import pandas as pd
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.journal import DivergedError, Journal
+from keras_deeplstm.experiments.sequences import guessing
 from keras_deeplstm.experiments.sequences.config import OVER_TIME, SequenceConfig
+from keras_deeplstm.experiments.sequences.task import SequenceTask, activated
 from keras_deeplstm.experiments.training import (
     CHECKPOINT_SHARE,
     attempt,
@@ -33,7 +35,6 @@ PADDING = -1000.0  # of all features of the steps after a sequence's end; no tas
 TRAINING, EVALUATION, TEST = range(3)  # what a generator is for
 AT_ONCE = 256  # sequences of an evaluation that are predicted together, or fewer that have so
 NUMBERS = 2**25  # many numbers as inputs
-TEST_SEQUENCES = 2560  # as Hochreiter & Schmidhuber have tested
 
 
 def train(
@@ -52,7 +53,7 @@ def train(
     Args:
         config: The settings.
         folder: The run's folder.
-        data_dir: Not used; other kinds of runs have data.
+        data_dir: Folder with data sets, for a task that reads any.
         command, overwrite, checkpoint_share, on_message: As for `experiments.training.train`.
         on_epoch: Called after each evaluation with its row of `metrics.csv`.
 
@@ -62,13 +63,23 @@ def train(
 
     Raises:
         ConfigError: The model refuses an option, or does not fit the budget; no folder is made.
+        DataError: The task's data are absent or damaged; no folder is made.
         RunExistsError, CheckpointError, Interrupted, OSError: As `experiments.training.train`.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
-    task = config.make_task()
+    task = config.make_task().reading(data_dir)
+    if config.model.block == "guess":
+        return attempt(
+            lambda run: _guess(task, run, on_epoch),
+            config,
+            folder,
+            command,
+            overwrite,
+            task.checksum,
+        )
     try:
-        model = make_model(config)
+        model = make_model(config, task)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     losses = {
@@ -80,15 +91,15 @@ def train(
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, losses[task.readout])
     options = (checkpoint_share, on_epoch, on_message)
-    # The data follow from the settings: there is no checksum of them.
     return attempt(
-        lambda run: _fit(model, task, run, *options), config, folder, command, overwrite, ""
+        lambda run: _fit(model, task, run, *options),
+        *(config, folder, command, overwrite, task.checksum),
     )
 
 
-def make_model(config: SequenceConfig) -> keras.Model:
+def make_model(config: SequenceConfig, task: SequenceTask) -> keras.Model:
     """The model with linear outputs, as `Batch.x` and `Batch.y` of the task need it."""
-    task, arguments = config.make_task(), config.model.build_arguments()
+    arguments = config.model.build_arguments()
     if config.model.block not in OVER_TIME:
         return models.classifier(
             (task.features,), task.outputs, input_noise=config.input_noise, **arguments
@@ -126,11 +137,12 @@ class Fresh(keras.utils.PyDataset):
 
     Args:
         config: The settings of a run.
+        task: Its task.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, task):
         super().__init__()
-        self.task, self.config = config.make_task(), config
+        self.config, self.task = config, task
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -190,24 +202,18 @@ def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
     }
 
 
-def activated(outputs: np.ndarray, readout: str) -> np.ndarray:
-    """Linear outputs after the readout's activation."""
-    if readout == "softmax":
-        return special.softmax(outputs, axis=-1)
-    return special.expit(outputs) if readout == "sigmoid" else outputs
-
-
 class Examinations(keras.callbacks.Callback):
     """Looks whether the task is solved; adds to the logs, so it comes before the journal.
 
     Args:
         config: The settings of the run.
+        task: Its task.
         check_signals: Called before each prediction; raises if a signal came.
     """
 
-    def __init__(self, config, check_signals):
+    def __init__(self, config, task, check_signals):
         super().__init__()
-        self.config, self.task = config, config.make_task()
+        self.config, self.task = config, task
         self.check_signals = check_signals
         self.solved_after = None  # sequences
         self.diverged = None  # why
@@ -248,14 +254,14 @@ class Examinations(keras.callbacks.Callback):
 
 def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
-    data = Fresh(config)
+    data = Fresh(config, task)
 
     def step_name(part):
         return f"{part * config.steps_of_part * config.batch_size} sequences"
 
     checkpoint = last_checkpoint(run, on_message, step_name)
     with signals.delayed() as check_signals:
-        examinations = Examinations(config, check_signals)
+        examinations = Examinations(config, task, check_signals)
         recorders = {"examinations": examinations}
         journal = Journal(
             folder, data, recorders, check_signals, on_epoch, checkpoint_share, step_name
@@ -286,9 +292,11 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             examinations.diverged = examinations.diverged or str(error)
         diverged = examinations.diverged
         solved_after = None if diverged else examinations.solved_after
+        reach = None
         if not diverged:
-            generator = np.random.default_rng([config.seed, TEST])
-            test = examine(examinations.predict, task, generator, sequences=TEST_SEQUENCES)
+            test = _tested(examinations.predict, task)
+            reach = task.reach(lambda x: activated(examinations.predict(x), task.readout))
+            _write_examples(folder, task, examinations.predict)
         result = {
             "state": "finished",
             "solved": solved_after is not None,
@@ -298,6 +306,7 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             "test_wrong": test["wrong"],
             "test_error": test["error"],
             "test_sequences": test["seen"],
+            "reach": reach,
             "parameters": model.count_params(),
             "units": next(layer.units for layer in model.layers if layer.name.startswith("block")),
             "seconds": round(journal.elapsed(), 2),
@@ -307,4 +316,64 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             model.save(path)
         runs.write_json(folder / "result.json", result)
     runs.tidy(folder)
+    return result
+
+
+def _tested(predict, task):
+    # The same sequences for all models and seeds.
+    return examine(predict, task, np.random.default_rng(TEST), sequences=task.test_sequences)
+
+
+def _write_examples(folder, task, predict):
+    """`examples.csv`: what is read, what follows and what the model says, step by step."""
+    frames = []
+    for name, batch in task.examples().items():
+        read, truth = batch.x[0, :, 0], batch.y[0]
+        said = activated(predict(inputs_of(batch)), task.readout)[0]
+        nothing = np.full(len(read), np.nan)
+        values, forecast = np.concatenate([read, truth]), np.concatenate([nothing, said])
+        columns = {"step": np.arange(len(values)), "value": values, "forecast": forecast}
+        frames.append(pd.DataFrame({"example": name, **columns}))
+    if frames:
+        runs.write_text(folder / "examples.csv", pd.concat(frames).to_csv(index=False))
+
+
+def _guess(task, run, on_epoch):
+    """Random weight guessing in place of training; begun anew if it was interrupted."""
+    config, generator = run.config, np.random.default_rng([run.config.seed, EVALUATION])
+
+    def examined(guess):
+        return examine(lambda x: guess.predict(x, x[..., 0] != PADDING)[0], task, generator)
+
+    with signals.delayed() as check_signals:
+        found, seen, parameters, seconds = guessing.search(
+            task, config.model.build_arguments()["units"], config.sequences, config.seed,
+            examined, check_signals,
+        )  # fmt: skip
+        test = {"wrong": None, "error": None, "seen": 0}
+        if found is not None:
+            test = _tested(lambda x: found.predict(x, x[..., 0] != PADDING)[0], task)
+            with runs.atomic(run.folder / "weights.npz") as path, open(path, "wb") as file:
+                np.savez(file, **found.weights)
+        row = {"epoch": 1, "sequences": seen, **test, "seconds": round(seconds, 2)}
+        runs.write_text(run.folder / "metrics.csv", pd.DataFrame([row]).to_csv(index=False))
+        if on_epoch:
+            on_epoch(row)
+        result = {
+            "state": "finished",
+            "solved": found is not None,
+            "sequences": seen if found is not None else None,
+            "diverged": None,
+            "trained_sequences": seen,
+            "test_wrong": test["wrong"],
+            "test_error": test["error"],
+            "test_sequences": test["seen"],
+            "reach": None,
+            "parameters": parameters,
+            "units": config.model.build_arguments()["units"],
+            "seconds": round(seconds, 2),
+            "resumed_after_steps": [],
+        }
+        runs.write_json(run.folder / "result.json", result)
+    runs.tidy(run.folder)
     return result

@@ -6,6 +6,7 @@ Runs end when their task is solved. The tasks, their criteria and the published 
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.sequences.config import (
@@ -13,16 +14,22 @@ from keras_deeplstm.experiments.sequences.config import (
     SequenceConfig,
     SequenceModelConfig,
 )
-from keras_deeplstm.experiments.studies.study import Study, enumerate_words
-from keras_deeplstm.experiments.summary import counts_text
+from keras_deeplstm.experiments.studies.study import (
+    Study,
+    enumerate_words,
+    settings_not_in_names,
+)
+from keras_deeplstm.experiments.summary import Group, counts_text
 
 MOST = 0.9  # share of the runs that have to solve a task
+GUESSES = 1_000_000  # sequences, 16 for each network that is tried
 
 
 class SequenceStudy(Study):
     """A study whose runs are of `deeplstm solve`, each with a task of its own."""
 
     config = SequenceConfig
+    restarts = 0
 
     def plan(self, dataset="", epochs=None, seeds=1, folds=None):
         """See `Study.plan`; runs on sequence tasks have neither epochs nor folds."""
@@ -30,22 +37,33 @@ class SequenceStudy(Study):
             raise ConfigError(
                 "Runs on sequence tasks have no epochs and no folds: they end when they are solved"
             )
-        return {
-            config.slug: config
-            for seed in range(seeds)
-            for config in (base.repeated(seed) for base in self.configs(dataset))
-        }
+        plan = {}
+        for seed in range(seeds):
+            by_slug = {}
+            for config in self.configs(dataset):
+                config = config.repeated(seed)
+                by_slug.setdefault(config.slug, []).append(config)
+            for slug, members in by_slug.items():
+                settings = settings_not_in_names(members)
+                for config in members:
+                    words = [f"{name}-{config.flat()[name]}" for name in settings]
+                    plan["-".join([slug, *words])] = config
+        return plan
 
 
 # Hochreiter & Schmidhuber (1997).
 
-# A memory that lasts and that distractors do not enter (chrono initialization); what a task needs
-# in its place, or beyond, stands beside it.
+# A memory that lasts and that distractors do not enter (chrono initialization), and a grid that
+# reads its inputs into the memory, too, and is read out from it; what a task needs in its place, or
+# beyond, stands beside it.
 LONG = {"forget_bias": 4.0, "input_gate_bias": -3.0}
+BLOCK_OPTIONS = {"grid_lstm": {"project_inputs": "both", "output": "both"}, "lstm": {}}
 PUBLISHED = {
-    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0},
-    "noise-free": {},
-    "noise-free:regular=false": {},
+    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0, "units": 32, "batch_size": 4},
+    "noise-free": {"forget_bias": 6.0, "input_gate_bias": -2.0, "skip": True, "units": 32}
+    | {"batch_size": 4},
+    "noise-free:regular=false": {"forget_bias": 6.0, "input_gate_bias": -4.0}
+    | {"schedule": "cosine"},
     "long-lag": {},
     "two-sequence": {},
     "two-sequence:noise=signal": {},
@@ -72,16 +90,23 @@ def _configs(tasks, dataset):
     ]
 
 
-def _config(task, block, learning_rate=0.01, batch_size=8, units=16, **biases):
-    model = SequenceModelConfig(block, units=units, **LONG | biases)
+def _config(
+    task, block, learning_rate=0.01, schedule="constant", batch_size=8, units=16, **options
+):
+    model = SequenceModelConfig(block, units=units, **BLOCK_OPTIONS[block] | LONG | options)
     config = SequenceConfig(
-        task, model, batch_size=batch_size, learning_rate=learning_rate, evaluate_every=400
+        task,
+        model,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        evaluate_every=400,
     )
     # As many as the paper needed, and no more.
     return dataclasses.replace(config, sequences=config.make_task().paper_sequences)
 
 
-def _solved_answer(groups):
+def _published_answer(groups):
     """For each kind of model, how many tasks most of its runs solve; then task by task."""
     by_model = {}
     for group in groups:
@@ -93,10 +118,21 @@ def _solved_answer(groups):
             f"{label} solves {len(solved)} of {len(members)} tasks in at least {MOST:.0%} of its "
             f"runs, with no more sequences than the paper's LSTM took on average."
         )
+    return [*sentences, *task_by_task(groups, _block)]
+
+
+def task_by_task(groups: list[Group], name: Callable[[Group], str]) -> list[str]:
+    """A sentence for each task: sequences until its models solve it, and what was published.
+
+    Args:
+        groups: The groups, at least one.
+        name: What a sentence calls a group.
+    """
+    sentences = []
     for task in dict.fromkeys(group.config.task for group in groups):
         members = [group for group in groups if group.config.task == task]
         found = [
-            f"{_block(group)} {counts_text(_counts(group))} in {len(_counts(group))} of "
+            f"{name(group)} {counts_text(_counts(group))} in {len(_counts(group))} of "
             f"{len(group.runs)} runs"
             for group in members
         ]
@@ -104,6 +140,19 @@ def _solved_answer(groups):
         published = f"; published: {paper}" if paper else ""
         sentences.append(f"{task}: {enumerate_words(found)}{published}.")
     return sentences
+
+
+def solved_answer(groups: list[Group]) -> list[str]:
+    """How many of the tasks each model solves in most of its runs, then task by task."""
+    by_model = {}
+    for group in groups:
+        by_model.setdefault(group.label, []).append(group)
+    counts = [
+        f"{label} {sum(_share(group) >= MOST for group in members)} of {len(members)}"
+        for label, members in by_model.items()
+    ]
+    first = f"Tasks solved in at least {MOST:.0%} of the runs: {enumerate_words(counts)}."
+    return [first, *task_by_task(groups, lambda group: group.name)]
 
 
 def _block(group):
@@ -118,6 +167,18 @@ def _share(group):
     return len(_counts(group)) / len(group.runs)
 
 
+def _guesses(dataset):
+    return [
+        SequenceConfig(
+            task,
+            SequenceModelConfig("guess", units=units),
+            sequences=GUESSES,
+        )
+        for task in PUBLISHED
+        for units in (1, 3)
+    ]
+
+
 studies = (
     SequenceStudy(
         name="hochreiter-1997",
@@ -125,13 +186,21 @@ studies = (
         "(1997) with as many sequences as theirs needed, or fewer?",
         datasets=(),
         configs=functools.partial(_configs, PUBLISHED),
-        answer=_solved_answer,
+        answer=_published_answer,
     ),
     SequenceStudy(
         name="hochreiter-1997-long",
         question="And with lags of 500 and 1000 steps?",
         datasets=(),
         configs=functools.partial(_configs, LONGER),
-        answer=_solved_answer,
+        answer=_published_answer,
+    ),
+    SequenceStudy(
+        name="guessing",
+        question="Which of the tasks of Hochreiter & Schmidhuber (1997) need no learning: a small "
+        "recurrent network with random weights solves them, if one only draws often enough?",
+        datasets=(),
+        configs=_guesses,
+        answer=solved_answer,
     ),
 )

@@ -47,6 +47,8 @@ class Study:
     """Whether it can also be run on data of the user's own."""
 
     config: ClassVar[type[Config]] = RunConfig
+    restarts: ClassVar[int] = 1
+    """How many times a run without success is tried again, if the user does not say."""
 
     def checked(self, dataset: str | None) -> str:
         """The dataset, a path made absolute; None is the default, "" that of a study without any.
@@ -78,7 +80,7 @@ class Study:
             folds: Number of folds of a cross-validation, or None.
         """
         base = self.configs(dataset)
-        settings = _settings_not_in_names(base)
+        settings = settings_not_in_names(base)
         plan = {}
         for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
             changes = {"folds": folds, "fold": fold + 1} if folds else {}
@@ -102,7 +104,7 @@ class Study:
         return "-".join(words)
 
 
-def _settings_not_in_names(configs):
+def settings_not_in_names(configs: list[Config]) -> list[str]:
     """The training settings by which runs of a study differ; a run's name does not tell them."""
     flat = [config.flat() for config in configs]
     told = ("task", "text", "seed", "fold", "folds")

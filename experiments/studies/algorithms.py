@@ -1,0 +1,143 @@
+"""Algorithms: parity, addition and memorization of the Grid LSTM paper; counting; periodic bits."""
+
+import dataclasses
+
+from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.studies.sequences import LONG, SequenceStudy, solved_answer
+
+BOTH = {"project_inputs": "both", "output": "both"}
+
+# The 1-LSTM of the paper: all bits become the first state, hidden and memory, of an LSTM over depth
+# that shares its weights, and both are read out.
+ONE_LSTM = SequenceModelConfig(
+    "unfolded_lstm", depth=16, units=128, tied=True, input_mode="state", output="both"
+)
+
+# Networks of the same depth with at most as many parameters as it has for 16 bits.
+_SHARED = {"depth": 16, "parameters": 70_657}
+RIVALS = (
+    SequenceModelConfig("unfolded_lstm", input_mode="state", output="both", **_SHARED),
+    SequenceModelConfig("dense", activation="tanh", **_SHARED),
+    SequenceModelConfig("dense", activation="relu", **_SHARED),
+    SequenceModelConfig("highway", **_SHARED),
+    SequenceModelConfig("residual", **_SHARED),
+)
+
+
+def _parity_configs(dataset):
+    return [
+        _parity_config(bits, model)
+        for bits in (8, 16, 20, 24)
+        for model in (ONE_LSTM, *(RIVALS if bits <= 16 else ()))
+    ]
+
+
+def _parity_config(bits, model):
+    return SequenceConfig(
+        f"parity:bits={bits}" if bits != 8 else "parity",
+        model,
+        sequences=10_000_000 if bits > 16 else 4_000_000,
+        evaluate_every=64_000,
+        batch_size=128,
+    )
+
+
+def _algorithm_configs(dataset):
+    grid = SequenceModelConfig("grid_lstm", depth=4, units=100, tied=True, **BOTH)
+    untied = dataclasses.replace(grid, tied=False)
+    stacked = SequenceModelConfig("lstm", depth=4, units=100)
+    return [
+        SequenceConfig(
+            task, model, sequences=400_000, evaluate_every=8000, batch_size=32, learning_rate=2e-3
+        )
+        for task in ("addition:digits=5", "memorization:length=10")
+        for model in (grid, untied, stacked)
+    ]
+
+
+def _counting_configs(dataset):
+    return [
+        SequenceConfig(
+            task,
+            SequenceModelConfig(block, units=8, **(BOTH if block == "grid_lstm" else {})),
+            sequences=50_000,
+            evaluate_every=500,
+            batch_size=10,
+            learning_rate=0.01,
+            full=True,
+        )
+        for task in ("counting", "counting:letters=abc")
+        for block in ("grid_lstm", "lstm")
+    ]
+
+
+def _counting_answer(groups):
+    """How far each model counts."""
+    longest = [f"{group.name} {max(group.values('reach'), default=0)}" for group in groups]
+    return [
+        "Trained with n = 1 to 10, the largest n up to which all strings are right, of the best "
+        f"run: {'; '.join(longest)}.",
+        *solved_answer(groups)[1:],
+    ]
+
+
+def _question_configs(dataset):
+    bits = [
+        SequenceConfig(
+            "periodic-bits",
+            SequenceModelConfig(block, units=units),
+            sequences=40_000,
+            evaluate_every=400,
+            batch_size=4,
+            learning_rate=0.01,
+        )
+        for units in (1, 2, 3, 50)
+        for block in ("lstm", "grid_lstm")
+    ]
+    adding = [
+        SequenceConfig(
+            "adding:target=mean",
+            SequenceModelConfig(block, units=16, **LONG, **options),
+            sequences=100_000,
+            evaluate_every=400,
+            batch_size=8,
+            learning_rate=0.01,
+        )
+        for block, options in (("lstm", {}), ("grid_lstm", BOTH))
+    ]
+    return bits + adding
+
+
+studies = (
+    SequenceStudy(
+        name="parity",
+        question="How many bits' parity does an LSTM over depth learn that sees all of them at "
+        "once, and do other deep networks with as many parameters?",
+        datasets=(),
+        configs=_parity_configs,
+        answer=solved_answer,
+    ),
+    SequenceStudy(
+        name="algorithms",
+        question="Does a grid that shares its weights over depth learn addition and memorization "
+        "with fewer sequences than one that does not, and than stacked LSTMs?",
+        datasets=(),
+        configs=_algorithm_configs,
+        answer=solved_answer,
+    ),
+    SequenceStudy(
+        name="counting",
+        question="Does a model that has seen a^n b^n, or a^n b^n c^n, up to n = 10 count on?",
+        datasets=(),
+        configs=_counting_configs,
+        answer=_counting_answer,
+    ),
+    SequenceStudy(
+        name="questions",
+        question="Two questions of beginners: how many units does 1 0 0 0 1 0 0 0 ... need, and "
+        "does an LSTM learn the mean of two marked numbers among 100?",
+        datasets=(),
+        configs=_question_configs,
+        answer=solved_answer,
+    ),
+)
