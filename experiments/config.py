@@ -308,11 +308,7 @@ class RunConfig(Settings):
             validation.one_of("schedule", self.schedule, ("constant", "cosine"))
             check_clipping(self.clipnorm, self.clipvalue)
             check_seed(self.seed)
-            if self.jit_compile not in (None, True, False):
-                raise ValueError(
-                    "Argument `jit_compile` must be True, False or None. "
-                    f"Received: jit_compile={self.jit_compile!r}"
-                )
+            check_jit_compile(self.jit_compile)
             validation.positive_integer("gradient_every", self.gradient_every)
             if self.folds is not None and validation.positive_integer("folds", self.folds) < 2:
                 raise ValueError(
@@ -369,6 +365,15 @@ def check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(
             f"Argument `seed` must be an integer in [0, 4294967295]. Received: seed={seed!r}"
+        )
+
+
+def check_jit_compile(jit_compile: bool | None) -> None:
+    """Raise a ValueError unless `jit_compile` is True, False or None."""
+    if jit_compile not in (None, True, False):
+        raise ValueError(
+            f"Argument `jit_compile` must be True, False or None. "
+            f"Received: jit_compile={jit_compile!r}"
         )
 
 

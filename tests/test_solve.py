@@ -53,6 +53,8 @@ def test_settings():
     assert config.task == "adding:length=200,target=mean"  # one name, whatever the order
     assert config.slug == "adding-length-200-target-mean-lstm-depth1-8units-seed0"
     assert configs.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="`jit_compile` must be True, False or None"):
+        SequenceConfig("adding", jit_compile=3)
     assert (config.steps_of_part, config.parts) == (31, 100)
     assert config.repeated(3).seed == 3 and config.repeated(3).repetition == ", seed 3"
     with pytest.raises(ConfigError, match="Unknown key 'unit' in 'model'"):

@@ -14,6 +14,7 @@ from keras_deeplstm.experiments.config import (
     SequenceModel,
     Settings,
     check_clipping,
+    check_jit_compile,
     check_keys,
     check_seed,
     config_errors,
@@ -167,6 +168,9 @@ class SequenceConfig(Settings):
     """Each element of gradients is clipped to this size; needs --clipnorm None."""
     input_noise: float = 0.0
     """Standard deviation of normal noise that is added to the inputs in training."""
+    jit_compile: bool | None = None
+    """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
+    JAX always. With small models it pays on a CPU, too, but for runs of a few seconds."""
     seed: int = 0
     """Seed of the initial weights and of all sequences."""
 
@@ -215,6 +219,7 @@ class SequenceConfig(Settings):
                 raise ValueError(
                     f"Argument `input_noise` must be >= 0. Received: {self.input_noise}"
                 )
+            check_jit_compile(self.jit_compile)
             check_seed(self.seed)
             over_time = self.model.block in OVER_TIME
             if over_time != (self.make_task().steps is not None):

@@ -89,7 +89,8 @@ def train(
     }
     optimizer = make_optimizer(config)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, losses[task.readout])
+    jit = "auto" if config.jit_compile is None else config.jit_compile
+    model.compile(optimizer, losses[task.readout], jit_compile=jit)
     options = (checkpoint_share, on_epoch, on_message)
     return attempt(
         lambda run: _fit(model, task, run, *options),

@@ -38,6 +38,7 @@ def _parity_config(bits, model):
         model,
         sequences=10_000_000 if bits > 16 else 4_000_000,
         evaluate_every=64_000,
+        jit_compile=True,
         batch_size=128,
     )
 
@@ -48,7 +49,13 @@ def _algorithm_configs(dataset):
     stacked = SequenceModelConfig("lstm", depth=4, units=100)
     return [
         SequenceConfig(
-            task, model, sequences=400_000, evaluate_every=8000, batch_size=32, learning_rate=2e-3
+            task,
+            model,
+            sequences=400_000,
+            evaluate_every=8000,
+            batch_size=32,
+            learning_rate=2e-3,
+            jit_compile=True,
         )
         for task in ("addition:digits=5", "memorization:length=10")
         for model in (grid, untied, stacked)
@@ -62,6 +69,7 @@ def _counting_configs(dataset):
             SequenceModelConfig(block, units=8, **(BOTH if block == "grid_lstm" else {})),
             sequences=50_000,
             evaluate_every=500,
+            jit_compile=True,
             batch_size=10,
             learning_rate=0.01,
             full=True,
@@ -88,6 +96,7 @@ def _question_configs(dataset):
             SequenceModelConfig(block, units=units),
             sequences=40_000,
             evaluate_every=400,
+            jit_compile=True,
             batch_size=4,
             learning_rate=0.01,
         )
@@ -100,6 +109,7 @@ def _question_configs(dataset):
             SequenceModelConfig(block, units=16, **LONG, **options),
             sequences=100_000,
             evaluate_every=400,
+            jit_compile=True,
             batch_size=8,
             learning_rate=0.01,
         )

@@ -101,6 +101,7 @@ def _config(
         learning_rate=learning_rate,
         schedule=schedule,
         evaluate_every=400,
+        jit_compile=True,
     )
     # As many as the paper needed, and no more.
     return dataclasses.replace(config, sequences=config.make_task().paper_sequences)
