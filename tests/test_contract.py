@@ -253,6 +253,41 @@ def test_compiled_training_steps_agree(layer_class, depth):
         np.testing.assert_allclose(with_jit, without, atol=1e-5)
 
 
+class Same(keras.utils.PyDataset):
+    """The same batch again and again. Of its arrays TensorFlow knows the rank, but no shape."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.batch = x, y
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
+@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("jit", [True, False])
+def test_training_with_unknown_shapes(layer_class, jit):
+    """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
+    x, y = inputs(layer_class), np.zeros((6, UNITS), "float32")
+    results = []
+    for known in (True, False):
+        keras.utils.set_random_seed(1)
+        shape = x.shape[1:] if known else (*[None] * (x.ndim - 2), x.shape[-1])
+        model = keras.Sequential([keras.Input(shape), make(layer_class, 4)])
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
+        if known:
+            losses = [float(model.train_on_batch(x, y)) for _ in range(3)]
+        else:
+            losses = [model.fit(Same(x, y), verbose=0, shuffle=False).history["loss"][0]]
+        results.append([np.mean(losses), *model.get_weights()])
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="a loop in Python there")
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_the_program_does_not_grow_with_depth(layer_class):

@@ -13,7 +13,7 @@ from keras_deeplstm.layers.depth_block import (
     checked_gate_bias,
     with_gate_biases,
 )
-from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.gates import gates, product
 from keras_deeplstm.layers.scan import Probe, probe_of, recurrence, scan
 
 EPSILON = 1e-3
@@ -349,8 +349,8 @@ class GridLSTM2D(DepthLayer):
         if "dropout" in w:
             h_D = h_D * w["dropout"]
 
-        def product(x, kernel):
-            return _normalize(ops.matmul(x, w[kernel]), w.get(f"{kernel}_scale"))
+        def normalized(x, kernel):
+            return _normalize(product(x, w[kernel]), w.get(f"{kernel}_scale"))
 
         def lstm(direction, z, c, shift):
             scale, offset = (w.get(f"{direction}_memory_{role}") for role in ("scale", "offset"))
@@ -360,13 +360,15 @@ class GridLSTM2D(DepthLayer):
         def step(state, at, shift=None):
             h, c = state
             seen = h * w["recurrent_dropout"] if "recurrent_dropout" in w else h
-            new_h, new_c = lstm("time", at["z"] + product(seen, "time_recurrent_kernel"), c, shift)
+            new_h, new_c = lstm(
+                "time", at["z"] + normalized(seen, "time_recurrent_kernel"), c, shift
+            )
             if "valid" in at:
                 new_h = ops.where(at["valid"], new_h, h)
                 new_c = ops.where(at["valid"], new_c, c if shift is None else c + shift)
             return (new_h, new_c), ()
 
-        z = product(h_D, "time_kernel") + w.get("time_bias", 0)
+        z = normalized(h_D, "time_kernel") + w.get("time_bias", 0)
         valid = None if valid is None else valid[..., None]
         done = None
         if self._is_plain(w, cut):
@@ -386,7 +388,7 @@ class GridLSTM2D(DepthLayer):
             )
         if self.priority is None:
             h_T = ops.concatenate([w["state"][0][None], h_T[:-1]], axis=0)
-        z = product(h_T, "depth_kernel") + product(h_D, "depth_recurrent_kernel")
+        z = normalized(h_T, "depth_kernel") + normalized(h_D, "depth_recurrent_kernel")
         return lstm("depth", z + w.get("depth_bias", 0), c_D, shift), state
 
     def _is_plain(self, w, cut):
@@ -401,7 +403,7 @@ class GridLSTM2D(DepthLayer):
         """h_D and c_D that enter the first layer."""
 
         def project(state):
-            return ops.matmul(x, w[f"{state}_kernel"]) + w.get(f"{state}_bias", 0)
+            return product(x, w[f"{state}_kernel"]) + w.get(f"{state}_bias", 0)
 
         h_D = project("hidden") if self.project_inputs else x
         return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
