@@ -62,6 +62,7 @@ def _published(folder, tables, pictures):
         # As GitHub makes it of a heading.
         "anchor": re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"),
         "question": findings.study.question,
+        "remark": findings.study.remark,
         "answer": findings.answer,
         "rows": findings.kind.rows(groups),
         "note": findings.kind.note,

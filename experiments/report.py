@@ -32,6 +32,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         "report.html",
         title=_title(findings, common),
         question=findings.study.question if findings.study else None,
+        remark=findings.study.remark if findings.study else "",
         answer=findings.answer,
         rows=kind.rows(groups),
         note=kind.note,

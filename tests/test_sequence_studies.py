@@ -104,8 +104,9 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     assert pd.read_csv(folder / "summary.csv")["solved"].tolist() == [0, 0]
     page = (folder / "report.html").read_text()
     assert "<h1>Study: hochreiter-1997</h1>" in page and page.count("<img") == 4
+    assert STUDY.remark.split(",")[0] in page
     assert status("publish", folder, "--tables", "tables", "--page", "results.md") == 0
     published = (tmp_path / "results.md").read_text()
-    assert "## hochreiter-1997\n" in published
+    assert "## hochreiter-1997\n" in published and STUDY.remark in published
     assert "| parity | DenseStack | 1 | 4 | 41 | 0 of 2 | " in published
     assert "\n- parity: DenseStack – in 0 of 2 runs.\n" in published

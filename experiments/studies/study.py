@@ -43,6 +43,8 @@ class Study:
     answer: Callable[[list[Group]], list[str]] = best_first
     """Sentences computed from the finished runs, at least one of them, that are grouped into those
     that differ in seed and fold only; the first sentence is the answer."""
+    remark: str = ""
+    """What differs from the source of the question, for whoever compares numbers."""
     own_data: bool = False
     """Whether it can also be run on data of the user's own."""
 
