@@ -3,9 +3,7 @@
 import dataclasses
 
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.studies.sequences import LONG, SequenceStudy, solved_answer
-
-BOTH = {"project_inputs": "both", "output": "both"}
+from keras_deeplstm.experiments.studies.sequences import BOTH, LONG, SequenceStudy, solved_answer
 
 # The 1-LSTM of the paper: all bits become the first state, hidden and memory, of an LSTM over depth
 # that shares its weights, and both are read out.

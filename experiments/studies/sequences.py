@@ -53,17 +53,17 @@ class SequenceStudy(Study):
 
 # Hochreiter & Schmidhuber (1997).
 
-# A memory that lasts and that distractors do not enter (chrono initialization), and a grid that
-# reads its inputs into the memory, too, and is read out from it; what a task needs in its place, or
-# beyond, stands beside it.
+# A memory that lasts and that distractors do not enter (chrono initialization); what a task needs
+# in its place, or beyond, stands beside it. "grid" has what is for a grid alone.
 LONG = {"forget_bias": 4.0, "input_gate_bias": -3.0}
-BLOCK_OPTIONS = {"grid_lstm": {"project_inputs": "both", "output": "both"}, "lstm": {}}
+BOTH = {"project_inputs": "both", "output": "both"}
 PUBLISHED = {
-    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0, "units": 32, "batch_size": 4},
+    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0, "units": 32, "batch_size": 4}
+    | {"grid": BOTH},
     "noise-free": {"forget_bias": 6.0, "input_gate_bias": -2.0, "skip": True, "units": 32}
-    | {"batch_size": 4},
+    | {"batch_size": 4, "grid": BOTH},
     "noise-free:regular=false": {"forget_bias": 6.0, "input_gate_bias": -4.0}
-    | {"schedule": "cosine"},
+    | {"schedule": "cosine", "grid": BOTH},
     "long-lag": {},
     "two-sequence": {},
     "two-sequence:noise=signal": {},
@@ -99,9 +99,11 @@ def _configs(tasks, dataset):
 
 
 def _config(
-    task, block, learning_rate=0.01, schedule="constant", batch_size=8, units=16, **options
-):
-    model = SequenceModelConfig(block, units=units, **BLOCK_OPTIONS[block] | LONG | options)
+    task, block, grid=None, learning_rate=0.01, schedule="constant", batch_size=8, units=16,
+    **options,
+):  # fmt: skip
+    own = (grid or {}) if block == "grid_lstm" else {}
+    model = SequenceModelConfig(block, units=units, **LONG | own | options)
     config = SequenceConfig(
         task,
         model,
