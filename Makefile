@@ -11,7 +11,7 @@ PYTEST ?= -n 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-backends test-long check format clean
+.PHONY: help demo test notebooks test-backends test-long check format clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,7 +32,10 @@ demo: $(MARK)  ## Train the study `depth` on handwritten digits and write its re
 	$(BIN)/deeplstm study depth
 
 test: $(MARK)  ## Run the tests on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long'
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long and not notebooks'
+
+notebooks: $(MARK)  ## Run the notebooks
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m notebooks
 
 # On JAX the tests compile far more than they compute.
 test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnostics on JAX and PyTorch
