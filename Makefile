@@ -11,7 +11,7 @@ PYTEST ?= -n 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test notebooks test-backends test-long check format clean
+.PHONY: help demo docs test notebooks test-backends test-long check format clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,8 +28,16 @@ $(VENV)/.backends: $(MARK)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,jax]'
 	touch $@
 
+$(VENV)/.docs: $(MARK)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
+	touch $@
+
 demo: $(MARK)  ## Train the study `depth` on handwritten digits and write its report
 	$(BIN)/deeplstm study depth
+
+docs: $(VENV)/.docs  ## Build the documentation as a site, which needs no network to read
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo build/docs/index.html
 
 test: $(MARK)  ## Run the tests on TensorFlow
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long and not notebooks'

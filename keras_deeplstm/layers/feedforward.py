@@ -175,9 +175,8 @@ class HighwayBlock(FeedforwardBlock):
         transform_bias: Initial bias of the gate T, over what `bias_initializer` draws. Negative
             values (the paper: -1 ... -4) start close to h_l = h_{l-1}. None leaves
             `bias_initializer` alone.
-        units, depth, tied, activation, dropout, use_bias, kernel_initializer,
-            recurrent_initializer, bias_initializer, regularizers, constraints, return_all_steps,
-            seed, **kwargs: As for `DenseStack`.
+        units, depth: As for `DenseStack`.
+        **kwargs: All other arguments of `DenseStack`.
 
     Call arguments, returns, raises: As for `DenseStack`.
 
@@ -239,9 +238,9 @@ class ResidualBlock(FeedforwardBlock):
 
     Args:
         epsilon: Added to variances.
-        units, depth, tied, activation, dropout, use_bias, kernel_initializer,
-            recurrent_initializer, bias_initializer, regularizers, constraints, return_all_steps,
-            seed, **kwargs: As for `DenseStack`. Here dropout hits what a step adds, not the sum.
+        units, depth: As for `DenseStack`.
+        **kwargs: All other arguments of `DenseStack`. Here dropout hits what a step adds,
+            not the sum.
 
     Call arguments, returns, raises: As for `DenseStack`. With `return_all_steps`, the output norm
     is applied to each h_l.

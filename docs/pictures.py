@@ -1,0 +1,131 @@
+"""Draw the pictures of docs/index.md and docs/callbacks.md from small real runs.
+
+Command: `python docs/pictures.py docs/pictures`. The data are scikit-learn's digits; no download.
+"""
+
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import warnings
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+
+from keras_deeplstm import models
+from keras_deeplstm.callbacks import (
+    DivergenceGuard,
+    FilterImages,
+    GaborSimilarity,
+    GradientFlow,
+    StateGradients,
+)
+from keras_deeplstm.experiments import get_task
+
+DOCS = pathlib.Path(__file__).resolve().parent
+SIZE = {"figsize": (5.6, 3.4), "layout": "constrained"}
+
+
+def save(figure, file):
+    """Few pixels, but enough for a sharp screen."""
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def getting_started(folder):
+    """Run the code of docs/index.md as it stands there."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
+    code, block = blocks[0], blocks[1]
+    before, layers, after = code.partition("layers = [")
+    with_block = before + block + "model.compile(" + after.partition("model.compile(")[2]
+    assert layers, "docs/index.md no longer has the model that the block replaces"
+    for program, name in ((code, "own-model.png"), (with_block, "block.png")):
+        names = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            back = os.getcwd()
+            os.chdir(scratch)
+            exec(program, names)
+            os.chdir(back)
+        figure = names["flow"].plot(ax=plt.subplots(**SIZE)[1]).figure
+        save(figure, folder / name)
+
+
+def classifier(digits, **options):
+    """A compiled network over depth for digits."""
+    keras.utils.set_random_seed(0)
+    model = models.classifier((8, 8, 1), 10, units=100, **options)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), loss, metrics=["accuracy"])
+    return model
+
+
+def callbacks(folder):
+    """An LSTM of depth 30, with all callbacks that watch."""
+    digits = get_task("digits").load(None)
+    model = classifier(digits, depth=30)
+    x, y = digits.validation
+    flow = GradientFlow(statistics=("norm", "histogram"))
+    states = StateGradients(x[:64], y[:64])
+    filters, gabor = FilterImages(folder, every=20, count=9), GaborSimilarity(count=100)
+    model.fit(
+        *digits.train,
+        batch_size=64,
+        epochs=20,
+        validation_data=digits.validation,
+        callbacks=[flow, states, filters, gabor],
+        verbose=0,
+    )
+    print(flow.verdict())
+    for kind in ("depth", "heatmap", "ratio", "histogram"):
+        figure, ax = plt.subplots(**SIZE)
+        flow.plot(kind, ax=ax)
+        save(figure, folder / f"gradient-flow-{kind}.png")
+    figure, ax = plt.subplots(**SIZE)
+    states.plot(ax=ax)
+    save(figure, folder / "state-gradients.png")
+    (folder / "epoch_0000.png").rename(folder / "filters-before.png")
+    (folder / "epoch_0020.png").rename(folder / "filters-after.png")
+    figure, ax = plt.subplots(**SIZE)
+    frame = gabor.to_frame()
+    bins = np.linspace(0, 1, 21)
+    for epoch, label in ((0, "before training"), (20, "after 20 epochs")):
+        ax.hist(frame[frame.epoch == epoch].r_squared, bins, alpha=0.6, label=label)
+    ax.set(xlabel="share explained by a Gabor filter (R²)", ylabel="filters")
+    ax.legend(frameon=False)
+    save(figure, folder / "gabor.png")
+
+
+def guard(folder):
+    """A learning rate that rises until the loss diverges; the guard stops and puts weights back."""
+    digits = get_task("digits").load(None)
+    model = classifier(digits, depth=3, block="dense", activation="relu")
+    rate = keras.optimizers.schedules.ExponentialDecay(1e-3, 20, 4, staircase=True)
+    model.compile(keras.optimizers.Adam(rate), model.loss, metrics=["accuracy"])
+    watch = DivergenceGuard()
+    losses = []
+    # The loss that Keras reports is the mean of the epoch so far.
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda _, logs: losses.append(logs["loss"])
+    )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.fit(*digits.train, batch_size=64, epochs=30, callbacks=[watch, note], verbose=0)
+    print(watch.reason, [str(one.message) for one in said])
+    after = model.evaluate(*digits.train, verbose=0)[0]
+    figure, ax = plt.subplots(**SIZE)
+    ax.plot(range(1, len(losses) + 1), losses, label="training loss")
+    ax.axvline(watch.step, color="0.5", linestyle=":", label=f"diverged at step {watch.step}")
+    ax.plot(len(losses), after, "o", color="C2", label="with the weights put back")
+    ax.set(xlabel="training step", ylabel="loss (nats)", yscale="log")
+    ax.legend(frameon=False)
+    save(figure, folder / "divergence-guard.png")
+
+
+if __name__ == "__main__":
+    target = pathlib.Path(sys.argv[1]).resolve()
+    target.mkdir(exist_ok=True)
+    getting_started(target)
+    callbacks(target)
+    guard(target)
