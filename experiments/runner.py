@@ -146,7 +146,8 @@ class _Runner:
             TextColumn("left"),
             transient=True,
         )
-        self.progress.disable = not self.progress.console.is_terminal
+        # Not `console.is_terminal`: FORCE_COLOR, which notebooks set, makes that true of a file.
+        self.progress.disable = not self.progress.console.file.isatty()
         self.pace = None  # seconds for a unit of work, measured
         self.rows = []  # of the run's metrics: one for each epoch, or for a part of one
 
