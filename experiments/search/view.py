@@ -26,7 +26,7 @@ class View:
         self._config = config
         self._console = Console()
         self._live = None
-        if self._console.is_terminal:
+        if self._console.file.isatty():  # `is_terminal` believes FORCE_COLOR
             self._live = Live(console=self._console, auto_refresh=False)
         self._shown = None  # trials that have ended
         self._before = 0  # how many of them when this began
