@@ -4,10 +4,18 @@ import difflib
 import math
 import numbers
 
+SHOWN = 100  # characters of a wrong value that a message quotes
+
+
+def shown(value):
+    """A value for a message: its representation, which has no control characters, cut if long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
 
 def _refuse(name, expected, value):
     kind = "" if isinstance(value, numbers.Real | type(None)) else f" (of type {type(value)})"
-    raise ValueError(f"Argument `{name}` must be {expected}. Received: {name}={value!r}{kind}")
+    raise ValueError(f"Argument `{name}` must be {expected}. Received: {name}={shown(value)}{kind}")
 
 
 def positive_integer(name, value, at_most=None):
@@ -25,6 +33,13 @@ def integer(name, value, at_least, at_most=None):
         _refuse(name, f"an integer of at least {at_least}", value)
     if at_most is not None and value > at_most:
         _refuse(name, f"at most {at_most}", value)
+    return int(value)
+
+
+def seed(name, value):
+    """Return `value` as an int; raise ValueError unless it is a seed that every backend takes."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
+        _refuse(name, "an integer in [0, 4294967295]", value)
     return int(value)
 
 
@@ -58,5 +73,5 @@ def one_of(name, value, options):
     near = difflib.get_close_matches(str(value), [o for o in options if o is not None], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"Argument `{name}` must be one of {list(options)}. Received: {name}={value!r}.{hint}"
+        f"Argument `{name}` must be one of {list(options)}. Received: {name}={shown(value)}.{hint}"
     )
