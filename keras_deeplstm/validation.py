@@ -18,10 +18,13 @@ def _refuse(name, expected, value):
     raise ValueError(f"Argument `{name}` must be {expected}. Received: {name}={shown(value)}{kind}")
 
 
-def positive_integer(name, value, at_most=None):
-    """Return `value` as an int; raise ValueError unless it is an integer in 1 ... `at_most`."""
+def positive_integer(name, value, at_most=None, or_else=None):
+    """Return `value` as an int; raise ValueError unless it is an integer in 1 ... `at_most`.
+
+    `or_else` says what else the caller allows.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        _refuse(name, "a positive integer", value)
+        _refuse(name, "a positive integer" + (f", {or_else}" if or_else else ""), value)
     if at_most is not None and value > at_most:
         _refuse(name, f"at most {at_most}", value)
     return int(value)
@@ -64,6 +67,14 @@ def boolean(name, value):
     if not isinstance(value, bool):
         _refuse(name, "True or False", value)
     return value
+
+
+def names(name, value):
+    """Return a name or several as a tuple; raise ValueError if it is anything else."""
+    found = (value,) if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
+        _refuse(name, "a name or several", value)
+    return tuple(found)
 
 
 def one_of(name, value, options):
