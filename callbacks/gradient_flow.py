@@ -41,11 +41,11 @@ class GradientFlow(TapCallback):
             each `every`-th; "epoch" for the first step of each epoch; or a function from the number
             of a step, counted from 1, to True or False. With `steps_per_execution=n` only each n-th
             step can be seen.
-        statistics: Which statistics, one or several: "norm" (L2), "mean_abs", "max_abs" (of |g|), "zero_fraction"
+        statistics: Which statistics: "norm" (L2), "mean_abs", "max_abs" (of |g|), "zero_fraction"
             (share of entries that are exactly 0), "ratio" (norm of the gradient / norm of the
             weight before the step), "histogram" (share of entries by log10 |g|, in half decades,
             estimated from up to 16,384 entries of each weight).
-        layers: Name or names of the layers to record (all those inside a layer of that name); None: all.
+        layers: Names of the layers to record (all those inside a layer of that name); None: all.
         tensorboard: Folder for TensorBoard (scalars, and histograms if recorded); None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
 
@@ -71,9 +71,8 @@ class GradientFlow(TapCallback):
         super().__init__()
         self.every = every
         if not (callable(every) or every == "epoch"):
-            self.every = validation.positive_integer(
-                "every", every, or_else="'epoch' or a function"
-            )
+            also = "'epoch' or a function"
+            self.every = validation.positive_integer("every", every, or_else=also)
         self.statistics = validation.names("statistics", statistics)
         for statistic in self.statistics:
             validation.one_of("statistics", statistic, STATISTICS)

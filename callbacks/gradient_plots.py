@@ -190,7 +190,7 @@ def state_profile(states):
     """
     along_depth = states[states.direction == "depth"]
     keys = [key for key in ("epoch", "state", "path", "depth") if key in states]
-    squares = along_depth.assign(value=along_depth.value**2)
+    squares = along_depth.assign(value=along_depth.value.astype("float64") ** 2)
     profile = squares.groupby(keys, sort=False, as_index=False).value.sum()
     return profile.assign(value=np.sqrt(profile.value))
 

@@ -250,8 +250,8 @@ def check_name(name: str) -> str:
     """Return `name` if it can serve as the name of a run folder, else raise `ConfigError`."""
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"Invalid run name {validation.shown(name)}. Use letters, digits, '.', '_', '-' (1-100 characters), "
-            f"a letter or digit first, no '.' last, no name of a device of Windows"
+            f"Invalid run name {validation.shown(name)}. Use letters, digits, '.', '_', '-' (1-100 "
+            f"characters), a letter or digit first, no '.' last, no name of a device of Windows"
         )
     return name
 

@@ -137,7 +137,8 @@ def test_going_on_tidies(tmp_path):
     assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "environment.json"]
     assert not os.listdir(folder / "checkpoints")
 
-    runs.write_json(folder / "result.json", {"state": "finished"})
+    numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
+    runs.write_json(folder / "result.json", {"state": "finished", **numbers})
     runs.tidy(folder)
     assert not (folder / "checkpoints").exists()
 
