@@ -7,6 +7,8 @@ import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
+from keras_deeplstm import validation
+
 MOMENTS = 5
 
 
@@ -87,8 +89,8 @@ def plot_depth(frame, ax=None, steps=None):
 
 
 def plain(text):
-    """Text that matplotlib does not take for a formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib does not take for a formula, and for which it has glyphs."""
+    return validation.printable(text.replace("$", r"\$"), but="\n")
 
 
 def plot_heatmap(frame, ax=None):

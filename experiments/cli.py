@@ -434,7 +434,7 @@ class ListCommand:
             rows.insert(0, ("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            print(_printable("  ".join(map(str.ljust, row, widths)).rstrip(), but=""))
+            print(validation.printable("  ".join(map(str.ljust, row, widths)).rstrip()))
         return 0
 
     def _row(self, run):
@@ -506,8 +506,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        reason = str(error) or type(error).__name__
-        print(f"deeplstm: error: {_printable(reason)}", file=sys.stderr)
+        reason = validation.printable(str(error), but="\n") or type(error).__name__
+        print(f"deeplstm: error: {reason}", file=sys.stderr)
         return EXIT_STATUS.get(type(error), 1)
 
 
@@ -544,14 +544,9 @@ def _folder_to_train(command):
 def _print_text(text):
     """Print text that may have characters which the terminal does not know, or which control it."""
     if sys.stdout.isatty():
-        text = _printable(text, but="\n\r\t")
+        text = validation.printable(text, but="\n\r\t")
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
-
-
-def _printable(text, but="\n"):
-    """Text without control characters, which could change what a terminal shows."""
-    return "".join(c if c.isprintable() or c in but else ascii(c)[1:-1] for c in text)
 
 
 def _train(config, folder, **options):

@@ -13,6 +13,11 @@ def shown(value):
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
+def printable(text, but=""):
+    """A text with its control characters written out, except those in `but`."""
+    return "".join(c if c.isprintable() or c in but else ascii(c)[1:-1] for c in text)
+
+
 def _refuse(name, expected, value):
     kind = "" if isinstance(value, numbers.Real | type(None)) else f" (of type {type(value)})"
     raise ValueError(f"Argument `{name}` must be {expected}. Received: {name}={shown(value)}{kind}")

@@ -149,7 +149,7 @@ class DepthLayer(keras.layers.Layer):
         """
         try:
             return super().from_config(config)
-        except TypeError as error:
+        except Exception as error:  # Keras has errors of its own for a wrong dtype
             # Keras quotes the whole config before it says why.
             reason = str(error).rpartition("Exception encountered: ")[2]
             raise TypeError(f"Cannot load `{cls.__name__}`: {reason}") from error
