@@ -118,14 +118,7 @@ def main(folder):
         for argument, payload, config in attempts(one.get_config()):
             if argument in IN_FILES:
                 target = os.path.join(folder, f"{name}-{argument}-{payload}.keras")
-
-                def change(whole, config=config):
-                    (layer,) = (
-                        x for x in whole["config"]["layers"] if x["module"] != "keras.layers"
-                    )
-                    layer["config"] = config
-
-                replaced(path, change, target)
+                replaced(path, config, target)
                 files.append((name, argument, payload, target))
 
     def attempt(what, name, argument, payload, load, source):

@@ -195,8 +195,9 @@ def test_a_report_writes_only_into_its_folder_and_opens_no_connection(tmp_path):
     _, marked, written = done.stdout.partition("WRITTEN\n")
     written = written.split()
     assert marked
-    assert [path for path in written if not path.startswith(str(tmp_path / "runs"))] == []
-    names = {Path(path).name.split(".")[1] for path in written}
+    inside = str(tmp_path / "runs") + os.sep
+    assert [path for path in written if not path.startswith((inside, os.devnull))] == []
+    names = {Path(path).name.split(".")[1] for path in written if path != os.devnull}
     assert {"report", "table", "summary"} <= names
 
 
@@ -214,7 +215,8 @@ def test_sec_10_names_of_runs(name):
     assert len(str(error.value)) <= 300
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+# No file can have the name of a device where that name matters.
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("con", "NUL.txt")], ids=ascii)
 def test_sec_10_names_of_data_and_texts_become_no_path(name):
     """What is made of them for the name of a run is a valid one."""
     assert runs.NAME.fullmatch(f"{RunConfig(f'./{name}.npz').slug[:95]}-1")
@@ -248,7 +250,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_sec_12_hostile_names_in_a_report(tmp_path, capsys, monkeypatch):
+def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
     on_disk = [name for name in (*TEXTS, *FORMULAS) if "\0" not in name and "/" not in name]
     on_disk.append("<img src=x onerror=alert(1)>")
     # Of one setting, so that the names of the folders are what tells them apart: in legends, too.
@@ -261,7 +263,7 @@ def test_sec_12_hostile_names_in_a_report(tmp_path, capsys, monkeypatch):
     runs.write_json(tmp_path / "activation" / "environment.json", command)
     page = _Page(write_report([tmp_path]))
     assert not page.tags & {"script", "iframe"}
-    assert page.text.count(SCRIPT) >= 2
+    assert SCRIPT in page.text  # the command
     assert "{{ 7 * 7 }}" in page.text
 
     for file in ("table.csv", "summary.csv"):
