@@ -43,7 +43,7 @@ LOCK = ".lock"
 LOCK_SECONDS = 2  # how long to wait for a lock, which a dying process may hold a moment longer
 # Columns that a table has to have: those with text; all others hold numbers.
 TABLES = {
-    "metrics.csv": ((), ("epoch", "loss")),
+    "metrics.csv": ((), ("epoch",)),
     "gradient_flow.csv": (("layer", "weight", "statistic"), ("step", "depth", "value")),
     "state_gradients.csv": (("layer", "direction", "state", "path"), ("depth", "value", "epoch")),
     "examples.csv": (("example",), ("step", "value", "forecast")),

@@ -170,13 +170,13 @@ class TextConfig(Settings):
             check_seed(self.seed)
 
     def _check_split(self):
-        if len(self.split) == 3:
+        if isinstance(self.split, tuple) and len(self.split) == 3:
             shares = [validation.finite("split", share, positive=True) for share in self.split]
             if abs(sum(shares) - 1) < 1e-6:
                 return
         raise ValueError(
             f"Argument `split` must be three positive numbers with the sum 1. "
-            f"Received: split={self.split}"
+            f"Received: split={validation.shown(self.split)}"
         )
 
     @classmethod
