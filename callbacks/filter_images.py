@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks.gradient_plots import plain
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 from keras_deeplstm.nested import leaf_layers
 
@@ -108,7 +109,7 @@ def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common"
     across = min(2, len(kinds))  # two by two gates can be read on a phone, four in a row cannot
     down = math.ceil(len(kinds) / across)
     figure = plt.figure(figsize=(3.2 * across + 1, 3.2 * down + 0.6), layout="constrained")
-    figure.suptitle(title or f"Filters of {_first_layer(model, layer).name!r}")
+    figure.suptitle(plain(title or f"Filters of {_first_layer(model, layer).name!r}"))
     if scaling == "own":
         kinds = {kind: _each_to_one(images) for kind, images in kinds.items()}
     limit = max(np.abs(images).max() for images in kinds.values()) or 1.0

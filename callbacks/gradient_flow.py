@@ -69,14 +69,14 @@ class GradientFlow(TapCallback):
 
     def __init__(self, every=1, statistics=("norm",), layers=None, tensorboard=None, csv=None):
         super().__init__()
-        if not (callable(every) or every == "epoch"):
-            every = validation.positive_integer("every", every)
         self.every = every
-        statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
-        for statistic in statistics:
+        if not (callable(every) or every == "epoch"):
+            also = "'epoch' or a function"
+            self.every = validation.positive_integer("every", every, or_else=also)
+        self.statistics = validation.names("statistics", statistics)
+        for statistic in self.statistics:
             validation.one_of("statistics", statistic, STATISTICS)
-        self.statistics = statistics
-        self.layers = layers
+        self.layers = None if layers is None else validation.names("layers", layers)
         self.tensorboard = tensorboard
         self.csv = csv
         self._step = None

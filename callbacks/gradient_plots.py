@@ -7,6 +7,8 @@ import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
+from keras_deeplstm import validation
+
 MOMENTS = 5
 
 
@@ -86,6 +88,11 @@ def plot_depth(frame, ax=None, steps=None):
     return ax
 
 
+def plain(text):
+    """Text that matplotlib does not take for a formula, and for which it has glyphs."""
+    return validation.printable(text.replace("$", r"\$"), but="\n")
+
+
 def plot_heatmap(frame, ax=None):
     """Draw the gradient norm over depth and training step, on a logarithmic colour scale.
 
@@ -99,7 +106,8 @@ def plot_heatmap(frame, ax=None):
     profile = _one_layer(depth_profile(frame))
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     table = profile.pivot_table(index="depth", columns="step", values="value")
-    positive = profile.value[(profile.value > 0) & np.isfinite(profile.value)]
+    value = profile.value.astype("float64")  # which an empty column is not
+    positive = value[(value > 0) & np.isfinite(value)]
     if len(positive):
         # Zeros have no logarithm; they get the darkest colour.
         norm = LogNorm(positive.min(), max(positive.max(), positive.min() * 1.01))
@@ -127,7 +135,7 @@ def plot_ratio(frame, ax=None):
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     ratios = first_last_ratio(frame)
     for layer, one in ratios.groupby("layer"):
-        ax.plot(one.step, one.ratio, label=layer)
+        ax.plot(one.step, one.ratio, label=plain(layer))
     _log_scale(ax, ratios.ratio)
     ax.axhline(1, color="0.6", linewidth=1, zorder=0)
     ax.set(xlabel="training step", ylabel="first / last gradient norm")
@@ -184,7 +192,7 @@ def state_profile(states):
     """
     along_depth = states[states.direction == "depth"]
     keys = [key for key in ("epoch", "state", "path", "depth") if key in states]
-    squares = along_depth.assign(value=along_depth.value**2)
+    squares = along_depth.assign(value=along_depth.value.astype("float64") ** 2)
     profile = squares.groupby(keys, sort=False, as_index=False).value.sum()
     return profile.assign(value=np.sqrt(profile.value))
 

@@ -7,6 +7,8 @@ from keras_deeplstm import validation
 from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe
 
+COLUMNS = ["layer", "direction", "state", "path", "depth", "time", "value", "epoch"]
+
 
 class StateGradients(keras.callbacks.Callback):
     """Measure the gradients of a layer's states on a fixed probe batch while `model.fit` runs.
@@ -86,7 +88,7 @@ class StateGradients(keras.callbacks.Callback):
     def to_frame(self):
         """Return the measurements: the columns of `state_gradients`, and `epoch` (0: before)."""
         frames = [frame.assign(epoch=epoch) for epoch, frame in sorted(self._frames.items())]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
     def plot(self, ax=None):
         """Draw the last measurement: each path against depth. Returns matplotlib axes."""

@@ -20,7 +20,10 @@ class TensorBoardWriter:
 
         self._summary = tf.summary
         self._tf = tf
-        self._writer = tf.summary.create_file_writer(str(folder))
+        try:
+            self._writer = tf.summary.create_file_writer(str(folder))
+        except tf.errors.OpError as error:
+            raise OSError(f"Cannot write logs to '{folder}': {error.message}") from None
 
     def gradients(self, frame, histograms):
         """Write frames of `GradientFlow`: a scalar per row, a histogram per weight and step."""

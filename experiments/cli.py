@@ -18,7 +18,7 @@ import tyro
 from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
-from keras_deeplstm.experiments.runner import outcome, run_study
+from keras_deeplstm.experiments.runner import MAX_RESTARTS, outcome, run_study
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
@@ -341,7 +341,7 @@ class StudyCommand:
                 if getattr(self, option) is not None:
                     validation.positive_integer(option, getattr(self, option))
             if self.restarts:
-                validation.positive_integer("restarts", self.restarts)
+                validation.positive_integer("restarts", self.restarts, at_most=MAX_RESTARTS)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         plan = study.plan(dataset, self.epochs, self.seeds, self.folds)
@@ -434,7 +434,7 @@ class ListCommand:
             rows.insert(0, ("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            print("  ".join(map(str.ljust, row, widths)).rstrip())
+            print(validation.printable("  ".join(map(str.ljust, row, widths)).rstrip()))
         return 0
 
     def _row(self, run):
@@ -506,7 +506,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"deeplstm: error: {error or type(error).__name__}", file=sys.stderr)
+        reason = validation.printable(str(error), but="\n") or type(error).__name__
+        print(f"deeplstm: error: {reason}", file=sys.stderr)
         return EXIT_STATUS.get(type(error), 1)
 
 
@@ -541,7 +542,9 @@ def _folder_to_train(command):
 
 
 def _print_text(text):
-    """Print text that may have characters which the terminal does not know."""
+    """Print text that may have characters which the terminal does not know, or which control it."""
+    if sys.stdout.isatty():
+        text = validation.printable(text, but="\n\r\t")
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
 

@@ -97,6 +97,9 @@ class SequenceModel:
 class Settings:
     """What the settings of all kinds of runs have in common; each has a `subject` besides."""
 
+    RESULTS: ClassVar[tuple[str, ...]]
+    """The numbers that `result.json` of a finished run must hold."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return dataclasses.asdict(self)
@@ -261,6 +264,8 @@ class ModelConfig:
 @dataclass(frozen=True)
 class RunConfig(Settings):
     """One task, one model, one training setting, one seed."""
+
+    RESULTS: ClassVar = ("test_accuracy", "val_accuracy", "parameters", "seconds")
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder

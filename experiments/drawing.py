@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from keras_deeplstm.callbacks.gradient_plots import plain
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.summary import Group, group_runs
 
@@ -126,8 +127,3 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     return Picture(base64.b64encode(file.getvalue()).decode(), alt, caption)
-
-
-def plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
-    return text.replace("$", r"\$")

@@ -9,7 +9,7 @@ import pandas as pd
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.kinds import CLASSIFIERS, KINDS, Kind
-from keras_deeplstm.experiments.runner import restarts_of, without_success
+from keras_deeplstm.experiments.runner import MAX_RESTARTS, restarts_of, without_success
 from keras_deeplstm.experiments.studies import STUDIES, Study
 from keras_deeplstm.experiments.summary import Group, group_runs
 
@@ -89,7 +89,7 @@ def collect(folders: list[Path]) -> Findings:
     found = find(folders)
     study, problems = None, []
     if len(folders) == 1 and (folders[0] / "study.json").exists():
-        plan = runs.read_json(folders[0] / "study.json")
+        plan = _plan(folders[0] / "study.json")
         study = plan["study"]
         found, problems = _planned(plan, {run.name: run for run in found})
     # Runs of several kinds have no table in common; the first one decides.
@@ -103,6 +103,7 @@ def collect(folders: list[Path]) -> Findings:
                 problems.append((run.name, run.state, reason))
             elif run.state == "finished":
                 _ = run.environment, *(getattr(run, name) for name in kind.files)
+                _check_numbers(run, kind.results)
                 finished.append(run)
             else:
                 if run.config and (run.folder / "metrics.csv").exists():
@@ -114,6 +115,30 @@ def collect(folders: list[Path]) -> Findings:
     found = [run for run in found if run.config is None or type(run.config) is config]
     groups = group_runs(finished)
     return Findings(kind, STUDIES.get(study), found, finished, unfinished, problems, groups)
+
+
+def _plan(path):
+    """What `run_study` has written."""
+    try:
+        plan = runs.read_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read '{path}': {error}") from None
+    known = isinstance(plan, dict) and isinstance(plan.get("study"), str)
+    names, restarts = (plan.get("runs"), plan.get("restarts", 0)) if known else (None, 0)
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not listed or type(restarts) is not int or not 0 <= restarts <= MAX_RESTARTS:
+        raise ConfigError(
+            f"'{path}' is damaged: it must hold the name of a study, the names of its runs, and at "
+            f"most {MAX_RESTARTS} restarts"
+        )
+    return plan
+
+
+def _check_numbers(run, names):
+    for name in names:
+        value = run.result.get(name)
+        if not isinstance(value, int | float | None):
+            raise ValueError(f"result.json: {name!r} must be a number. Received: {value!r}")
 
 
 def _planned(plan, present):

@@ -26,9 +26,10 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
         ConfigError: A folder is no study's, or has no finished run.
     """
     pictures = page.with_suffix("")
+    found = [_finished(folder) for folder in folders]  # before anything is written
     for folder in (tables, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    studies = [_published(folder, tables, pictures) for folder in folders]
+    studies = [_published(*each, tables, pictures) for each in zip(folders, found, strict=True)]
     kept = {file for study in studies for file in study["files"]}
     for stale in set(pictures.glob("*.png")) - kept:
         stale.unlink()
@@ -37,13 +38,17 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
     runs.write_text(page, text)
 
 
-def _published(folder, tables, pictures):
+def _finished(folder):
     findings = collect([folder])
     if findings.study is None or not findings.groups:
         raise ConfigError(f"'{folder}' holds no study with a finished run")
+    return findings
+
+
+def _published(folder, findings, tables, pictures):
     groups, name = findings.groups, folder.name
-    runs.write_text(tables / f"{name}-runs.csv", table(findings).to_csv(index=False))
-    runs.write_text(tables / f"{name}.csv", summary(findings).to_csv(index=False))
+    runs.write_text(tables / f"{name}-runs.csv", runs.csv_of(table(findings)))
+    runs.write_text(tables / f"{name}.csv", runs.csv_of(summary(findings)))
     by_depth = sorted(groups, key=lambda group: group.config.model.depth)
     deepest = {group.label: group.name for group in by_depth}
     shown, files = {}, []

@@ -46,8 +46,8 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     )
     output = output or common / "report.html"
     runs.write_text(output, html)
-    runs.write_text(output.with_name("table.csv"), table(findings).to_csv(index=False))
-    runs.write_text(output.with_name("summary.csv"), summary(findings).to_csv(index=False))
+    runs.write_text(output.with_name("table.csv"), runs.csv_of(table(findings)))
+    runs.write_text(output.with_name("summary.csv"), runs.csv_of(summary(findings)))
     return output
 
 

@@ -18,6 +18,7 @@ from keras_deeplstm.experiments.worker import CallError, Worker
 
 # The n-th restart of a run without success adds n times this to its seed, which is smaller.
 RESTART_SEED = 1000
+MAX_RESTARTS = 1000
 
 
 def train_here(send, config, folder, options):

@@ -13,6 +13,7 @@ if an epoch was finished, and "created" if not.
 """
 
 import json
+import math
 import os
 import platform
 import re
@@ -29,13 +30,24 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from keras_deeplstm import validation
 from keras_deeplstm.experiments import configs
 from keras_deeplstm.experiments.config import ConfigError, differences
 from keras_deeplstm.experiments.configs import Config
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Not those that Windows takes for a device or cuts short: a folder may be copied there.
+NAME = re.compile(
+    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)"
+)
 LOCK = ".lock"
 LOCK_SECONDS = 2  # how long to wait for a lock, which a dying process may hold a moment longer
+# Columns that a table has to have: those with text; all others hold numbers.
+TABLES = {
+    "metrics.csv": ((), ("epoch",)),
+    "gradient_flow.csv": (("layer", "weight", "statistic"), ("step", "depth", "value")),
+    "state_gradients.csv": (("layer", "direction", "state", "path"), ("depth", "value", "epoch")),
+    "examples.csv": (("example",), ("step", "value", "forecast")),
+}
 PACKAGES = ("keras_deeplstm", "keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 
 
@@ -85,8 +97,38 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read what `write_json` wrote.
+
+    Raises:
+        OSError, ValueError: It cannot be read, or is no strict JSON with each key once.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"Duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return found
+
+
+def _not_finite(name):
+    raise ValueError(f"Non-finite number {name}")
+
+
+def csv_of(frame) -> str:
+    """A table as CSV. A text that a spreadsheet would take for a formula gets a leading '."""
+
+    def harmless(value):
+        formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        return f"'{value}" if formula else value
+
+    return frame.map(harmless).to_csv(index=False)
 
 
 @dataclass(frozen=True)
@@ -107,7 +149,13 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, machine and command of the run, and a checksum of its data."""
-        return read_json(self.folder / "environment.json")
+        found = read_json(self.folder / "environment.json")
+        texts = ("command", "backend") if isinstance(found, dict) else ()
+        if not texts or not all(isinstance(found.get(name), str) for name in texts):
+            raise ValueError("environment.json: it must hold the command and the backend")
+        if not isinstance(found.get("versions"), dict):
+            raise ValueError("environment.json: it must hold the versions of packages")
+        return found
 
     @cached_property
     def metrics(self):
@@ -137,24 +185,54 @@ class Run:
     def _table(self, name):
         # Imported here, so that `deeplstm list` need not wait for pandas.
         import pandas as pd
+        from pandas.api.types import is_numeric_dtype
 
-        return pd.read_csv(self.folder / name)
+        frame = pd.read_csv(self.folder / name)
+        texts, numbers = TABLES[name]
+        wrong = [column for column in (*texts, *numbers) if column not in frame]
+        wrong += [
+            column
+            for column in frame
+            if len(frame) and column not in texts and not is_numeric_dtype(frame[column])
+        ]
+        if wrong:
+            raise ValueError(f"{name}: it lacks these columns, or numbers in them: {wrong}")
+        return frame
 
 
 def load(folder: Path) -> Run:
     """Read the run in `folder`; a damaged one is returned as such, not raised."""
     try:
+        _check_no_links(folder)
         config = configs.from_dict(read_json(folder / "config.json"))
     except (OSError, ValueError, ConfigError) as error:
         return Run(folder, None, "damaged", f"config.json: {error}", {})
     try:
         result = read_json(folder / "result.json")
         state, reason = result["state"], result.get("reason", "")
+        _check_result(config, result, state, reason)
     except FileNotFoundError:
         return Run(folder, config, _state_without_result(folder), "", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Run(folder, config, "damaged", f"result.json: {error!r}", {})
     return Run(folder, config, state, reason, result if state == "finished" else {})
+
+
+def _check_no_links(folder):
+    """Raise ValueError if a file of the run is a link: a report would show what lies elsewhere."""
+    for path in (*folder.glob("*"), *folder.glob("filters/*")):
+        if path.is_symlink():
+            raise ValueError(f"the run holds a symbolic link, {path.name!r}")
+
+
+def _check_result(config, result, state, reason):
+    if state not in ("finished", "failed", "diverged") or not isinstance(reason, str):
+        raise ValueError(f"it says neither how the run ended nor why. Received: state={state!r}")
+    names = [*config.RESULTS, *(["sequences"] if result.get("solved") else [])]
+    for name in names if state == "finished" else ():
+        value = result.get(name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name!r} must be a number. Received: {value!r}")
 
 
 def _state_without_result(folder):
@@ -172,8 +250,8 @@ def check_name(name: str) -> str:
     """Return `name` if it can serve as the name of a run folder, else raise `ConfigError`."""
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"Invalid run name {name!r}. Use letters, digits, '.', '_', '-' (1-100 characters), "
-            f"a letter or digit first"
+            f"Invalid run name {validation.shown(name)}. Use letters, digits, '.', '_', '-' (1-100 "
+            f"characters), a letter or digit first, no '.' last, no name of a device of Windows"
         )
     return name
 
@@ -202,12 +280,14 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         RunExistsError: Another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     held = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except Timeout:
         raise _in_use(folder) from None
+    except OSError as error:
+        raise OSError(f"Cannot write to folder '{folder}': {error.strerror}") from error
     try:
         yield
     finally:

@@ -175,6 +175,9 @@ def optimizer_with(
 
 def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
     folder, config = run.folder, run.config
+    samples = len(data.train[0])
+    if config.batch_size > samples:
+        on_message(f"batch_size={config.batch_size} exceeds {samples} samples; one batch per epoch")
     parts = number_of_devices()
     train_data = Shuffled(*data.train, config.batch_size, config.seed, parts)
     evaluated = EVALUATED // parts * parts or parts

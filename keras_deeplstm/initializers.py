@@ -77,7 +77,8 @@ class OrthogonalGates(keras.initializers.Initializer):
         seed: Of the orthogonal blocks.
 
     Raises:
-        ValueError: When called with a shape that is not (units, 4 * units).
+        ValueError: An argument is out of its range; or, when called, the shape is not (units, 4 *
+            units).
 
     Example:
 
@@ -89,6 +90,7 @@ class OrthogonalGates(keras.initializers.Initializer):
 
     def __init__(self, candidate=0.95, seed=None):
         self.candidate = validation.finite("candidate", candidate)
+        seed = seed if seed is None else validation.seed("seed", seed)
         self.seed = keras.initializers.Orthogonal(seed=seed).seed  # Keras' default without one
 
     def __call__(self, shape, dtype=None):

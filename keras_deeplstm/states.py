@@ -9,6 +9,10 @@ that every backend, checkpoint and compiled loop treats them as such.
 import keras
 from keras import ops
 
+from keras_deeplstm import validation
+
+MAX_BATCH = 65_536
+
 
 def with_states(model, inference=False):
     """A copy of a sequence model that takes the states of its layers, and returns the new ones.
@@ -105,12 +109,20 @@ class CarriedStates(keras.layers.Layer):
 
     Weights:
         Those of the model, and two sets of states, `(batch_size, units)` each, not trainable.
+
+    Raises:
+        ValueError: The model is none, or the batch size is no integer in 1 ... 65,536.
     """
 
     def __init__(self, model, batch_size, **kwargs):
         super().__init__(**kwargs)
+        if not isinstance(model, keras.Model):
+            raise ValueError(
+                "Argument `model` must be a model of `with_states`. "
+                f"Received: model={validation.shown(model)} (of type {type(model)})"
+            )
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size = validation.positive_integer("batch_size", batch_size, MAX_BATCH)
         self.training_states, self.evaluation_states = (
             [
                 self.add_weight(
@@ -151,5 +163,7 @@ class CarriedStates(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         """The inverse of `get_config`."""
+        if not isinstance(config, dict) or "model" not in config:
+            raise ValueError("Cannot load `CarriedStates`: its config has no model")
         model = keras.saving.deserialize_keras_object(config["model"])
         return cls(**{**config, "model": model})

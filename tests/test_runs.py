@@ -38,7 +38,8 @@ def test_states(tmp_path):
     run = runs.load(folder)
     assert (run.state, run.reason, run.result) == ("failed", "no luck", {})
 
-    runs.write_json(folder / "result.json", {"state": "finished", "test_accuracy": 0.5})
+    numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
+    runs.write_json(folder / "result.json", {"state": "finished", **numbers})
     run = runs.load(folder)
     assert (run.name, run.config, run.state) == ("a", CONFIG, "finished")
     assert run.result["test_accuracy"] == 0.5
@@ -137,7 +138,8 @@ def test_going_on_tidies(tmp_path):
     assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "environment.json"]
     assert not os.listdir(folder / "checkpoints")
 
-    runs.write_json(folder / "result.json", {"state": "finished"})
+    numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
+    runs.write_json(folder / "result.json", {"state": "finished", **numbers})
     runs.tidy(folder)
     assert not (folder / "checkpoints").exists()
 

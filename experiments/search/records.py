@@ -89,7 +89,11 @@ def read(folder: Path, trial: str) -> Record:
     data = runs.read_json(trial_folder(folder, trial) / "record.json")
     if data["outcome"] is not None:
         data["outcome"] = Outcome(**data["outcome"])
-    return Record(**data)
+    record = Record(**data)
+    # It becomes the name of a folder again.
+    if record.trial != trial or not trial.isdecimal():
+        raise ValueError(f"it is that of trial {record.trial!r}")
+    return record
 
 
 def read_all(folder: Path, on_damaged: Callable[[Path], None] | None = None) -> list[Record]:

@@ -68,7 +68,7 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
     )
     output = output or folder / "report.html"
     runs.write_text(output, html)
-    runs.write_text(output.with_name("trials.csv"), table.to_csv(index=False))
+    runs.write_text(output.with_name("trials.csv"), runs.csv_of(table))
     return output
 
 

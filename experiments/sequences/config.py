@@ -137,6 +137,8 @@ class SequenceModelConfig(SequenceModel):
 class SequenceConfig(Settings):
     """One task, one model, one training setting, one seed; trained until the task is solved."""
 
+    RESULTS: ClassVar = ("solved", "trained_sequences", "parameters", "units", "seconds")
+
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """Name of the task, with parameters if you like: adding:length=200,target=mean;
     `deeplstm list sequences` shows them all."""

@@ -51,7 +51,11 @@ def load(path: Path, data_dir: Path | None = None) -> Splits:
     Raises:
         DataError: The path does not exist, or what is there cannot be used; the text says why.
     """
-    return splits(path, images.read(path) if path.is_dir() else npz.read(path))
+    try:
+        arrays = images.read(path) if path.is_dir() else npz.read(path)
+    except OSError as error:  # a name that is too long for the system
+        raise DataError(f"'{path}' cannot be read: {error.strerror}") from None
+    return splits(path, arrays)
 
 
 def splits(source: Path, arrays: dict[str, np.ndarray]) -> Splits:

@@ -87,6 +87,11 @@ class TextModelConfig(SequenceModel):
 class TextConfig(Settings):
     """One text, one character language model, one training setting, one seed."""
 
+    RESULTS: ClassVar = (
+        *("val_loss", "val_bits", "test_loss", "test_bits", "best_epoch", "symbols_per_second"),
+        *("parameters", "units", "seconds"),
+    )
+
     text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = "python-reference"
     """A file, UTF-8 or with --bytes any other; or a name: python-reference (the language reference
     in every Python installation), tinyshakespeare, enwik8 (which is always read as bytes)."""
@@ -129,10 +134,10 @@ class TextConfig(Settings):
 
     def __post_init__(self):
         with config_errors():
-            if not isinstance(self.text, str) or not self.text:
+            if not isinstance(self.text, str) or not self.text or "\0" in self.text:
                 raise ValueError(
                     f"Argument `text` must be the name of a file or a text. "
-                    f"Received: text={self.text!r}"
+                    f"Received: text={validation.shown(self.text)}"
                 )
             if self.text not in NAMES:
                 # So that a run can only go on with the text that it began with.
@@ -165,13 +170,13 @@ class TextConfig(Settings):
             check_seed(self.seed)
 
     def _check_split(self):
-        if len(self.split) == 3:
+        if isinstance(self.split, tuple) and len(self.split) == 3:
             shares = [validation.finite("split", share, positive=True) for share in self.split]
             if abs(sum(shares) - 1) < 1e-6:
                 return
         raise ValueError(
             f"Argument `split` must be three positive numbers with the sum 1. "
-            f"Received: split={self.split}"
+            f"Received: split={validation.shown(self.split)}"
         )
 
     @classmethod

@@ -6,6 +6,7 @@ Nothing here imports Keras before it is needed: the command checks its arguments
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_deeplstm import validation
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
@@ -75,4 +76,8 @@ def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:
     try:
         return Sampler(keras.models.load_model(path), vocabulary), opening
     except Exception as error:  # zipfile, HDF5, JSON and Keras each have errors of their own
-        raise DataError(f"'{path}' is damaged, or not of this run: {error}") from None
+        # Keras quotes the whole config of the model before it says why.
+        reason = str(error).rpartition("Exception encountered: ")[2]
+        raise DataError(
+            f"'{path}' is damaged, or not of this run: {validation.shown(reason)}"
+        ) from None

@@ -10,10 +10,12 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.initializers import GateBias, OrthogonalGates, draw_blocks
+from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.scan import probe_of, scan
 
 MAX_DEPTH = 10_000
 MAX_UNITS = 65_536
+MAX_PARAMETERS = 2**31  # of one layer: 8 GiB
 
 
 class Weight(NamedTuple):
@@ -71,20 +73,24 @@ class DepthLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = validation.positive_integer("units", units, at_most=MAX_UNITS)
         self.depth = validation.positive_integer("depth", depth, at_most=MAX_DEPTH)
-        self.activation = keras.activations.get(activation)
+        self.activation = functions.get("activation", activation)
         self.dropout = validation.fraction("dropout", dropout)
         self.use_bias = validation.boolean("use_bias", use_bias)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        given = {
+            "kernel_initializer": kernel_initializer,
+            "recurrent_initializer": recurrent_initializer,
+            "bias_initializer": bias_initializer,
+            "kernel_regularizer": kernel_regularizer,
+            "recurrent_regularizer": recurrent_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "recurrent_constraint": recurrent_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        for name, value in given.items():
+            setattr(self, name, functions.get(name, value))
+        self.seed = seed if seed is None else validation.seed("seed", seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 
     def _weights(self, features):
@@ -107,9 +113,55 @@ class DepthLayer(keras.layers.Layer):
                 f"Received: input_shape={tuple(inputs_shape)}"
             )
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: features})
+        # Before anything is allocated: the sizes may be those of a stranger's file.
+        count = sum(map(math.prod, self.weight_shapes(features).values()))
+        if count > MAX_PARAMETERS:
+            raise ValueError(
+                f"`{type(self).__name__}` must have at most {MAX_PARAMETERS:,} parameters. "
+                f"Received: {count:,}, with units={self.units}, depth={self.depth}, "
+                f"features={features}"
+            )
         for weight in self._weights(features):
             setattr(self, weight.name, self._add(weight))
         super().build(inputs_shape)
+
+    def load_own_variables(self, store):
+        """Take the weights from a file.
+
+        Raises:
+            ValueError: They are those of a layer with another depth, other units or options.
+        """
+        saved = [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
+        needed = [tuple(weight.shape) for weight in self.weights]
+        if saved != needed:
+            raise ValueError(
+                f"The saved weights do not fit layer {self.name!r} with depth={self.depth}, "
+                f"units={self.units}: they have the shapes {saved}, needed are {needed}"
+            )
+        super().load_own_variables(store)
+
+    @classmethod
+    def from_config(cls, config):
+        """The inverse of `get_config`.
+
+        Raises:
+            TypeError: An argument is missing, unknown or out of its range; the text says which.
+        """
+        try:
+            return super().from_config(config)
+        except Exception as error:  # Keras has errors of its own for a wrong dtype
+            # Keras quotes the whole config before it says why.
+            reason = str(error).rpartition("Exception encountered: ")[2]
+            raise TypeError(f"Cannot load `{cls.__name__}`: {reason}") from error
+
+    def _numbers(self, inputs):
+        """The inputs in the layer's type; integers and booleans are numbers, too."""
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+            raise ValueError(
+                f"Inputs to `{type(self).__name__}` must be numbers. Received: dtype={dtype}"
+            )
+        return ops.cast(inputs, self.compute_dtype)
 
     def _add(self, weight):
         moving = weight.role in ("mean", "variance")
@@ -153,16 +205,12 @@ class DepthLayer(keras.layers.Layer):
             **super().get_config(),
             "units": self.units,
             "depth": self.depth,
-            "activation": keras.activations.serialize(self.activation),
+            "activation": functions.config_of(self, "activation"),
             "dropout": self.dropout,
             "use_bias": self.use_bias,
             **{
-                f"{role}_{kind}": module.serialize(getattr(self, f"{role}_{kind}"))
-                for kind, module in (
-                    ("initializer", keras.initializers),
-                    ("regularizer", keras.regularizers),
-                    ("constraint", keras.constraints),
-                )
+                f"{role}_{kind}": functions.config_of(self, f"{role}_{kind}")
+                for kind in ("initializer", "regularizer", "constraint")
                 for role in ("kernel", "recurrent", "bias")
             },
             "seed": self.seed,
@@ -181,6 +229,7 @@ class DepthBlock(DepthLayer):
     def __init__(self, units, depth, *, return_all_steps, **kwargs):
         super().__init__(units, depth, **kwargs)
         self.return_all_steps = validation.boolean("return_all_steps", return_all_steps)
+        self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     def _run(self, x, row_mask, training):
         """Map `(rows, features)` to the carry `(h, ...)` and, if asked, h of all steps."""
@@ -188,8 +237,10 @@ class DepthBlock(DepthLayer):
 
     def call(self, inputs, mask=None, training=False):
         """Apply the block to `(batch, ..., features)`; `mask` has the shape `(batch, ...)`."""
+        if mask is not None:
+            check_mask(mask, inputs.shape[:-1], "(batch, ...)")
         lead = ops.shape(inputs)[:-1]
-        x = ops.cast(inputs, self.compute_dtype)
+        x = self._numbers(inputs)
         if len(lead) > 1:
             x = ops.reshape(x, (-1, inputs.shape[-1]))
         row_mask = None
@@ -264,6 +315,22 @@ class DepthBlock(DepthLayer):
     def get_config(self):
         """Return the arguments of the constructor."""
         return {**super().get_config(), "return_all_steps": self.return_all_steps}
+
+
+def agree(shape, expected):
+    """Whether a shape is the expected one, as far as both are known."""
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+    )
+
+
+def check_mask(mask, expected, axes):
+    """Raise ValueError unless the mask has the expected shape; `axes` says what that is."""
+    if not agree(mask.shape, expected):
+        raise ValueError(
+            f"Argument `mask` must have shape {axes}={tuple(expected)}. "
+            f"Received: mask.shape={tuple(mask.shape)}"
+        )
 
 
 def checked_gate_bias(name, value, bias_initializer, words=("depth", None)):

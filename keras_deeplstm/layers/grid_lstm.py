@@ -7,9 +7,12 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_block import (
     DepthLayer,
     Weight,
+    agree,
+    check_mask,
     checked_gate_bias,
     with_gate_biases,
 )
@@ -200,7 +203,7 @@ class GridLSTM2D(DepthLayer):
         self.input_gate_bias = checked_gate_bias(
             "input_gate_bias", input_gate_bias, self.bias_initializer, words=(None,)
         )
-        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
         self.return_sequences = validation.boolean("return_sequences", return_sequences)
         self.return_state = validation.boolean("return_state", return_state)
         self.go_backwards = validation.boolean("go_backwards", go_backwards)
@@ -305,7 +308,7 @@ class GridLSTM2D(DepthLayer):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Apply the layer to `(batch, time, features)`; `mask` has the shape `(batch, time)`."""
         self._check_call(sequences, initial_state, mask)
-        x = ops.swapaxes(ops.cast(sequences, self.compute_dtype), 0, 1)
+        x = ops.swapaxes(self._numbers(sequences), 0, 1)
         valid = None if mask is None else ops.transpose(ops.cast(mask, "bool"))
         if self.go_backwards:
             x = ops.flip(x, axis=0)
@@ -468,18 +471,18 @@ class GridLSTM2D(DepthLayer):
                 "With `stateful=True` the batch size must stay the same, "
                 f"{self.states[0].shape[0]}. {received}"
             )
-        if mask is not None and not _agree(mask.shape, (batch, time)):
-            raise ValueError(
-                f"Argument `mask` must have shape (batch, time)={(batch, time)}. "
-                f"Received: mask.shape={tuple(mask.shape)}"
-            )
-        if initial_state is not None and len(initial_state) != 2 * self.depth:
+        if mask is not None:
+            check_mask(mask, (batch, time), "(batch, time)")
+        if initial_state is None:
+            return
+        listed = isinstance(initial_state, list | tuple)
+        if not listed or len(initial_state) != 2 * self.depth:
             raise ValueError(
                 f"Argument `initial_state` must contain 2*depth={2 * self.depth} tensors. "
-                f"Received: {len(initial_state)}"
+                f"Received: {len(initial_state) if listed else type(initial_state)}"
             )
-        for i, state in enumerate(initial_state or []):
-            if not _agree(state.shape, (batch, self.units)):
+        for i, state in enumerate(initial_state):
+            if not agree(state.shape, (batch, self.units)):
                 raise ValueError(
                     f"initial_state[{i}] must have shape (batch, {self.units}). "
                     f"Received: {tuple(state.shape)}"
@@ -520,7 +523,7 @@ class GridLSTM2D(DepthLayer):
             "forget_bias": self.forget_bias,
             "depth_forget_bias": self.depth_forget_bias,
             "input_gate_bias": self.input_gate_bias,
-            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "recurrent_activation": functions.config_of(self, "recurrent_activation"),
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
             "go_backwards": self.go_backwards,
@@ -543,10 +546,3 @@ def _last_valid(valid):
     count = ops.cumsum(ops.cast(valid, "int32"), axis=0)
     last = ops.take_along_axis(in_order, ops.maximum(count - 1, 0), axis=0)
     return ops.where(count > 0, last, -1)
-
-
-def _agree(shape, expected):
-    """Whether a shape is the expected one, as far as both are known."""
-    return len(shape) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
-    )

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_block import (
     DepthBlock,
     Weight,
@@ -150,14 +151,14 @@ class UnfoldedLSTMBlock(DepthBlock):
         self.normalization = validation.one_of(
             "normalization", normalization, (None, "batch", "layer")
         )
-        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
         self.return_state = validation.boolean("return_state", return_state)
         self.momentum = validation.fraction("momentum", momentum)
         self.epsilon = validation.finite("epsilon", epsilon, positive=True)
 
         self.state_initializer = state_initializer
         if state_initializer not in ("zeros", "noise"):
-            self.state_initializer = keras.initializers.get(state_initializer)
+            self.state_initializer = functions.get("state_initializer", state_initializer)
         if input_mode == "state" and state_initializer != "zeros":
             raise ValueError(
                 "With `input_mode='state'` the input gives the initial state, so that "
@@ -338,10 +339,10 @@ class UnfoldedLSTMBlock(DepthBlock):
             "normalization": self.normalization,
             "state_initializer": state
             if isinstance(state, str)
-            else keras.initializers.serialize(state),
+            else functions.config_of(self, "state_initializer"),
             "forget_bias": self.forget_bias,
             "input_gate_bias": self.input_gate_bias,
-            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "recurrent_activation": functions.config_of(self, "recurrent_activation"),
             "return_state": self.return_state,
             "momentum": self.momentum,
             "epsilon": self.epsilon,

@@ -1,0 +1,72 @@
+"""Activations, initializers, regularizers and constraints of a layer, from a file and back to one.
+
+The file may be a stranger's. Keras takes whatever public function or registered class it names,
+`keras.config.set_dtype_policy` for an activation; here it can name only what is meant for the
+argument.
+"""
+
+import difflib
+
+import keras
+
+MODULES = {
+    "activation": keras.activations,
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+# Layers without weights that serve as activations.
+ACTIVATION_LAYERS = ("ELU", "LeakyReLU", "ReLU", "Softmax")
+
+
+def get(name, value):
+    """Return the function for the argument called `name`, whose last word says of which kind it is.
+
+    Args:
+        name: "activation", "recurrent_activation", "kernel_initializer", ...
+        value: A name, a function or an object, None, or what `config_of` has returned.
+
+    Raises:
+        ValueError, TypeError: It stands for none of that kind.
+    """
+    kind = name.rpartition("_")[2]
+    if isinstance(value, dict) and not _is_meant_for(kind, value):
+        raise ValueError(
+            f"Argument `{name}` must be a Keras {kind}, or a callable. Received a config for "
+            f"{value.get('class_name')!r} of module {value.get('module')!r}"
+        )
+    try:
+        return MODULES[kind].get(value)
+    except ValueError as error:
+        near = difflib.get_close_matches(str(value), dir(MODULES[kind]), n=1)
+        if not isinstance(value, str) or not near:
+            raise
+        raise ValueError(f"{error}. Did you mean {near[0]!r}?") from None
+
+
+def _is_meant_for(kind, config):
+    names = (config.get(key) for key in ("config", "registered_name", "class_name"))
+    for name in names:
+        found = keras.saving.get_registered_object(name) if isinstance(name, str) else None
+        if found is not None:
+            return not (isinstance(found, type) and issubclass(found, keras.layers.Layer))
+    if kind == "activation":  # Keras' own ones are saved by name
+        return config.get("module") == "keras.layers" and (
+            config.get("class_name") in ACTIVATION_LAYERS
+        )
+    return config.get("module") in (None, f"keras.{kind}s")
+
+
+def config_of(layer, name):
+    """Return what `get_config` says of an argument, in plain types.
+
+    Raises:
+        ValueError: It is a lambda, which no file could bring back.
+    """
+    value = getattr(layer, name)
+    if getattr(value, "__name__", None) == "<lambda>":
+        raise ValueError(
+            f"Cannot save layer {layer.name!r}: argument `{name}` is a lambda. Use a named "
+            f"function decorated with @keras.saving.register_keras_serializable()"
+        )
+    return MODULES[name.rpartition("_")[2]].serialize(value)

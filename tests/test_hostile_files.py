@@ -1,0 +1,308 @@
+"""Files and names from strangers; SECURITY.md promises what is tested here.
+
+The ids SEC-... are those of the list of security requirements. What Keras' own classes do with a
+hostile file is the responsibility of Keras' safe mode.
+"""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import keras
+import pandas as pd
+import pytest
+from finished_runs import make_run
+from hostile_configs import LAMBDA, registered
+
+import keras_deeplstm
+from keras_deeplstm.callbacks import GradientFlow, gradient_plots, plot_filters
+from keras_deeplstm.experiments import cli, drawing, runs
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments.report import write_report
+from keras_deeplstm.experiments.sequences.config import SequenceConfig
+from keras_deeplstm.experiments.text.config import TextConfig
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = "<script>alert(1)</script>"
+PATHS = ("../x", "..", "a/b", "a\\b", "/x", ".x", "a.", "", "con", "NUL.txt", "a" * 300, "-x")
+TEXTS = (SCRIPT, "$x_{", "$\\frac$", "a\0b", "a\nb", "\x1b[31mred", "\u202egpj", "{{ 7 * 7 }}")
+FORMULAS = ("=1+1", "+1", "-1", "@x", "\tx", "\rx")
+NAMES = (*PATHS, *TEXTS, *FORMULAS)
+
+
+# Configurations.
+
+
+def test_sec_3_and_6_hostile_configs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "hostile_configs.py", tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["accepted"] == []
+    assert found["done"] == []
+    assert found["control"] == 3  # what the process would have done would have been seen
+    assert found["policy"] == "float32"
+    assert found["refused"]["from_config"] > 1500
+    assert found["refused"]["load_model"] == 5 * (len(IN_FILES) * 14 + 3)
+
+
+IN_FILES = ("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed")
+
+
+def test_sec_3_and_4_only_layers_and_initializers_are_registered():
+    prefix = "keras_deeplstm>"
+    names = {name for name in keras.saving.get_custom_objects() if name.startswith(prefix)}
+    assert names == {prefix + name for name in registered(keras)}
+    for name in names:
+        one = keras.saving.get_registered_object(name)
+        assert issubclass(one, keras.layers.Layer | keras.initializers.Initializer)
+
+
+def test_sec_5_configs_are_plain():
+    for one in registered(keras).values():
+        config = json.loads(json.dumps(one.get_config(), allow_nan=False))
+        assert type(one).from_config(config).get_config().keys() == config.keys()
+
+
+BANNED = {
+    *("pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "yaml", "eval", "exec"),
+    *("enable_unsafe_deserialization", "extractall", "__import__", "Lambda", "system", "popen"),
+}
+
+
+def _package():
+    folders = [ROOT / "keras_deeplstm", ROOT / "callbacks", ROOT / "experiments"]
+    return sorted({path.resolve() for folder in folders for path in folder.rglob("*.py")})
+
+
+def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
+    files = _package()
+    assert len(files) > 80
+    found = []
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Name | ast.Attribute):
+                names = [node.id if isinstance(node, ast.Name) else node.attr]
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None)]
+            elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+                unsafe = ("safe_mode", False), ("shell", True), ("allow_pickle", True)
+                names = ["unsafe"] if (node.arg, node.value.value) in unsafe else []
+            found += [(path.name, name) for name in names if name in {*BANNED, "unsafe"}]
+    assert found == []
+
+
+def test_sec_14_only_the_names_of_this_package_are_imported_by_name():
+    users = [path for path in _package() if "import_module" in path.read_text(encoding="utf-8")]
+    assert [path.relative_to(ROOT) for path in users] == [Path("keras_deeplstm/__init__.py")]
+    with pytest.raises(AttributeError, match="has no attribute 'os'"):
+        _ = keras_deeplstm.os
+
+
+def test_sec_9_a_hostile_model_of_a_text_run(tmp_path, capsys):
+    config = TextConfig()
+    runs.begin(tmp_path / "a", config)
+    known = {"symbols": "ab", "opening": "a"}
+    runs.write_json(tmp_path / "a" / "vocabulary.json", known)
+    layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"function": LAMBDA}}
+    with zipfile.ZipFile(tmp_path / "a" / "best.keras", "w") as file:
+        file.writestr("config.json", json.dumps({**layer, "registered_name": None}))
+        file.writestr("metadata.json", "{}")
+        file.writestr("model.weights.h5", b"")
+    assert cli.main(["sample", str(tmp_path / "a")]) == 4
+    error = capsys.readouterr().err
+    assert "best.keras' is damaged, or not of this run: 'Requested the deserialization of" in error
+    assert "Traceback" not in error
+    assert len(error) <= 300
+
+
+# Folders of runs.
+
+
+def test_sec_10_a_link_in_a_run_is_not_followed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"what the reader of a report would not send on")
+    for number, name in enumerate(("metrics.csv", "filters/epoch_0002.png", "checkpoints"), 1):
+        make_run(tmp_path / "runs" / str(number), ModelConfig("dense", depth=3), seed=number)
+        path = tmp_path / "runs" / str(number) / name
+        path.unlink(missing_ok=True)
+        path.symlink_to(secret)
+        run = runs.load(path.parents[len(Path(name).parts) - 1])
+        reason = f"config.json: the run holds a symbolic link, '{Path(name).name}'"
+        assert (run.state, run.reason) == ("damaged", reason)
+        with pytest.raises(runs.RunExistsError, match="exists and is not a run"):
+            runs.begin(run.folder, RunConfig("digits"), overwrite=True)
+    assert secret.read_bytes().startswith(b"what")
+
+
+def test_sec_10_a_trial_is_called_as_its_folder(tmp_path):
+    from keras_deeplstm.experiments.search import records
+
+    for trial in ("../../x", "0001", "x"):
+        folder = tmp_path / "trial_0000"
+        record = {"trial": trial, "values": {}, "tuner": "", "began": 0, "outcome": None}
+        folder.mkdir(exist_ok=True)
+        (folder / "record.json").write_text(json.dumps(record))
+        damaged = []
+        assert records.read_all(tmp_path, damaged.append) == []
+        assert damaged == [folder / "record.json"]
+
+
+REPORT = """
+import os, sys
+from keras_deeplstm.experiments import cli
+watching, seen = False, []
+FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")
+def watch(event, arguments):
+    if watching and event == "open" and isinstance(arguments[2], int):
+        writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        # A descriptor has been opened before, when it had a name.
+        if writes and not isinstance(arguments[0], int):
+            seen.append(os.path.abspath(os.fsdecode(arguments[0])))
+    elif watching and event.startswith(FORBIDDEN):
+        seen.append(event)
+sys.addaudithook(watch)
+warm, folder = sys.argv[1:]
+assert cli.main(["report", warm]) == 0  # fonts and modules
+watching = True
+assert cli.main(["report", folder]) == 0
+assert cli.main(["list", "--runs-dir", folder]) == 0
+watching = False
+print("WRITTEN", *seen, sep="\\n")
+"""
+
+
+def test_a_report_writes_only_into_its_folder_and_opens_no_connection(tmp_path):
+    for place in ("warm", "runs"):
+        make_run(tmp_path / place / "a", ModelConfig("dense", depth=3, units=4))
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, tmp_path / "warm", tmp_path / "runs"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        check=True,
+    )
+    _, marked, written = done.stdout.partition("WRITTEN\n")
+    written = written.split()
+    assert marked
+    inside = str(tmp_path / "runs") + os.sep
+    assert [path for path in written if not path.startswith((inside, os.devnull))] == []
+    names = {Path(path).name.split(".")[1] for path in written if path != os.devnull}
+    assert {"report", "table", "summary"} <= names
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n != "{{ 7 * 7 }}"] + ["{{ 7 * 7 }}"], ids=ascii
+)
+def test_sec_10_names_of_runs(name):
+    with pytest.raises(ConfigError) as error:
+        runs.check_name(name)
+    assert str(error.value).startswith("Invalid run name ")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) <= 300
+
+
+# No file can have the name of a device where that name matters.
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("con", "NUL.txt")], ids=ascii)
+def test_sec_10_names_of_data_and_texts_become_no_path(name):
+    """What is made of them for the name of a run is a valid one."""
+    assert runs.NAME.fullmatch(f"{RunConfig(f'./{name}.npz').slug[:95]}-1")
+    if "\0" in name or not name:
+        with pytest.raises(ConfigError, match="`text` must be the name of a file or a text"):
+            TextConfig(name)
+    else:
+        assert runs.NAME.fullmatch(f"{TextConfig(name).slug[:95]}-1")
+
+
+def test_names_of_series_become_no_path():
+    for name in NAMES:
+        try:
+            config = SequenceConfig(f"series:data={name}")
+        except ConfigError as error:
+            assert str(error)
+        else:
+            assert runs.NAME.fullmatch(f"{config.slug[:95]}-1")
+
+
+class _Page(HTMLParser):
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = set(), ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
+    on_disk = [name for name in (*TEXTS, *FORMULAS) if "\0" not in name and "/" not in name]
+    on_disk.append("<img src=x onerror=alert(1)>")
+    # Of one setting, so that the names of the folders are what tells them apart: in legends, too.
+    model = ModelConfig("dense", depth=3, units=4)
+    for name in on_disk:
+        make_run(tmp_path / name, model)
+    activation = ModelConfig("dense", depth=3, units=4, activation=SCRIPT + "$x_{$")
+    make_run(tmp_path / "activation", activation)
+    command = {**runs.load(tmp_path / "activation").environment, "command": SCRIPT}
+    runs.write_json(tmp_path / "activation" / "environment.json", command)
+    page = _Page(write_report([tmp_path]))
+    assert not page.tags & {"script", "iframe"}
+    assert SCRIPT in page.text  # the command
+    assert "{{ 7 * 7 }}" in page.text
+
+    for file in ("table.csv", "summary.csv"):
+        table = pd.read_csv(tmp_path / file, dtype=str, keep_default_na=False)
+        texts = set(table["run" if file == "table.csv" else "model"])
+        assert {f"'{name}" for name in FORMULAS if name.isprintable()} <= texts
+        assert not [text for text in texts if text.startswith(tuple("=+-@\t\r"))]
+
+    assert cli.main(["list", "--runs-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert len(lines) == 2 + len(on_disk) + 1  # a line for each run, whatever its name
+    assert all(line.isprintable() for line in lines)
+    assert any(line.startswith("\\x1b[31mred  ") for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_sec_12_names_in_figures(name):
+    figure, ax = drawing.new_figure(name, "x", "y")
+    ax.plot([1, 2], [1, 2], label=name or "empty")
+    assert drawing.picture(figure, name).data.startswith("iVBOR")  # PNG
+
+
+def test_sec_12_names_of_layers_in_figures():
+    inputs = keras.Input((4,))
+    layer = keras.layers.Dense(2, name="$x_{$")
+    figure = plot_filters(keras.Model(inputs, layer(inputs)), (2, 2))
+    figure.canvas.draw()
+    steps = [("$x_{$", step) for step in (1, 2)] + [("b", step) for step in (1, 2)]
+    rows = [(1, name, "recurrent_kernel", step, "norm", 1.0) for name, step in steps]
+    columns = GradientFlow().to_frame().columns
+    ax = gradient_plots.plot_ratio(pd.DataFrame(rows, columns=columns))
+    ax.figure.canvas.draw()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [r"\$x_{\$", "b"]
+
+
+def test_control_characters_reach_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    cli._print_text("a\x1b[31m\x07b\n\tc")
+    assert capsys.readouterr().out == "a\\x1b[31m\\x07b\n\tc"
+    assert cli.main(["report", "a\x1b[31m"]) == 2
+    error = capsys.readouterr().err
+    assert error == "deeplstm: error: 'a\\x1b[31m' holds no keras_deeplstm runs\n"

@@ -1,0 +1,559 @@
+"""Wrong arguments and what the user then reads; the ids are those of the table of misuse."""
+
+import copy
+import json
+import math
+import re
+
+import keras
+import numpy as np
+import pytest
+from finished_runs import make_run
+
+from keras_deeplstm import models
+from keras_deeplstm.callbacks import (
+    DivergenceGuard,
+    FilterImages,
+    GradientFlow,
+    StateGradients,
+)
+from keras_deeplstm.experiments import cli, runs
+from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments.tasks import own
+from keras_deeplstm.experiments.tasks.task import DataError
+from keras_deeplstm.initializers import GateBias, OrthogonalGates
+from keras_deeplstm.layers import (
+    DenseStack,
+    GridLSTM2D,
+    HighwayBlock,
+    ResidualBlock,
+    UnfoldedLSTMBlock,
+)
+from keras_deeplstm.states import CarriedStates
+
+LAYERS = (UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock, GridLSTM2D)
+SEED = "Argument `seed` must be an integer in [0, 4294967295]. Received: seed="
+OS_SYSTEM = {"module": "os", "class_name": "function", "config": "system"}
+
+# Arguments of any of our layers.
+
+ARGUMENTS = {
+    "LAY-01": ({"units": -3}, "Argument `units` must be a positive integer. Received: units=-3"),
+    "LAY-02": (
+        {"units": "8"},
+        "Argument `units` must be a positive integer. Received: units='8' (of type <class 'str'>)",
+    ),
+    "LAY-03": (
+        {"units": [64, 0]},
+        "Argument `units` must be a positive integer. Received: units=[64, 0] "
+        "(of type <class 'list'>)",
+    ),
+    "LAY-04": ({"depth": 0}, "Argument `depth` must be a positive integer. Received: depth=0"),
+    "LAY-05": (
+        {"depth": 10**9},
+        "Argument `depth` must be at most 10000. Received: depth=1000000000",
+    ),
+    "LAY-05-units": (
+        {"units": 65_537},
+        "Argument `units` must be at most 65536. Received: units=65537",
+    ),
+    "LAY-07": (
+        {"dropout": -0.1},
+        "Argument `dropout` must be a float in the range [0, 1). Received: dropout=-0.1",
+    ),
+    "LAY-09": (
+        {"activation": "tahn"},
+        "Could not interpret activation function identifier: tahn. Did you mean 'tanh'?",
+    ),
+    "LAY-10": (
+        {"activation": OS_SYSTEM},
+        "Argument `activation` must be a Keras activation, or a callable. Received a config for "
+        "'function' of module 'os'",
+    ),
+    "LAY-11": (
+        {"kernel_initializer": "glorot"},
+        "Could not interpret initializer identifier: glorot. Did you mean 'glorot_normal'?",
+    ),
+    "LAY-11-regularizer": (
+        {"kernel_regularizer": 3},
+        "Could not interpret regularizer identifier: 3",
+    ),
+    "LAY-29": (
+        {"dtype": "float8x"},
+        "Cannot convert `policy` into a valid pair (`mode`, `source_name`) to instantiate "
+        "`QuantizedDTypePolicy`. Received: policy=float8x",
+    ),
+    "seed-negative": ({"seed": -1}, f"{SEED}-1"),
+    "seed-large": ({"seed": 2**32}, f"{SEED}4294967296"),
+    "seed-true": ({"seed": True}, f"{SEED}True"),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
+@pytest.mark.parametrize(("arguments", "message"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments_of_layers(layer, arguments, message):
+    with pytest.raises(ValueError) as error:
+        layer(**{"units": 4, "depth": 2, **arguments})
+    assert str(error.value) == message
+    assert len(message) <= 300
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
+def test_lay_28_unknown_argument(layer):
+    with pytest.raises(ValueError) as error:
+        layer(4, 2, unit=3)
+    assert str(error.value) == (
+        f"Unrecognized keyword arguments passed to {layer.__name__}: {{'unit': 3}}"
+    )
+
+
+OTHERS = {
+    "LAY-08": (
+        lambda: GridLSTM2D(4, 2, recurrent_dropout="0.2"),
+        "Argument `recurrent_dropout` must be a float in the range [0, 1). Received: "
+        "recurrent_dropout='0.2' (of type <class 'str'>)",
+    ),
+    "LAY-09-recurrent": (
+        lambda: GridLSTM2D(4, 2, recurrent_activation="sigmod"),
+        "Could not interpret activation function identifier: sigmod. Did you mean 'sigmoid'?",
+    ),
+    "GateBias": (
+        lambda: GateBias(forget=[1.0, math.inf]),
+        "Argument `forget` must be a finite number. Received: forget=inf",
+    ),
+    "OrthogonalGates": (lambda: OrthogonalGates(seed=1.5), f"{SEED}1.5"),
+    "CarriedStates": (
+        lambda: CarriedStates("model", 2),
+        "Argument `model` must be a model of `with_states`. Received: model='model' "
+        "(of type <class 'str'>)",
+    ),
+    # The message quotes the begin of what is long.
+    "long": (
+        lambda: UnfoldedLSTMBlock("8" * 1000, 2),
+        f"Argument `units` must be a positive integer. Received: units='{'8' * 96}... "
+        "(of type <class 'str'>)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), OTHERS.values(), ids=OTHERS)
+def test_other_arguments(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
+
+
+# Calls.
+
+X2, X3 = np.zeros((2, 4), "float32"), np.zeros((2, 5, 4), "float32")
+CALLS = {
+    "LAY-14": (lambda: UnfoldedLSTMBlock(4, 2)([X2, X2]), "expects 1 input(s), but it received 2"),
+    "LAY-14-number": (lambda: UnfoldedLSTMBlock(4, 2)(np.float32(3)), "expected min_ndim=2, found"),
+    "LAY-18": (
+        lambda: UnfoldedLSTMBlock(4, 2)(np.array([["a", "b"]])),
+        "Inputs to `UnfoldedLSTMBlock` must be numbers. Received: dtype=string",
+    ),
+    "LAY-18-grid": (
+        lambda: GridLSTM2D(4, 2)(X3.astype("complex64")),
+        "Inputs to `GridLSTM2D` must be numbers. Received: dtype=complex64",
+    ),
+    "LAY-19": (
+        lambda: UnfoldedLSTMBlock(4, 2)(X3, mask=np.ones((2, 4), bool)),
+        "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(2, 4)",
+    ),
+    "LAY-20": (
+        lambda: DenseStack(4, 2)(X3, mask=np.ones((2, 5, 4), bool)),
+        "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(2, 5, 4)",
+    ),
+    # As many entries as there should be: it was taken without a word.
+    "LAY-20-transposed": (
+        lambda: UnfoldedLSTMBlock(4, 2)(X3, mask=np.ones((5, 2), bool)),
+        "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(5, 2)",
+    ),
+    "LAY-21": (
+        lambda: GridLSTM2D(4, 1)(X3, initial_state="ab"),
+        "Argument `initial_state` must contain 2*depth=2 tensors. Received: <class 'str'>",
+    ),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only it has tensors of text")
+@pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)
+def test_calls(call, message):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert message in str(error.value)
+
+
+def test_lay_26_all_of_unroll_backwards_and_mask():
+    grid = GridLSTM2D(4, 2, unroll=True, go_backwards=True)
+    assert grid(X3, mask=np.ones((2, 5), bool)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
+def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
+    x = X3 if layer is GridLSTM2D else X2
+    message = f"`{layer.__name__}` must have at most 2,147,483,648 parameters. Received: "
+    with pytest.raises(ValueError, match=message):
+        layer(65_536, 10_000)(x)
+
+
+# Files.
+
+
+@pytest.mark.parametrize("name", ["activation", "kernel_initializer", "bias_regularizer"])
+def test_lay_12_a_lambda_cannot_be_saved(name):
+    layer = DenseStack(4, 2, name="deep", **{name: lambda *arguments, **options: 0.0})
+    with pytest.raises(ValueError) as error:
+        layer.get_config()
+    assert str(error.value) == (
+        f"Cannot save layer 'deep': argument `{name}` is a lambda. Use a named function decorated "
+        f"with @keras.saving.register_keras_serializable()"
+    )
+
+
+@keras.saving.register_keras_serializable(package="test_misuse")
+def half(x):
+    return x / 2
+
+
+@pytest.mark.parametrize("activation", [half, keras.layers.LeakyReLU(0.25)], ids=["own", "layer"])
+def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), DenseStack(4, 2, activation=activation)])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    x = np.linspace(-1, 1, 8, dtype="float32").reshape(2, 4)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"units": 4, "depth": 2, "foo": 1}, "Unrecognized keyword arguments passed to DenseStack"),
+        ({"units": 4}, "missing 1 required positional argument: 'depth'"),
+        ({"units": 0, "depth": 2}, "Argument `units` must be a positive integer."),
+        ([4, 2], "argument after ** must be a mapping, not list"),
+    ],
+    ids=["unknown", "missing", "wrong", "list"],
+)
+def test_lay_30_config(config, reason):
+    with pytest.raises(TypeError) as error:
+        DenseStack.from_config(config)
+    assert str(error.value).startswith("Cannot load `DenseStack`: ")
+    assert reason in str(error.value)
+    assert len(str(error.value)) <= 300
+
+
+def test_lay_31_weights_of_another_depth(tmp_path):
+    def model(depth):
+        return keras.Sequential([keras.Input((4,)), UnfoldedLSTMBlock(4, depth, name="deep")])
+
+    model(4).save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError) as error:
+        model(6).load_weights(tmp_path / "a.weights.h5")
+    assert (
+        "The saved weights do not fit layer 'deep' with depth=6, units=4: they have the shapes "
+        "[(4, 16), (3, 4, 16), (4, 16)], needed are [(4, 16), (5, 4, 16), (6, 16)]"
+    ) in str(error.value)
+
+
+# Callbacks.
+
+CALLBACKS = {
+    "CB-01": (
+        lambda: GradientFlow(every=0),
+        "Argument `every` must be a positive integer, 'epoch' or a function. Received: every=0",
+    ),
+    "CB-01-filters": (
+        lambda: FilterImages(every=True),
+        "Argument `every` must be a positive integer. Received: every=True",
+    ),
+    "CB-01-states": (
+        lambda: StateGradients(X2, X2, every=0.5),
+        "Argument `every` must be a positive integer. Received: every=0.5",
+    ),
+    "CB-02": (
+        lambda: GradientFlow(statistics="nrom"),
+        "Argument `statistics` must be one of ['norm', 'mean_abs', 'max_abs', 'zero_fraction', "
+        "'ratio', 'histogram']. Received: statistics='nrom'. Did you mean 'norm'?",
+    ),
+    "CB-02-number": (
+        lambda: GradientFlow(statistics=3),
+        "Argument `statistics` must be a name or several. Received: statistics=3",
+    ),
+    "CB-03-number": (
+        lambda: GradientFlow(layers=[3]),
+        "Argument `layers` must be a name or several. Received: layers=[3] "
+        "(of type <class 'list'>)",
+    ),
+    "guard": (
+        lambda: DivergenceGuard(factor=math.nan),
+        "Argument `factor` must be a finite number. Received: factor=nan",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), CALLBACKS.values(), ids=CALLBACKS)
+def test_arguments_of_callbacks(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
+
+
+def classifier():
+    model = models.classifier((4,), 2, "dense", depth=2, units=3)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, run_eagerly=keras.backend.backend() == "tensorflow")
+    return model
+
+
+def fit(callback):
+    classifier().fit(X2, np.zeros(2), verbose=0, callbacks=[callback])
+
+
+def test_cb_03_one_layer_needs_no_list():
+    flow = GradientFlow(layers="block")
+    fit(flow)
+    assert set(flow.to_frame().layer) == {"block"}
+
+
+@pytest.mark.parametrize("make", [GradientFlow, FilterImages], ids=lambda make: make.__name__)
+def test_cb_15_logs_that_cannot_be_written(make, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=re.escape(f"Cannot write logs to '{tmp_path / 'file'}'")):
+        fit(make(tensorboard=tmp_path / "file"))
+
+
+def test_cb_21_copies():
+    for callback in (GradientFlow(), FilterImages(), StateGradients(X2, X2), DivergenceGuard()):
+        assert type(copy.deepcopy(callback)) is type(callback)
+
+
+@pytest.mark.parametrize("kind", ["depth", "heatmap", "ratio"])
+def test_cb_23_nothing_recorded_is_an_empty_picture(kind):
+    assert not GradientFlow().plot(kind).lines[1:]  # the ratio has a line at 1
+
+
+def test_cb_23_no_states_recorded():
+    assert not StateGradients(X2, X2).plot().lines
+
+
+# The command.
+
+
+def status(argv):
+    try:
+        return cli.main(argv)
+    except SystemExit as exit:
+        return exit.code
+
+
+COMMANDS = {
+    "CFG-09": (
+        "run digits --epochs 0",
+        "Argument `epochs` must be a positive integer. Received: epochs=0",
+    ),
+    "CFG-10": (
+        "run digits --batch-size 0",
+        "Argument `batch_size` must be a positive integer. Received: batch_size=0",
+    ),
+    "CFG-11": (
+        "run digits --learning-rate 1e400",
+        "Argument `learning_rate` must be a finite number. Received: learning_rate=inf",
+    ),
+    "CFG-12": (
+        "solve adding --optimizer adm",
+        "Argument `optimizer` must be one of ['adam', 'adamw', 'nadam', 'rmsprop', 'sgd']. "
+        "Received: optimizer='adm'. Did you mean 'adam'?",
+    ),
+    "CFG-28": (
+        "train-text --seed 4294967296",
+        "Argument `seed` must be an integer in [0, 4294967295]. Received: seed=4294967296",
+    ),
+    "CFG-32": ("publish .", "'.' holds no keras_deeplstm runs"),
+    "restarts": (
+        "study depth --restarts 1000000000",
+        "Argument `restarts` must be at most 1000. Received: restarts=1000000000",
+    ),
+    "DAT-01": (
+        "run mnits",
+        "Unknown task 'mnits'. Did you mean 'mnist'? Available: ['digits', 'mnist', "
+        "'fashion-mnist'], and paths of .npz files and folders of images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("command", "message"), COMMANDS.values(), ids=COMMANDS)
+def test_commands(command, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert status(command.split()) == 2
+    assert capsys.readouterr().err == f"deeplstm: error: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_cfg_25_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert status(["search", "digits", "--runs-dir", "file"]) == 1
+    assert capsys.readouterr().err == (
+        "deeplstm: error: Cannot write to folder 'file/search-digits-random': Not a directory\n"
+    )
+
+
+JSON = {
+    "CFG-02": ("", "config.json: Expecting value: line 1 column 1 (char 0)"),
+    "CFG-03": ('{"task" 1}', "config.json: Expecting ':' delimiter: line 1 column 9 (char 8)"),
+    "CFG-04": ("[]", "config.json: 'config' must be a mapping. Received: list"),
+    "CFG-05": ('{"task": "digits", "task": "mnist"}', "config.json: Duplicate key 'task'"),
+    "CFG-06": (
+        '{"task": "digits", "epoch": 1}',
+        "config.json: Unknown key 'epoch' in 'config'. Did you mean 'epochs'?",
+    ),
+    "CFG-07": ("{}", "config.json: Missing required key 'task' in 'config'"),
+    "CFG-08": (
+        '{"task": "digits", "epochs": "10"}',
+        "config.json: Argument `epochs` must be a positive integer. Received: epochs='10' "
+        "(of type <class 'str'>)",
+    ),
+    "CFG-13": ('{"task": "digits", "clipnorm": NaN}', "config.json: Non-finite number NaN"),
+    "CFG-15": ("[" * 100_000, "config.json: it is nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), JSON.values(), ids=JSON)
+def test_settings_of_a_run_that_cannot_be_read(text, reason, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    run = runs.load(tmp_path)
+    assert (run.state, run.reason) == ("damaged", reason)
+
+
+GOOD = {"test_accuracy": 0.5, "val_accuracy": 0.5, "parameters": 1, "seconds": 1.0}
+FILES = {
+    "no-numbers": ("result.json", {"state": "finished"}, "'test_accuracy' must be a number"),
+    "text": (
+        "result.json",
+        {"state": "finished", **GOOD, "gabor_r2_end": "high"},
+        "'gabor_r2_end' must be a number. Received: 'high'",
+    ),
+    "state": ("result.json", {"state": 3}, "Received: state=3"),
+    "list": ("result.json", [], "list indices must be integers"),
+    "columns": ("metrics.csv", "a,b\n1,2\n", "metrics.csv: it lacks these columns"),
+    "words": ("metrics.csv", "epoch,loss\n1,low\n", "or numbers in them: ['loss']"),
+    "gradients": ("gradient_flow.csv", "a\n1\n", "gradient_flow.csv: it lacks these columns"),
+    "environment": ("environment.json", [], "it must hold the command and the backend"),
+    "versions": (
+        "environment.json",
+        {"command": "", "backend": "jax", "versions": 3},
+        "it must hold the versions of packages",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """A good run, and one that each test damages in its own way."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, seed in (("bad", 1), ("good", 0)):
+        make_run(folder / name, ModelConfig("dense", depth=3, units=4), seed=seed)
+    return folder
+
+
+@pytest.mark.parametrize(("file", "content", "reason"), FILES.values(), ids=FILES)
+def test_cfg_33_a_damaged_run_does_not_end_the_report(file, content, reason, two_runs, capsys):
+    from keras_deeplstm.experiments.findings import collect
+
+    path = two_runs / "bad" / file
+    before = path.read_bytes()
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    try:
+        findings = collect([two_runs])
+        assert status(["list", "--runs-dir", str(two_runs)]) == 0
+    finally:
+        path.write_bytes(before)
+    assert [run.name for run in findings.finished] == ["good"]
+    ((name, state, text),) = findings.problems
+    assert (name, state) == ("bad", "damaged")
+    assert reason in text
+
+
+PLANS = {
+    "empty": ("", "Expecting value: line 1 column 1 (char 0)"),
+    "list": ("[]", "is damaged: it must hold the name of a study"),
+    "study": ('{"study": ["x"], "runs": []}', "is damaged: it must hold the name of a study"),
+    "runs": ('{"study": "depth", "runs": [["x"]]}', "is damaged: it must hold the name of a study"),
+    "restarts": (
+        '{"study": "depth", "runs": ["good"], "restarts": 1000000000}',
+        "and at most 1000 restarts",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), PLANS.values(), ids=PLANS)
+def test_a_damaged_study(text, message, two_runs):
+    from keras_deeplstm.experiments.findings import collect
+
+    (two_runs / "study.json").write_text(text)
+    try:
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            collect([two_runs])
+    finally:
+        (two_runs / "study.json").unlink()
+
+
+# Data.
+
+X, Y = np.zeros((40, 3), "float32"), np.arange(40) % 2
+DATA = {
+    "DAT-05": ({"x": X, "y": Y[:-1]}, "x and y of 'd.npz' differ in length: 40 and 39"),
+    "DAT-06": (
+        {"x": X[:2], "y": Y[:2]},
+        "Class 0 of 'd.npz' has 1 of the examples to be split; each class needs at least 10",
+    ),
+    "DAT-08": (
+        {"x": np.where(np.arange(3) == 1, np.nan, X), "y": Y},
+        "'d.npz' has 40 values that are NaN or infinite as float32, the first at x[0, 1]",
+    ),
+    "DAT-09": (
+        {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1},
+        "y_test of 'd.npz' has the class 2, y_train has not",
+    ),
+    "DAT-10": (
+        {"x": X, "y": np.eye(2)[Y]},
+        "y of 'd.npz' must hold an integer or a string for each example, shape (n,). Received: "
+        "float64 of shape (40, 2)",
+    ),
+    "DAT-13": (
+        {"x": X.astype(str), "y": Y},
+        "x of 'd.npz' must be uint8, which is scaled to [0, 1], or floats, which are taken as they "
+        "are. Received: <U32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arrays", "message"), DATA.values(), ids=DATA)
+def test_data(arrays, message):
+    with pytest.raises(DataError) as error:
+        own.splits("d.npz", arrays)
+    assert str(error.value) == message
+
+
+def test_a_path_too_long_for_the_system_is_an_error_of_the_data(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        own.load(tmp_path / f"{'a' * 300}.npz")
+
+
+def test_cfg_10_a_batch_larger_than_the_data_is_said(tmp_path):
+    from keras_deeplstm.experiments.training import train
+
+    class SaidError(Exception):
+        pass
+
+    def say(text):
+        raise SaidError(text)  # the run needs to go no further
+
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    config = RunConfig(str(tmp_path / "d.npz"), ModelConfig("dense", depth=2, units=2))
+    with pytest.raises(
+        SaidError, match=r"^batch_size=128 exceeds 28 samples; one batch per epoch$"
+    ):
+        train(config, tmp_path / "run", on_message=say)
