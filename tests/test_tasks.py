@@ -759,7 +759,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     x, y = gratings(10)
     path = tmp_path / "a.npz"
     np.savez(path, x=x, y=y)
-    config = RunConfig(str(path), ModelConfig(depth=2, units=4), epochs=3)
+    config = RunConfig(str(path), ModelConfig(depth=2, units=4), epochs=3, batch_size=8)
 
     def stop_after(epoch):
         def stop(row):
