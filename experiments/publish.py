@@ -31,11 +31,12 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     studies = [_published(*each, tables, pictures) for each in zip(folders, found, strict=True)]
     kept = {file for study in studies for file in study["files"]}
-    for stale in set(pictures.glob("*.png")) - kept:
-        stale.unlink()
     notes = dict.fromkeys(study["note"] for study in studies)
     text = render("results.md", studies=studies, notes=notes, folder=pictures.name)
     runs.write_text(page, text)
+    # Not before: the page that was there may show them.
+    for stale in set(pictures.glob("*.png")) - kept:
+        stale.unlink()
 
 
 def _finished(folder):

@@ -63,6 +63,10 @@ class Recorded:
     def reload(self):
         """Read nothing; `replay` does."""
 
+    def _save_trial(self, trial):
+        # Private, but without it a full disk is an error of TensorFlow's, in the middle of a trial.
+        pass
+
     def replay(self, found: list[Record]) -> None:
         """Live through what the records tell.
 

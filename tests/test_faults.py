@@ -1,0 +1,257 @@
+"""The disk fails, or the process is killed, at each moment at which something is written.
+
+The ids are those of the catalogue of faults. The long tests take every moment, the others a sample.
+"""
+
+import functools
+import itertools
+import re
+import shutil
+import time
+
+import pytest
+from faults import error_at, full_disk_at, moments
+from finished_runs import make_run
+from golden import assert_same
+from search_training import Training, told
+
+from keras_deeplstm.experiments import checkpoints, runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.publish import publish
+from keras_deeplstm.experiments.report import write_report
+from keras_deeplstm.experiments.search import tuner as tuner_module
+from keras_deeplstm.experiments.search.config import SearchConfig
+from keras_deeplstm.experiments.search.tuner import search_in
+from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.sequences.training import train as train_on_sequences
+from keras_deeplstm.experiments.text.config import TextConfig, TextModelConfig
+from keras_deeplstm.experiments.text.training import train as train_on_text
+from keras_deeplstm.experiments.training import train
+
+IMAGES = RunConfig(
+    "digits", ModelConfig(depth=2, units=4, dropout=0.2), epochs=3, batch_size=600, gradient_every=2
+)
+SEQUENCES = SequenceConfig(
+    "periodic-bits",
+    SequenceModelConfig("lstm", units=4),
+    batch_size=8,
+    sequences=256,
+    evaluate_every=64,
+    full=True,
+)
+TEXT = TextModelConfig("lstm", depth=1, units=4)
+
+
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+# What is trained, and of how many moments one is tried.
+ALL = [long("image", 1), long("sequence", 1), long("text", 1)]
+
+
+@pytest.fixture
+def work_in(tmp_path):
+    """Gives, for a kind of run, a function that trains one in a folder, or goes on with it."""
+    return functools.partial(work_of, tmp_path=tmp_path)
+
+
+@pytest.fixture
+def work(kind, work_in):
+    """Such a function for the kind that the test is about."""
+    return work_in(kind)
+
+
+def work_of(kind, tmp_path):
+    if kind == "image":
+        function, config = train, IMAGES
+    elif kind == "sequence":
+        function, config = train_on_sequences, SEQUENCES
+    else:
+        path = tmp_path / "numbers.txt"
+        path.write_text("".join(f"{n} and {n} make {n + n}.\n" for n in range(90)))
+        function = train_on_text
+        config = TextConfig(
+            str(path), TEXT, epochs=2, batch_size=4, sequence_length=10,
+            evaluate_every=20, report_every=10, sample_length=10,
+        )  # fmt: skip
+
+    def train_in(folder):
+        function(config, folder, checkpoint_share=1, on_message=lambda text: None)
+        return folder
+
+    return train_in
+
+
+@pytest.fixture
+def reference(work, tmp_path):
+    """A run that nothing disturbs."""
+    return work(tmp_path / "run")
+
+
+def safe_epoch(folder):
+    """The last one that a checkpoint holds."""
+    found, _ = checkpoints.newest(folder / "checkpoints")
+    return found.epoch if found else 0
+
+
+# Runs.
+
+
+@pytest.mark.parametrize(("kind", "share"), [("sequence", 7), *ALL])
+def test_killed_at_each_moment(work, share, tmp_path):
+    """FI-01, FI-02, FI-03: from whatever a kill leaves, the run ends as if nothing had happened."""
+    folder = tmp_path / "run"
+    left = moments(folder, tmp_path / "left", lambda: work(folder))
+    assert len(left) > 40
+    assert max(map(safe_epoch, left)) >= 3
+    for copy in left[::share]:
+        state, epoch = runs.load(copy).state, safe_epoch(copy)
+        assert_same(work(copy), folder)
+        if state != "finished" and epoch:  # then it did not begin anew
+            result = runs.load(copy).result
+            assert any(name.startswith("resumed_after") and result[name] for name in result)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("sequence", 17), *ALL])
+@pytest.mark.parametrize("fault", [error_at, full_disk_at])
+def test_an_error_at_each_moment(work, reference, fault, share, tmp_path):
+    """FI-04, FI-06, FI-07: it is told, what was safe stays, and the run can go on."""
+    for number in itertools.count(share, share):
+        folder = tmp_path / f"run{number}"
+        with fault(folder, number) as happened:
+            try:
+                work(folder)
+                told = None
+            except OSError as error:
+                told = error
+        if not happened:
+            break
+        state = runs.load(folder).state if folder.exists() else "damaged"
+        assert told or state == "finished", happened
+        if state != "finished" and (folder / "metrics.csv").exists():
+            epochs = len(runs.load(folder).metrics)
+            assert safe_epoch(folder) >= epochs - 1, happened
+        assert_same(work(folder), reference)
+    assert number > 50
+
+
+def test_a_folder_that_is_deleted_while_it_is_trained(tmp_path):
+    """FI-14: an error that names the file, and no folder with half of a run."""
+    folder = tmp_path / "run"
+
+    def delete(row):
+        shutil.rmtree(folder)
+
+    with pytest.raises(FileNotFoundError, match=re.escape(str(folder))):
+        train_on_sequences(SEQUENCES, folder, checkpoint_share=1, on_epoch=delete)
+    assert not folder.exists()
+
+
+def test_a_lock_that_a_dead_process_has_left(tmp_path):
+    """FI-16: the kernel knows who lives; what is written in the file does not count."""
+    folder = tmp_path / "run"
+    runs.begin(folder, SEQUENCES)
+    (folder / runs.LOCK).write_text("1")  # the number of a process that always lives
+    assert runs.load(folder).state == "created"
+    with runs.lock(folder):
+        assert runs.load(folder).state == "running"
+        with pytest.raises(runs.RunExistsError, match="in use by another process"):
+            runs.check_usable(folder, SEQUENCES)
+
+
+def test_a_clock_that_jumps(work_in, tmp_path, monkeypatch):
+    """FI-28: a day back after each look; durations do not come from this clock."""
+    now = itertools.count(time.time(), -86_400)
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    folder = work_in("sequence")(tmp_path / "run")
+    metrics = runs.load(folder).metrics
+    assert (metrics["seconds"] >= 0).all()
+    assert 0 < runs.load(folder).result["seconds"] < 3600
+
+
+# Searches.
+
+SEARCH = SearchConfig(
+    "digits", "random", trials=5, depth="2..6", units="4,8", dropout="0", batch_size="64", epochs=4
+)
+
+
+@pytest.mark.parametrize("share", [11, long(1)])
+@pytest.mark.parametrize("fault", [error_at, full_disk_at])
+def test_a_search_whose_disk_fails_at_each_moment(fault, share, tmp_path, monkeypatch):
+    """FI-04, FI-06, FI-22: the trial fails, or the search ends; it goes on to the same trials."""
+    monkeypatch.setattr(tuner_module, "train", Training())
+
+    def search(folder):
+        folder.mkdir(exist_ok=True)
+        search_in(SEARCH, folder, on_message=lambda text: None)
+        return told(folder)
+
+    expected = search(tmp_path / "golden")
+    for number in itertools.count(share, share):
+        folder = tmp_path / f"search{number}"
+        with fault(folder, number) as happened:
+            try:
+                search(folder)
+                ended = True
+            except OSError:
+                ended = False
+        if not happened:
+            break
+        found = search(folder)
+        for before, trial in zip(expected, found, strict=True):
+            # A run that cannot write its files is no result, but it does not end the search.
+            if trial != before:
+                assert ended and trial[2] == "failed" and trial[:2] == before[:2], happened
+    assert number > 40
+
+
+# Reports.
+
+
+@pytest.mark.parametrize("share", [29, long(1)])
+def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
+    """FI-30: a kill at each moment, and an error; for the page of results as well."""
+    study = tmp_path / "depth-limit-digits"
+    study.mkdir()
+    make_run(study / "one", ModelConfig(depth=10))
+    names = {"study": "depth-limit", "command": "", "runs": ["one", "two"]}
+    runs.write_json(study / "study.json", names)
+    page = tmp_path / "docs" / "results.md"
+
+    def write():
+        write_report([study])
+        publish([study], tmp_path / "tables", page)
+
+    def pages():
+        return {path: path.read_text() for path in (study / "report.html", page)}
+
+    write()
+    old = pages()
+    make_run(study / "two", ModelConfig(depth=30), accuracy=0.95)
+    left = moments(tmp_path, tmp_path.with_name("left"), write)
+    new = pages()
+    assert len(left) > 20
+    assert all(old[path] != new[path] for path in old)
+    seen = set()
+    for copy in left:
+        for number, path in enumerate(old):
+            text = (copy / path.relative_to(tmp_path)).read_text()
+            assert text in (old[path], new[path])
+            seen.add((number, text == new[path]))
+            pictures = re.findall(r"\]\(results/(.*?)\)", text)
+            assert all((copy / "docs" / "results" / name).exists() for name in pictures)
+    assert len(seen) == 4
+
+    for path, text in old.items():
+        path.write_text(text)
+    for number in itertools.count(share, share):
+        with error_at(tmp_path, number) as happened:
+            try:
+                write()
+            except OSError:
+                assert all(text in (old[p], new[p]) for p, text in pages().items())
+        if not happened:
+            break
+    assert pages() == new
