@@ -362,6 +362,9 @@ def count_parameters(builder, *arguments, **options):
         *arguments: Its positional arguments.
         **options: Its keyword arguments.
 
+    Returns:
+        The number, an int of any size.
+
     Raises:
         ValueError: As the builder.
 

@@ -112,6 +112,19 @@ class CarriedStates(keras.layers.Layer):
 
     Raises:
         ValueError: The model is none, or the batch size is no integer in 1 ... 65,536.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm import models, states
+    >>> model = models.character_language_model(65, block="lstm", depth=1, units=4)
+    >>> carried = states.CarriedStates(states.with_states(model), batch_size=1)
+    >>> text = np.array([[7, 8, 9, 10]])
+    >>> first = carried(text[:, :2], begins=np.array([True]))
+    >>> second = carried(text[:, 2:], begins=np.array([False]))
+    >>> whole, halves = model(text), keras.ops.concatenate([first, second], axis=1)
+    >>> tuple(halves.shape), bool(keras.ops.max(keras.ops.abs(whole - halves)) < 1e-6)
+    ((1, 4, 65), True)
     """
 
     def __init__(self, model, batch_size, **kwargs):
