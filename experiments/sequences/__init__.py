@@ -45,6 +45,7 @@ def parse(text: str) -> SequenceTask:
 
     Example:
 
+    >>> from keras_deeplstm.experiments.sequences import parse
     >>> parse("adding:length=500,target=mean")
     Adding(length=500, target='mean')
     """

@@ -42,6 +42,7 @@ class Criterion:
 
     Example:
 
+    >>> from keras_deeplstm.experiments.sequences.task import Criterion
     >>> Criterion(2000, wrong=0, error=0.01).words
     'all of 2,000 fresh sequences right, mean error below 0.01'
     """
@@ -211,6 +212,8 @@ def one_hot(codes: np.ndarray, symbols: int) -> np.ndarray:
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.task import one_hot
     >>> one_hot(np.array([1, 0, 2]), 2).tolist()
     [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
     """
