@@ -43,7 +43,8 @@ def with_states(model, inference=False):
     [(None, None), (None, 32), (None, 32), (None, 32), (None, 32)]
     """
     layers = _chain(model)
-    x = inputs = keras.Input(model.input.shape[1:], dtype=model.input.dtype)
+    given = model.inputs[0]  # which a Sequential has, while it has no `input`
+    x = inputs = keras.Input(given.shape[1:], dtype=given.dtype)
     before, after = [], []
     for layer in layers:
         config = layer.get_config()
@@ -68,7 +69,10 @@ def with_states(model, inference=False):
 
 def _chain(model):
     """The layers of a model in order, without its input."""
-    last = getattr(model, "input", None)
+    inputs = getattr(model, "inputs", None) or [None]
+    last = inputs[0] if len(inputs) == 1 else None
+    # One that has grown by `add` has called its layers several times.
+    sequential = isinstance(model, keras.Sequential) and last is not None
     layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
     for layer in layers:
         backwards = getattr(layer, "go_backwards", False)
@@ -77,6 +81,8 @@ def _chain(model):
                 f"Layer {layer.name!r} reads its sequences backwards, so that no state can be "
                 f"carried from one to the next"
             )
+        if sequential:
+            continue
         if last is None or layer.input is not last:
             raise ValueError(
                 f"The model must be a chain of layers, each taking the output of the one before. "
