@@ -295,10 +295,9 @@ def check_size(max_parameters, builder, *arguments, **options):
     Example:
 
     >>> from keras_deeplstm import models, search
-    >>> search.check_size(10**6, models.classifier, (28, 28, 1), 10, depth=1000)
-    ... # doctest: +ELLIPSIS
+    >>> search.check_size(10**6, models.classifier, (8, 8), 10, depth=1000)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    keras_tuner...FailedTrialError: 40,674,610 parameters exceed max_parameters=1,000,000
+    keras_tuner...FailedTrialError: 40,386,610 parameters exceed max_parameters=1,000,000
     """
     if max_parameters is None:
         return

@@ -108,6 +108,7 @@ class Splits(NamedTuple):
 
         Raises:
             ValueError: There are fewer than 2 folds, or fewer examples of every class than folds.
+            IndexError: There are fewer than `number` folds.
         """
         # Imported here, so that the command's help need not wait for scikit-learn.
         from sklearn.model_selection import StratifiedKFold

@@ -22,8 +22,9 @@ def float64():
     >>> from keras_deeplstm.diagnostics import float64
     >>> with float64():
     ...     layer = keras.layers.Dense(1, dtype="float64", kernel_initializer="ones")
-    ...     abs(float(layer(np.full((1, 3), 0.1))[0, 0]) - 0.3) < 1e-15
-    True
+    ...     y = keras.ops.convert_to_numpy(layer(np.full((1, 3), 0.1)))
+    >>> str(y.dtype), abs(float(y[0, 0]) - 0.3) < 1e-15
+    ('float64', True)
     """
     before = dict(BIT64_TO_BIT32_DTYPE)
     BIT64_TO_BIT32_DTYPE["float64"] = "float64"
