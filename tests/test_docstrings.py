@@ -21,7 +21,15 @@ from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
-EXPORTING = ("layers", "callbacks", "diagnostics", "experiments")
+EXPORTING = (
+    "layers",
+    "callbacks",
+    "diagnostics",
+    "experiments",
+    "experiments.sequences",
+    "experiments.studies",
+    "experiments.tasks",
+)
 # Those of the examples that are worth running on every backend; the others have no tensors.
 ON_BACKENDS = ("layers", "callbacks", "diagnostics", "initializers", "models", "states", "text")
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef)
@@ -96,7 +104,9 @@ def _public():
     for package in EXPORTING:
         module = importlib.import_module(f"keras_deeplstm.{package}")
         for name in module.__all__:
-            if getattr(module, name) not in shown:
+            item = getattr(module, name)
+            error = isinstance(item, type) and issubclass(item, Exception)
+            if callable(item) and item not in shown and not error:
                 names[f"{module.__name__}.{name}"] = []
     names |= {f"{task.__module__}.{task.__name__}": [] for task in SEQUENCE_TASKS.values()}
     return names
@@ -143,7 +153,7 @@ def _missing(item):
     if not own:
         return ["no docstring"]
     told = _names(text, "Args")
-    if dataclasses.is_dataclass(item):
+    if dataclasses.is_dataclass(item) or hasattr(item, "_fields"):
         told |= _explained_fields(item)
     wanted = [key for key in inspect.signature(item).parameters if key not in ("self", "cls")]
     missing = [f"nothing on {key}" for key in wanted if key not in told]
@@ -164,7 +174,7 @@ def _names(text, section):
 
 
 def _explained_fields(item):
-    """The fields of a dataclass with a text below them."""
+    """The fields of a dataclass or named tuple with a text below them."""
     body = ast.parse(textwrap.dedent(inspect.getsource(item))).body[0].body
     return {
         field.target.id

@@ -14,7 +14,33 @@ from keras_deeplstm.experiments.tasks import TASKS, resolve
 
 
 def best_first(groups: list[Group]) -> list[str]:
-    """An answer for any study: the model with the best test accuracy, and the next ones."""
+    """An answer for any study: the model with the best test accuracy, and the next ones.
+
+    Args:
+        groups: Finished runs, grouped into those that differ in seed and fold only.
+
+    Returns:
+        Sentences, one or two for each task.
+
+    Example:
+
+    >>> import pathlib
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
+    >>> from keras_deeplstm.experiments.runs import Run
+    >>> from keras_deeplstm.experiments.studies import best_first
+    >>> from keras_deeplstm.experiments.summary import group_runs
+    >>> runs = [
+    ...     Run(pathlib.Path("a"), RunConfig("digits", ModelConfig(block)), "finished", "", result)
+    ...     for block, result in (
+    ...         ("dense", {"test_accuracy": 0.91}),
+    ...         ("highway", {"test_accuracy": 0.94}),
+    ...     )
+    ... ]
+    >>> for sentence in best_first(group_runs(runs)):
+    ...     print(sentence)
+    On digits, the highest test accuracy is that of HighwayBlock, depth 10 (94.0%).
+    Then come DenseStack, depth 10 (91.0%).
+    """
     sentences = []
     for task, members in itertools.groupby(sorted(groups, key=_task), key=_task):
         ranked = sorted(members, key=lambda group: -group.accuracy.mean)

@@ -48,8 +48,21 @@ def get_task(name: str) -> Task:
 def resolve(name: str) -> str:
     """The name of a task as it is, a path made absolute: it means the same in any folder.
 
+    Args:
+        name: As for `get_task`.
+
+    Returns:
+        The name, or the absolute path.
+
     Raises:
         ValueError: It is neither.
+
+    Example:
+
+    >>> import os
+    >>> from keras_deeplstm.experiments.tasks import resolve
+    >>> resolve("digits"), os.path.relpath(resolve("./letters.npz"))
+    ('digits', 'letters.npz')
     """
     if isinstance(name, str):
         if name in TASKS:
