@@ -130,7 +130,7 @@ def test_a_public_name_is_explained(name, members):
         wrong += [] if ">>> " in _text(part) else [f"{key}: no example"]
         for method in _methods(part, members):
             wrong += [f"{key}.{method}: {what}" for what in _missing(getattr(part, method))]
-    assert wrong == []
+    assert not wrong, "; ".join(wrong)
 
 
 def _methods(item, members):
