@@ -57,7 +57,8 @@ def _search(node, name, path, found):
 
 def _as_parameters(examples):
     for name, *others in examples:
-        marks = [pytest.mark.backends] if name.split(".")[1] in ON_BACKENDS else []
+        _, part, *_ = [*name.split("."), ""]
+        marks = [pytest.mark.backends] if part in ON_BACKENDS else []
         yield pytest.param(name, *others, id=name.removeprefix("keras_deeplstm."), marks=marks)
 
 
@@ -67,10 +68,7 @@ def test_an_example_runs(name, docstring, path, line, tmp_path, monkeypatch):
     # What an example writes goes with the test, and so do the tasks and studies it registers.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for known in (TASKS, STUDIES):
-        for key in known:
-            monkeypatch.setitem(known, key, known[key])
-    before = [(known, set(known)) for known in (TASKS, STUDIES)]
+    before = [(known, dict(known)) for known in (TASKS, STUDIES)]
 
     # Nothing is given to it: whoever copies an example gets its imports, too.
     example = doctest.DocTestParser().get_doctest(docstring, {}, name, str(path), line)
@@ -79,9 +77,9 @@ def test_an_example_runs(name, docstring, path, line, tmp_path, monkeypatch):
         doctest.DocTestRunner(verbose=False).run(example, out=report.append)
     finally:
         plt.close("all")
-        for known, names in before:
-            for key in set(known) - names:
-                del known[key]
+        for known, items in before:
+            known.clear()
+            known.update(items)
     assert example.examples
     if report:
         pytest.fail("".join(report), pytrace=False)
