@@ -34,10 +34,16 @@ class DivergenceGuard(TapCallback):
 
     Example:
 
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm import models
     >>> from keras_deeplstm.callbacks import DivergenceGuard
+    >>> model = models.classifier((4,), 3, depth=5, units=8)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> x, y = np.full((8, 4), np.nan), np.zeros(8)
     >>> guard = DivergenceGuard()
-    >>> model.fit(x, y, callbacks=[guard])  # doctest: +SKIP
-    >>> guard.diverged, guard.reason  # doctest: +SKIP
+    >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[guard])
+    >>> guard.diverged, guard.step, guard.reason, len(history.epoch)
+    (True, 1, 'the loss is nan', 1)
     """
 
     def __init__(self, factor=10.0):

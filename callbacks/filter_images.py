@@ -41,7 +41,6 @@ def filter_images(model, image_shape=None, layer=None):
 
     Example:
 
-    >>> import keras
     >>> from keras_deeplstm import models
     >>> from keras_deeplstm.callbacks import filter_images
     >>> images = filter_images(models.classifier((8, 8, 1), 10, units=16))
@@ -99,7 +98,18 @@ def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common"
         title: Title of the figure; by default the layer's name.
 
     Returns:
-        The matplotlib figure.
+        The matplotlib figure, one axes for each kind of filter.
+
+    Raises:
+        ValueError: As for `filter_images`; `count` or `scaling` is out of its range.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> from keras_deeplstm.callbacks import plot_filters
+    >>> figure = plot_filters(models.classifier((8, 8, 1), 10, units=16), count=9)
+    >>> [axes.get_title() for axes in figure.axes[:2]]
+    ['kernel, input gate (9 of 16)', 'kernel, forget gate (9 of 16)']
     """
     validation.one_of("scaling", scaling, ("common", "own"))
     kinds = filter_images(model, image_shape, layer)
@@ -167,8 +177,17 @@ class FilterImages(keras.callbacks.Callback):
 
     Example:
 
+    >>> import keras, numpy as np, pathlib, tempfile
+    >>> from keras_deeplstm import models
     >>> from keras_deeplstm.callbacks import FilterImages
-    >>> model.fit(x, y, callbacks=[FilterImages("filters")])  # doctest: +SKIP
+    >>> model = models.classifier((8, 8, 1), 3, depth=2, units=4)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> folder = pathlib.Path(tempfile.mkdtemp(), "filters")
+    >>> images = FilterImages(folder, every=2)
+    >>> x, y = np.ones((8, 8, 8, 1)), np.arange(8) % 3
+    >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[images])
+    >>> sorted(path.name for path in folder.iterdir())
+    ['epoch_0000.png', 'epoch_0002.png']
     """
 
     def __init__(
@@ -197,11 +216,15 @@ class FilterImages(keras.callbacks.Callback):
         self._continues = False
 
     def get_state(self):
-        """Return which epochs are done and drawn, for `set_state`; plain numbers."""
+        """Return which epochs are done and drawn, for `set_state`: a dict of plain numbers."""
         return {"epochs_done": self._epochs_done, "drawn": self._drawn}
 
     def set_state(self, state):
-        """Go on, in the next `fit`, where `get_state` was called: nothing is drawn twice."""
+        """Go on, in the next `fit`, where `get_state` was called: nothing is drawn twice.
+
+        Args:
+            state: What `get_state` has returned.
+        """
         self._epochs_done, self._drawn = state["epochs_done"], state["drawn"]
         self._continues = True
 

@@ -19,6 +19,16 @@ def gabor(height, width, x, y, sigma_x, sigma_y, angle, wavelength, phase):
         angle: Direction of the wave in radians.
         wavelength: In pixels.
         phase: Of the cosine at the centre, in radians.
+
+    Returns:
+        An array `(height, width)`, float64.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks.gabor import gabor
+    >>> gabor(2, 3, x=1, y=0, sigma_x=9, sigma_y=9, angle=0, wavelength=2, phase=0).round(2)
+    array([[-0.99,  1.  , -0.99],
+           [-0.99,  0.99, -0.99]])
     """
     rows, columns = np.mgrid[:height, :width].astype("float64")
     along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
@@ -48,9 +58,10 @@ def gabor_similarity(images):
 
     >>> import numpy as np
     >>> from keras_deeplstm.callbacks.gabor import gabor, gabor_similarity
-    >>> image = gabor(12, 12, 5, 6, 2, 3, 0.5, 5, 1)
-    >>> bool(gabor_similarity(image[None]).r_squared[0] > 0.99)
-    True
+    >>> image = gabor(12, 12, x=5, y=6, sigma_x=2, sigma_y=3, angle=0.5, wavelength=5, phase=1)
+    >>> noise = np.random.default_rng(0).normal(size=(12, 12))
+    >>> gabor_similarity(np.stack([image, noise])).r_squared.round(1).tolist()
+    [1.0, 0.1]
     """
     images = np.asarray(images, "float64")
     if images.ndim == 4:
@@ -158,10 +169,17 @@ class GaborSimilarity(keras.callbacks.Callback):
 
     Example:
 
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm import models
     >>> from keras_deeplstm.callbacks import GaborSimilarity
-    >>> gabor = GaborSimilarity()
-    >>> model.fit(x, y, callbacks=[gabor])  # doctest: +SKIP
-    >>> gabor.to_frame().groupby("epoch").r_squared.median()  # doctest: +SKIP
+    >>> model = models.classifier((8, 8, 1), 3, depth=2, units=4)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> gabor = GaborSimilarity(count=3)
+    >>> x, y = np.ones((8, 8, 8, 1)), np.arange(8) % 3
+    >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[gabor])
+    >>> frame = gabor.to_frame()  # of which `groupby("epoch").r_squared.median()` tells the most
+    >>> frame.epoch.tolist(), bool(frame.r_squared.between(0, 1).all())
+    ([0, 0, 0, 2, 2, 2], True)
     """
 
     def __init__(self, count=24, image_shape=None, layer=None):
@@ -177,7 +195,11 @@ class GaborSimilarity(keras.callbacks.Callback):
         return {"epochs": self._epochs, **{str(k): v for k, v in self._filters.items()}}
 
     def set_state(self, state):
-        """Go on, in the next `fit`, where `get_state` was called."""
+        """Go on, in the next `fit`, where `get_state` was called.
+
+        Args:
+            state: What `get_state` has returned.
+        """
         self._epochs = state["epochs"]
         self._filters = {int(k): v for k, v in state.items() if k != "epochs"}
 
@@ -204,7 +226,7 @@ class GaborSimilarity(keras.callbacks.Callback):
         self._filters[epoch] = images.astype("float32")
 
     def to_frame(self):
-        """Fit, and return the columns of `gabor_similarity` and `epoch` (0: before training)."""
+        """Return the fits, made now: `gabor_similarity` and a column `epoch` (0: before)."""
         frames = [
             gabor_similarity(images).assign(epoch=epoch)
             for epoch, images in sorted(self._filters.items())

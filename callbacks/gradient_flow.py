@@ -59,12 +59,23 @@ class GradientFlow(TapCallback):
 
     Example:
 
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm import models
     >>> from keras_deeplstm.callbacks import GradientFlow
+    >>> model = models.classifier((4,), 3, depth=5, units=8)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> flow = GradientFlow(every=10)
-    >>> model.fit(x, y, callbacks=[flow])  # doctest: +SKIP
-    >>> flow.to_frame()  # doctest: +SKIP
-    >>> flow.plot()  # doctest: +SKIP
-    >>> print(flow.verdict())  # doctest: +SKIP
+    >>> x, y = np.ones((8, 4)), np.arange(8) % 3
+    >>> history = model.fit(x, y, batch_size=2, epochs=5, verbose=0, callbacks=[flow])
+    >>> frame = flow.to_frame()
+    >>> frame.step.unique().tolist()
+    [1, 10, 20]
+    >>> frame[frame.weight == "recurrent_kernel"].depth.unique().tolist()
+    [2.0, 3.0, 4.0, 5.0]
+    >>> flow.plot().get_ylabel()
+    'gradient norm (L2)'
+    >>> flow.verdict()[:20]
+    'The gradient arrives'
     """
 
     def __init__(self, every=1, statistics=("norm",), layers=None, tensorboard=None, csv=None):
@@ -239,6 +250,9 @@ class GradientFlow(TapCallback):
         """Go on, in the next `fit`, where `get_state` was called.
 
         That `fit` continues another one, so its first step is recorded only if it is due.
+
+        Args:
+            state: What `get_state` has returned.
         """
         self._step, self._continues = state["step"], True
         self._pending, self._recorded = [], []
@@ -265,6 +279,9 @@ class GradientFlow(TapCallback):
         Args:
             by: "weight" for a value per weight and depth step, or "layer" for all weights of a
                 layer taken together (then `weight` is "all" and `depth` NaN).
+
+        Raises:
+            ValueError: `by` is neither.
         """
         validation.one_of("by", by, ("weight", "layer"))
         self._fetch()
@@ -284,7 +301,7 @@ class GradientFlow(TapCallback):
         return _histograms(self._recorded)
 
     def verdict(self):
-        """Say in one sentence how the gradient fares on its way to the first depth step."""
+        """Return in one sentence how the gradient fares on its way to the first depth step."""
         return verdict(self.to_frame())
 
     def plot(self, kind="depth", ax=None):

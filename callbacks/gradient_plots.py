@@ -23,6 +23,16 @@ def depth_profile(frame):
 
     Returns:
         Its rows of statistic "norm" with `depth` filled in.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": 1, "layer": ["dense", "dense", "logits"],
+    ...                       "weight": ["kernel", "bias", "kernel"], "depth": float("nan"),
+    ...                       "statistic": "norm", "value": [0.1, 0.2, 0.3]})
+    >>> gradient_plots.depth_profile(frame)[["layer", "depth", "value"]].values.tolist()
+    [['dense', 1.0, 0.1], ['logits', 2.0, 0.3]]
     """
     norms = frame[frame.statistic == "norm"]
     stacked = norms[(norms.weight == "recurrent_kernel") & norms.depth.notna()]
@@ -44,6 +54,15 @@ def first_last_ratio(frame):
         A DataFrame `step, layer, weight, ratio`: the gradient norm of the first depth step that
         has a recurrent kernel, divided by that of the last, at each recorded step. A chain of
         layers (see `depth_profile`) gives one row a step for the first and last of its kernels.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
+    ...                       "depth": [2, 3, 4], "statistic": "norm", "value": [0.01, 0.1, 1.0]})
+    >>> gradient_plots.first_last_ratio(frame).values.tolist()
+    [[1, 'block', 'recurrent_kernel', 0.01]]
     """
     profile = depth_profile(frame)
     stacked = profile.groupby("layer").depth.nunique().gt(1).any() if len(profile) else False
@@ -67,6 +86,16 @@ def plot_depth(frame, ax=None, steps=None):
 
     Returns:
         The axes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
+    ...                       "depth": [2, 3, 4], "statistic": "norm", "value": [0.01, 0.1, 1.0]})
+    >>> ax = gradient_plots.plot_depth(frame)
+    >>> [(line.get_label(), line.get_ydata().tolist()) for line in ax.lines]
+    [('step 1', [0.01, 0.1, 1.0])]
     """
     profile = _one_layer(depth_profile(frame))
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
@@ -89,7 +118,17 @@ def plot_depth(frame, ax=None, steps=None):
 
 
 def plain(text):
-    """Text that matplotlib does not take for a formula, and for which it has glyphs."""
+    """Return a text that matplotlib does not take for a formula, and for which it has glyphs.
+
+    Args:
+        text: Any string, such as the name of a layer.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> print(gradient_plots.plain("$x$"))
+    \\$x\\$
+    """
     return validation.printable(text.replace("$", r"\$"), but="\n")
 
 
@@ -102,6 +141,17 @@ def plot_heatmap(frame, ax=None):
 
     Returns:
         The axes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
+    ...                       "depth": [2, 3, 4], "statistic": "norm", "value": [0.01, 0.1, 1.0]})
+    >>> frame = pd.concat([frame, frame.assign(step=2)])
+    >>> ax = gradient_plots.plot_heatmap(frame)
+    >>> ax.get_xlabel(), ax.collections[0].get_array().shape  # three depth steps, two of training
+    ('training step', (3, 2))
     """
     profile = _one_layer(depth_profile(frame))
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
@@ -131,6 +181,15 @@ def plot_ratio(frame, ax=None):
 
     Returns:
         The axes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
+    ...                       "depth": [2, 3, 4], "statistic": "norm", "value": [0.01, 0.1, 1.0]})
+    >>> gradient_plots.plot_ratio(frame).lines[0].get_ydata().tolist()
+    [0.01]
     """
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     ratios = first_last_ratio(frame)
@@ -154,6 +213,16 @@ def plot_histograms(histograms, ax=None):
 
     Returns:
         The axes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> histograms = pd.DataFrame({"step": [1, 1, 2, 2], "layer": "block", "weight": "kernel",
+    ...                            "low": [-2.0, -1.5, -2.0, -1.5], "high": [-1.5, -1.0] * 2,
+    ...                            "share": [0.25, 0.75, 0.5, 0.5]})
+    >>> gradient_plots.plot_histograms(histograms).collections[0].get_array().tolist()
+    [[0.25, 0.5], [0.75, 0.5]]
     """
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     if len(histograms):
@@ -189,6 +258,15 @@ def state_profile(states):
     Returns:
         A DataFrame `epoch` (if it was there), `state, path, depth, value`: of sequences the norm
         over all times.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> states = pd.DataFrame({"direction": "depth", "state": "c", "path": "total", "depth": 1,
+    ...                        "time": [1, 2], "value": [3.0, 4.0]})
+    >>> gradient_plots.state_profile(states).values.tolist()
+    [['c', 'total', 1, 5.0]]
     """
     along_depth = states[states.direction == "depth"]
     keys = [key for key in ("epoch", "state", "path", "depth") if key in states]
@@ -210,6 +288,16 @@ def state_ratios(states):
         divided by the total: 1 if the memory cell carries the gradient and nothing else adds to
         it, near 0 if it comes by other paths. It is no share: other paths may cancel a part of
         it, which makes it larger than 1. NaN without a memory cell.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> states = pd.DataFrame({"epoch": 0, "direction": "depth", "state": "c",
+    ...                        "path": ["total", "total", "memory", "memory"],
+    ...                        "depth": [1, 2, 1, 2], "value": [0.4, 0.8, 0.3, 0.6]})
+    >>> gradient_plots.state_ratios(states).round(2).loc[0].to_dict()
+    {'first_last': 0.5, 'memory': 0.75}
     """
     profile = state_profile(states)
     total = profile[profile.path == "total"]
@@ -233,6 +321,16 @@ def plot_paths(states, ax=None, epochs=None):
 
     Returns:
         The axes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> states = pd.DataFrame({"epoch": 0, "direction": "depth", "state": "c",
+    ...                        "path": ["total", "total", "memory", "memory"],
+    ...                        "depth": [1, 2, 1, 2], "value": [0.4, 0.8, 0.3, 0.6]})
+    >>> [line.get_label() for line in gradient_plots.plot_paths(states).lines]
+    ['dL/dc, total', 'dL/dc, memory']
     """
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     profile = state_profile(states) if "direction" in states else states

@@ -26,10 +26,19 @@ class StateGradients(keras.callbacks.Callback):
 
     Example:
 
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm import models
     >>> from keras_deeplstm.callbacks import StateGradients
-    >>> states = StateGradients(x[:64], y[:64])
-    >>> model.fit(x, y, callbacks=[states])  # doctest: +SKIP
-    >>> states.plot()  # doctest: +SKIP
+    >>> model = models.classifier((4,), 3, depth=5, units=8)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> x, y = np.ones((8, 4)), np.arange(8) % 3
+    >>> states = StateGradients(x[:2], y[:2])
+    >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[states])
+    >>> frame = states.to_frame()
+    >>> frame.epoch.unique().tolist(), frame.depth.unique().tolist()
+    ([0, 1, 2], [1, 2, 3, 4, 5])
+    >>> states.plot().get_title()
+    'Where the gradient travels'
     """
 
     def __init__(self, x, y, every=1, layer=None):
@@ -47,7 +56,11 @@ class StateGradients(keras.callbacks.Callback):
         return {"epochs": self._epochs, "frame": self.to_frame().to_dict("list")}
 
     def set_state(self, state):
-        """Go on, in the next `fit`, where `get_state` was called: nothing is measured twice."""
+        """Go on, in the next `fit`, where `get_state` was called: nothing is measured twice.
+
+        Args:
+            state: What `get_state` has returned.
+        """
         frames = pd.DataFrame(state["frame"]).groupby("epoch") if state["frame"] else []
         self._frames = {
             int(epoch): frame.drop(columns="epoch").reset_index(drop=True)
@@ -91,5 +104,12 @@ class StateGradients(keras.callbacks.Callback):
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
     def plot(self, ax=None):
-        """Draw the last measurement: each path against depth. Returns matplotlib axes."""
+        """Draw the last measurement: each path against depth.
+
+        Args:
+            ax: Matplotlib axes; new ones by default.
+
+        Returns:
+            The axes.
+        """
         return gradient_plots.plot_paths(self.to_frame(), ax=ax)

@@ -26,9 +26,12 @@ def verdict(frame, states=None):
 
     Example:
 
+    >>> import pandas as pd
     >>> from keras_deeplstm.callbacks import verdict
-    >>> verdict(flow.to_frame())  # doctest: +SKIP
-    'The gradient vanishes: it falls by 10^6.2 between depth step 30 and depth step 2.'
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
+    ...                       "depth": [2, 30], "statistic": "norm", "value": [1e-6, 2.0]})
+    >>> verdict(frame)
+    'The gradient vanishes: it falls by 10^6.3 between depth step 30 and depth step 2.'
     """
     ratios = first_last_ratio(frame).ratio
     late = ratios.tail(max(1, len(ratios) // 10))
@@ -60,6 +63,15 @@ def path_ratios(states):
     Returns:
         A dict from "memory" and "hidden", where they were measured, to dLoss/dc (or dLoss/dh) at
         depth step 1 divided by that at the last one.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks.verdict import path_ratios
+    >>> states = pd.DataFrame({"direction": "depth", "state": "c", "path": "memory",
+    ...                        "depth": [1, 2, 3], "value": [0.5, 1.0, 2.0]})
+    >>> float(path_ratios(states)["memory"])
+    0.25
     """
     if "epoch" in states:
         states = states[states.epoch == states.epoch.max()]

@@ -25,8 +25,20 @@ __all__ = [
 def register(item: Task | Study) -> None:
     """Make a task or a study known under its name, to `main` and to configurations.
 
+    Args:
+        item: A `Task` or a `Study`. The same one again changes nothing.
+
     Raises:
-        ValueError: The name is taken.
+        ValueError: The name is taken by another one.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments import RunConfig, Splits, Task, register
+    >>> x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32"), np.array([0, 1, 1, 0])
+    >>> register(Task("xor", "which bits differ?", (2,), 2, lambda _: Splits(*[(x, y)] * 3)))
+    >>> RunConfig("xor").title
+    'xor: UnfoldedLSTMBlock untied, depth 10'
     """
     known = TASKS if isinstance(item, Task) else STUDIES
     if known.get(item.name, item) is not item:

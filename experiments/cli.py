@@ -462,9 +462,24 @@ def _short(run):
 def main(argv: list[str] | None = None) -> int:
     """Run `deeplstm` with the given arguments and return its exit status.
 
-    Wrong usage ends with status 2, a run folder that is taken with 3, missing or damaged data
-    with 4, any other error with 1, Ctrl-C with 130, SIGTERM with 143. argparse-like exits
-    (`--help`, an unknown option) raise SystemExit.
+    Args:
+        argv: The arguments, without the command's own name; None takes those of the process.
+
+    Returns:
+        0, or for a setting that cannot be used 2, a run folder that is taken 3, missing or damaged
+        data 4, any other error 1, Ctrl-C 130, SIGTERM 143, a reader of the output who has gone
+        141. With `--debug` an error also prints its traceback.
+
+    Raises:
+        SystemExit: `--help`, or an unknown command or option; its code is 0 or 2.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import main
+    >>> main(["list", "tasks"])  # doctest: +ELLIPSIS
+    digits         scikit-learn's 1,797 handwritten digits, 8 x 8 pixels
+    mnist          ...
+    0
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv == ["--version"]:

@@ -127,7 +127,22 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the model is made of. Options that the block does not know are refused."""
+    """What the model is made of. Options that the block does not know are refused.
+
+    Raises:
+        ConfigError: A value is out of its range, or has no meaning for the block.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import ModelConfig
+    >>> model = ModelConfig(depth=30, units=64, tied=True, dropout=0.1)
+    >>> model.label, model.build_arguments()["depth"]
+    ('UnfoldedLSTMBlock tied dropout0.1', 30)
+    >>> ModelConfig(block="dense", forget_bias=1.0)  # doctest: +NORMALIZE_WHITESPACE
+    Traceback (most recent call last):
+    keras_deeplstm.experiments.config.ConfigError: Argument `model.forget_bias` has no meaning for
+    block 'dense'. Its own options: tied, activation, kernel_initializer, recurrent_initializer
+    """
 
     block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
     """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
@@ -217,7 +232,7 @@ class ModelConfig:
         return "cnn_classifier" if self.block == "cnn" else "classifier"
 
     def build_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of that function."""
+        """Return the keyword arguments of that function."""
         common = {"dropout": self.dropout}
         if self.input_noise:
             common["input_noise"] = self.input_noise
@@ -263,7 +278,22 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class RunConfig(Settings):
-    """One task, one model, one training setting, one seed."""
+    """One task, one model, one training setting, one seed.
+
+    Raises:
+        ConfigError: A value is out of its range, or there is no such task.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
+    >>> config = RunConfig("digits", ModelConfig(depth=30, units=64), epochs=5, seed=1)
+    >>> config.slug
+    'digits-unfolded_lstm-untied-depth30-units64-seed1'
+    >>> RunConfig.from_dict(config.to_dict()) == config
+    True
+    >>> config.flat()["model.depth"]
+    30
+    """
 
     RESULTS: ClassVar = ("test_accuracy", "val_accuracy", "parameters", "seconds")
 
@@ -271,6 +301,7 @@ class RunConfig(Settings):
     """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
     of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """What the model is made of. Options that the block does not know are refused."""
     epochs: int = 10
     """Passes over the training set."""
     batch_size: int = 128
@@ -323,7 +354,17 @@ class RunConfig(Settings):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
-        """The inverse of `to_dict`; unknown keys and wrong values raise `ConfigError`."""
+        """The inverse of `to_dict`.
+
+        Args:
+            data: What it has returned, perhaps read from a file; what is left out has its default.
+
+        Returns:
+            A `RunConfig`.
+
+        Raises:
+            ConfigError: The task is missing, a key is unknown, or a value out of its range.
+        """
         check_keys(cls, data, "config")
         if "task" not in data:
             raise ConfigError("Missing required key 'task' in 'config'")
@@ -355,7 +396,14 @@ class RunConfig(Settings):
         return "-".join(words)
 
     def repeated(self, seed: int) -> "RunConfig":
-        """The same with another seed, in the first fold."""
+        """The same with another seed, in the first fold.
+
+        Args:
+            seed: The seed.
+
+        Returns:
+            A new `RunConfig`.
+        """
         return dataclasses.replace(self, seed=seed, fold=1)
 
     @property

@@ -133,13 +133,31 @@ def csv_of(frame) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as found on disk."""
+    """A run as found on disk, by `load` or `find`.
+
+    Its tables are read when they are first asked for: `metrics`, `gradients`, `states` and
+    `examples`, and so is `environment`. One that is absent or damaged then raises OSError or
+    ValueError.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from keras_deeplstm.experiments import RunConfig, runs
+    >>> run = runs.begin(pathlib.Path(tempfile.mkdtemp(), "first"), RunConfig("digits"))
+    >>> run.name, run.state, run.config.task, run.result
+    ('first', 'created', 'digits', {})
+    """
 
     folder: Path
-    config: Config | None  # None when config.json cannot be read
-    state: str  # see the module's text; or "damaged"
-    reason: str  # why it failed, diverged or is damaged, else ""
-    result: dict[str, Any]  # of result.json; empty unless finished
+    """Where it lies."""
+    config: Config | None
+    """Its settings; None when `config.json` cannot be read."""
+    state: str
+    """"created", "running", "interrupted", "finished", "failed", "diverged" or "damaged"."""
+    reason: str
+    """Why it failed, diverged or is damaged, else ""."""
+    result: dict[str, Any]
+    """What `result.json` says; empty unless finished."""
 
     @property
     def name(self) -> str:
@@ -201,7 +219,26 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """Read the run in `folder`; a damaged one is returned as such, not raised."""
+    """Read the run in `folder`; a damaged one is returned as such, not raised.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        A `Run`. Without a readable `config.json` it is "damaged", too.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from keras_deeplstm.experiments import RunConfig, runs
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> runs.begin(folder, RunConfig("digits")) == runs.load(folder)
+    True
+    >>> (folder / "result.json").write_text("{}")
+    2
+    >>> runs.load(folder).state, runs.load(folder).reason
+    ('damaged', "result.json: KeyError('state')")
+    """
     try:
         _check_no_links(folder)
         config = configs.from_dict(read_json(folder / "config.json"))
@@ -242,7 +279,24 @@ def _state_without_result(folder):
 
 
 def find(root: Path) -> list[Run]:
-    """All runs in `root` and the folders below it, sorted by path."""
+    """Read all runs in a folder and the folders below it.
+
+    Args:
+        root: The folder; one that is absent has no runs.
+
+    Returns:
+        A list of `Run`s, sorted by path.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from keras_deeplstm.experiments import RunConfig, runs
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> for seed in (0, 1):
+    ...     run = runs.begin(root / f"seed{seed}", RunConfig("digits", seed=seed))
+    >>> [(run.name, run.state) for run in runs.find(root)]
+    [('seed0', 'created'), ('seed1', 'created')]
+    """
     return [load(path.parent) for path in sorted(root.rglob("config.json"))]
 
 

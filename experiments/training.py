@@ -73,6 +73,18 @@ def train(
             `result.json` says so.
         Interrupted: SIGINT or SIGTERM came; the last checkpoint is where the run will go on.
         OSError: Something could not be written. `result.json` says so, if that can be written.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig, runs, training
+    >>> model = ModelConfig("dense", depth=2, units=4)
+    >>> folder = pathlib.Path(tempfile.mkdtemp(), "first")
+    >>> result = training.train(RunConfig("digits", model, epochs=1, batch_size=512), folder)
+    >>> result["state"], result["parameters"], 0 < result["test_accuracy"] < 1
+    ('finished', 330, True)
+    >>> len(runs.load(folder).metrics), (folder / "model.keras").exists()
+    (1, True)
     """
     task = get_task(config.task)
     data = task.load(data_dir)

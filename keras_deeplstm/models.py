@@ -362,6 +362,9 @@ def count_parameters(builder, *arguments, **options):
         *arguments: Its positional arguments.
         **options: Its keyword arguments.
 
+    Returns:
+        The number, an int of any size.
+
     Raises:
         ValueError: As the builder.
 
@@ -399,7 +402,9 @@ def _read_out(
 ):  # fmt: skip
     validation.positive_integer("features", features)
     if output_range is not None:
-        low, high = (validation.finite("output_range", bound) for bound in output_range)
+        bounds = tuple(output_range) if hasattr(output_range, "__len__") else ()
+        low, high = bounds if len(bounds) == 2 else (0.0, 0.0)
+        low, high = (validation.finite("output_range", bound) for bound in (low, high))
         if not low < high:
             raise ValueError(
                 "Argument `output_range` must be (low, high) with low < high. "

@@ -1,16 +1,8 @@
 """Search spaces for keras-tuner: depth, state size, dropout, and what else decides a deep model.
 
-In a notebook, with any tuner of keras-tuner:
-
-    import keras_tuner
-    from keras_deeplstm import models, search
-
-    hypermodel = search.HyperModel(models.classifier, (8, 8, 1), 10, depth=(2, 50))
-    tuner = keras_tuner.RandomSearch(hypermodel, "val_accuracy", max_trials=20)
-    tuner.search(x, y, validation_data=(x_val, y_val), epochs=5)
-
-In the arguments of this module a tuple `(low, high)` is a range, a list `[a, b, ...]` are values to
-choose from, and anything else is fixed.
+A `HyperModel` goes into any tuner of keras-tuner. In the arguments of this module a tuple
+`(low, high)` is a range, a list `[a, b, ...]` are values to choose from, and anything else is
+fixed.
 """
 
 import functools
@@ -135,7 +127,14 @@ class Space:
             raise type(error)(f"Argument `{name}`: {error}") from None
 
     def options(self, values):
-        """Return the options that keras-tuner's `values` (name -> value) stand for."""
+        """Return the options that the values of a trial stand for.
+
+        Args:
+            values: Name -> value, as keras-tuner has them.
+
+        Returns:
+            A dict, as from calling the space.
+        """
         block = self._value("block", values) if self._blocks else None
         return {
             name: self._value(name, values)
@@ -200,11 +199,15 @@ class HyperModel(keras_tuner.HyperModel):
 
     Example:
 
-    >>> import keras_tuner
+    >>> import keras_tuner, tempfile
     >>> from keras_deeplstm import models, search
     >>> hypermodel = search.HyperModel(models.classifier, (8, 8, 1), 10, depth=[10, 30], units=8)
-    >>> model = hypermodel.build(keras_tuner.HyperParameters())
-    >>> model.get_layer("block").depth
+    >>> folder = tempfile.mkdtemp()
+    >>> tuner = keras_tuner.RandomSearch(hypermodel, "val_accuracy", 20, directory=folder)
+    >>> [searched.name for searched in tuner.oracle.get_space().space]
+    ['depth', 'dropout', 'tied', 'normalization', 'forget_bias', 'learning_rate', 'batch_size']
+    >>> # `tuner.search(x, y, validation_data=(x_val, y_val), epochs=5)` then trains such models:
+    >>> hypermodel.build(tuner.oracle.get_space()).get_layer("block").depth
     10
     """
 
@@ -244,8 +247,12 @@ class HyperModel(keras_tuner.HyperModel):
     def build(self, hp):
         """Return the compiled model of a trial.
 
+        Args:
+            hp: A `keras_tuner.HyperParameters`.
+
         Raises:
             keras_tuner.errors.FailedTrialError: It would have more than `max_parameters`.
+            ValueError: There is nothing to search.
         """
         options = self.space(hp)
         if not self.space.searched:
@@ -260,7 +267,16 @@ class HyperModel(keras_tuner.HyperModel):
         return model
 
     def fit(self, hp, model, *args, **kwargs):
-        """Train the model of a trial with its batch size, and return the history."""
+        """Train the model of a trial with its batch size, and return the history.
+
+        Args:
+            hp: A `keras_tuner.HyperParameters`.
+            model: What `build` has returned.
+            *args, **kwargs: As for `fit` of the model; a `batch_size` here wins.
+
+        Returns:
+            What `fit` of the model returns.
+        """
         batch_size = self.space.options(hp.values)["batch_size"]
         return model.fit(*args, **{"batch_size": batch_size, **kwargs})
 
@@ -274,6 +290,14 @@ def check_size(max_parameters, builder, *arguments, **options):
 
     Raises:
         keras_tuner.errors.FailedTrialError: It has more.
+        ValueError: As the builder.
+
+    Example:
+
+    >>> from keras_deeplstm import models, search
+    >>> search.check_size(10**6, models.classifier, (8, 8), 10, depth=1000)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    keras_tuner...FailedTrialError: 40,386,610 parameters exceed max_parameters=1,000,000
     """
     if max_parameters is None:
         return

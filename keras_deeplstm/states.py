@@ -43,7 +43,8 @@ def with_states(model, inference=False):
     [(None, None), (None, 32), (None, 32), (None, 32), (None, 32)]
     """
     layers = _chain(model)
-    x = inputs = keras.Input(model.input.shape[1:], dtype=model.input.dtype)
+    given = model.inputs[0]  # which a Sequential has, while it has no `input`
+    x = inputs = keras.Input(given.shape[1:], dtype=given.dtype)
     before, after = [], []
     for layer in layers:
         config = layer.get_config()
@@ -68,7 +69,10 @@ def with_states(model, inference=False):
 
 def _chain(model):
     """The layers of a model in order, without its input."""
-    last = getattr(model, "input", None)
+    inputs = getattr(model, "inputs", None) or [None]
+    last = inputs[0] if len(inputs) == 1 else None
+    # One that has grown by `add` has called its layers several times.
+    sequential = isinstance(model, keras.Sequential) and last is not None
     layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
     for layer in layers:
         backwards = getattr(layer, "go_backwards", False)
@@ -77,6 +81,8 @@ def _chain(model):
                 f"Layer {layer.name!r} reads its sequences backwards, so that no state can be "
                 f"carried from one to the next"
             )
+        if sequential:
+            continue
         if last is None or layer.input is not last:
             raise ValueError(
                 f"The model must be a chain of layers, each taking the output of the one before. "
@@ -112,6 +118,19 @@ class CarriedStates(keras.layers.Layer):
 
     Raises:
         ValueError: The model is none, or the batch size is no integer in 1 ... 65,536.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_deeplstm import models, states
+    >>> model = models.character_language_model(65, block="lstm", depth=1, units=4)
+    >>> carried = states.CarriedStates(states.with_states(model), batch_size=1)
+    >>> text = np.array([[7, 8, 9, 10]])
+    >>> first = carried(text[:, :2], begins=np.array([True]))
+    >>> second = carried(text[:, 2:], begins=np.array([False]))
+    >>> whole, halves = model(text), keras.ops.concatenate([first, second], axis=1)
+    >>> tuple(halves.shape), bool(keras.ops.max(keras.ops.abs(whole - halves)) < 1e-6)
+    ((1, 4, 65), True)
     """
 
     def __init__(self, model, batch_size, **kwargs):

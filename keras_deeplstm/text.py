@@ -1,9 +1,7 @@
 """Text from character language models: the vocabulary, and sampling.
 
-vocabulary = Vocabulary.of(open("corpus.txt").read())
-model = models.character_language_model(len(vocabulary))
-...
-print(text.sample(model, vocabulary, "To be, or", length=500, temperature=0.8))
+A `Vocabulary` is made of a text, a model by `models.character_language_model`; `sample` writes a
+text with the two, and a `Sampler` writes it piece by piece.
 """
 
 import codecs
@@ -32,6 +30,7 @@ class Vocabulary:
 
     Example:
 
+    >>> from keras_deeplstm.text import Vocabulary
     >>> vocabulary = Vocabulary.of("banana")
     >>> vocabulary.symbols, vocabulary.encode("nab").tolist(), vocabulary.decode([1, 0, 2])
     ('abn', [2, 0, 1], 'ban')
@@ -50,7 +49,17 @@ class Vocabulary:
 
     @classmethod
     def of(cls, text: str | bytes) -> "Vocabulary":
-        """The symbols of a text in sorted order."""
+        """The vocabulary of a text: its symbols in sorted order.
+
+        Args:
+            text: Characters, or bytes.
+
+        Returns:
+            A `Vocabulary`, of characters or of bytes.
+
+        Raises:
+            ValueError: The text is empty.
+        """
         symbols = sorted(set(text))
         return cls(bytes(symbols) if isinstance(text, bytes) else "".join(symbols))
 
@@ -63,7 +72,13 @@ class Vocabulary:
         return len(self.symbols)
 
     def encode(self, text: str | bytes) -> np.ndarray:
-        """Numbers (int32) of the symbols of a text; a string becomes UTF-8 if symbols are bytes.
+        """The numbers of the symbols of a text.
+
+        Args:
+            text: Characters, or bytes; a string becomes UTF-8 if the symbols are bytes.
+
+        Returns:
+            An array `(symbols,)`, int32.
 
         Raises:
             ValueError: The text has symbols that the vocabulary does not have; it names them.
@@ -78,11 +93,28 @@ class Vocabulary:
         return self._number[_codes(text)]
 
     def decode(self, numbers) -> str:
-        """The text of these numbers; bytes that are no UTF-8 become U+FFFD."""
+        """The text of these numbers.
+
+        Args:
+            numbers: Those of symbols, in any sequence.
+
+        Returns:
+            A string; bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+            IndexError: A number is that of no symbol.
+        """
         return "".join(self.decoded([numbers]))
 
     def decoded(self, pieces) -> Iterator[str]:
-        """The text of each piece of numbers; a character may begin in one and end in the next."""
+        """The text of each piece of numbers; a character may begin in one and end in the next.
+
+        Args:
+            pieces: Sequences of numbers.
+
+        Returns:
+            A generator of strings.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for numbers in pieces:
             symbols = [self.symbols[number] for number in numbers]
@@ -91,12 +123,19 @@ class Vocabulary:
             yield rest
 
     def get_config(self) -> dict:
-        """The symbols in plain types: a string, or a list of numbers if they are bytes."""
+        """Return the symbols in plain types: a string, or a list of numbers if they are bytes."""
         return {"symbols": list(self.symbols) if self.of_bytes else self.symbols}
 
     @classmethod
     def from_config(cls, config: dict) -> "Vocabulary":
-        """The inverse of `get_config`."""
+        """The inverse of `get_config`.
+
+        Args:
+            config: What it has returned.
+
+        Returns:
+            A `Vocabulary`.
+        """
         symbols = config["symbols"]
         return cls(symbols if isinstance(symbols, str) else bytes(symbols))
 
@@ -120,6 +159,16 @@ def sample(model, vocabulary, prompt="", **options) -> str:
 
     Raises:
         ValueError: As `Sampler` and `Sampler.stream`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm import models, text
+    >>> vocabulary = text.Vocabulary.of("banana")
+    >>> model = models.character_language_model(len(vocabulary), block="lstm", depth=1, units=4)
+    >>> model.get_layer("logits").set_weights([np.zeros((4, 3)), np.array([0, 0, 99])])
+    >>> text.sample(model, vocabulary, "ba", length=5, temperature=0.8)  # n, whatever came
+    'nnnnn'
     """
     return "".join(Sampler(model, vocabulary).stream(prompt, **options))
 
@@ -138,6 +187,16 @@ class Sampler:
 
     Raises:
         ValueError: The sizes differ, or the model is none of this kind.
+
+    Example:
+
+    >>> from keras_deeplstm import models, text
+    >>> vocabulary = text.Vocabulary.of("banana")
+    >>> model = models.character_language_model(len(vocabulary), block="lstm", depth=1, units=4)
+    >>> sampler = text.Sampler(model, vocabulary)
+    >>> texts = ["".join(sampler.stream("ba", length=80, seed=seed)) for seed in (1, 1, 2)]
+    >>> [len(written) for written in texts], texts[0] == texts[1], texts[0] == texts[2]
+    ([80, 80, 80], True, False)
     """
 
     def __init__(self, model, vocabulary: Vocabulary):
@@ -151,7 +210,14 @@ class Sampler:
         self._loop = _Loop(with_states(model, inference=True))
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
-        """Take other weights, `get_weights()` of a model of the same kind."""
+        """Take other weights, such as those of a model that has been trained since.
+
+        Args:
+            weights: `get_weights()` of a model of the same kind.
+
+        Raises:
+            ValueError: Their number or their shapes differ.
+        """
         self._loop.model.set_weights(weights)
 
     def stream(
@@ -270,7 +336,17 @@ def draw(logits, uniform, top_k, top_p):
             have the probability `top_p` together.
 
     Returns:
-        The number of the symbol, int32.
+        The number of the symbol, an int32 tensor without axes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.text import draw
+    >>> logits = np.log(np.array([0.2, 0.5, 0.3], "float32"))
+    >>> [int(draw(logits, uniform, top_k=3, top_p=1.0)) for uniform in (0.49, 0.51, 0.79, 0.81)]
+    [1, 2, 2, 0]
+    >>> [int(draw(logits, uniform, top_k=1, top_p=1.0)) for uniform in (0.49, 0.51, 0.79, 0.81)]
+    [1, 1, 1, 1]
     """
     logits, order = ops.top_k(logits, logits.shape[-1])
     probability = ops.softmax(logits)

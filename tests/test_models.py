@@ -150,6 +150,8 @@ WRONG = [
     (lambda: models.sequence_classifier(2, 3, block="gru"), "`block` must be one of"),
     (lambda: models.sequence_classifier(2, 3, depth=0), "`depth` must be a positive integer"),
     (lambda: models.sequence_regressor(2, output_range=(1, 1)), "(low, high) with low < high"),
+    (lambda: models.sequence_regressor(2, output_range=(1,)), "(low, high) with low < high"),
+    (lambda: models.sequence_regressor(2, output_range=100), "(low, high) with low < high"),
     (lambda: models.sequence_regressor(2, skip=True), "needs `return_sequences=True`"),
     (lambda: models.classifier((4,), 3, output="memory"), "`output` must be one of"),
     (lambda: models.classifier((4,), 3, "dense", output="both"), "is of block 'unfolded_lstm'"),

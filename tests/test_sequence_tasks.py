@@ -5,8 +5,6 @@ any sequence drawn as a person would.
 """
 
 import dataclasses
-import doctest
-import importlib
 import os
 import re
 import subprocess
@@ -19,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 
 from keras_deeplstm.experiments import sequences
-from keras_deeplstm.experiments.sequences import TASKS, Criterion, SequenceTask, parse, spec
+from keras_deeplstm.experiments.sequences import TASKS, Criterion, parse, spec
 from keras_deeplstm.experiments.sequences.series import KNOWN, Series
 from keras_deeplstm.experiments.tasks import DataError
 
@@ -146,15 +144,6 @@ def test_a_text_makes_a_task_and_a_task_its_text(text):
     assert spec(task) == text
     assert parse(spec(task)) == task
     assert type(task) is TASKS[task.name]
-
-
-@pytest.mark.parametrize(
-    "module",
-    sorted({task.__module__ for task in [SequenceTask, *TASKS.values()]} | {sequences.__name__}),
-)
-def test_examples(module):
-    found = doctest.testmod(importlib.import_module(module), extraglobs={"np": np})
-    assert found.attempted and not found.failed
 
 
 def test_neither_keras_nor_tensorflow_is_needed():

@@ -146,6 +146,18 @@ def test_a_layer_that_carries_states_can_be_saved(tmp_path):
     )
 
 
+def test_a_sequential_model_is_a_chain():
+    layers = [keras.layers.Embedding(10, 4), keras.layers.LSTM(4, return_sequences=True)]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    x = symbols(1, 6)
+    states = [np.zeros((1, 4), "float32")] * 2
+    outputs, *states = with_states(model).predict_on_batch([x, *states])
+    np.testing.assert_allclose(outputs, model.predict_on_batch(x), atol=1e-6)
+    assert [state.shape for state in states] == [(1, 4)] * 2
+    model.add(keras.layers.Dense(10))
+    assert len(sample(model, LETTERS, "a", length=3)) == 3
+
+
 def test_models_whose_states_cannot_be_passed():
     x = inputs = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(5, 4)(x)

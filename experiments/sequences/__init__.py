@@ -40,11 +40,18 @@ TASKS: dict[str, type[SequenceTask]] = {
 def parse(text: str) -> SequenceTask:
     """Return the task that a text names, with the parameters it gives and defaults for the others.
 
+    Args:
+        text: `NAME` or `NAME:PARAMETER=VALUE,...`, as in the command `deeplstm solve`.
+
+    Returns:
+        A `SequenceTask`.
+
     Raises:
         ValueError: There is no such task or parameter, or its value is of no use.
 
     Example:
 
+    >>> from keras_deeplstm.experiments.sequences import parse
     >>> parse("adding:length=500,target=mean")
     Adding(length=500, target='mean')
     """
@@ -64,7 +71,21 @@ def parse(text: str) -> SequenceTask:
 
 
 def spec(task: SequenceTask) -> str:
-    """The text that `parse` makes this task of: its name, and what differs from the defaults."""
+    """The text that `parse` makes this task of: its name, and what differs from the defaults.
+
+    Args:
+        task: A `SequenceTask`.
+
+    Returns:
+        The text.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments.sequences import spec
+    >>> from keras_deeplstm.experiments.sequences.adding import Adding
+    >>> spec(Adding(length=500, target="mean"))
+    'adding:length=500,target=mean'
+    """
     changed = (
         f"{field.name}={str(value).lower() if field.type is bool else value}"
         for field in dataclasses.fields(task)

@@ -41,6 +41,8 @@ class Adding(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.adding import Adding
     >>> batch = Adding().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 110, 2), (32, 1))
@@ -123,6 +125,8 @@ class Multiplication(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.adding import Multiplication
     >>> batch = Multiplication().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 110, 2), (32, 1))

@@ -25,6 +25,8 @@ class Parity(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.algorithmic import Parity
     >>> batch = Parity().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 8), (32, 1))
@@ -89,6 +91,8 @@ class Addition(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.algorithmic import Addition
     >>> batch = Addition().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 48, 11), (32, 48, 11))
@@ -154,6 +158,8 @@ class Memorization(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.algorithmic import Memorization
     >>> batch = Memorization().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 40, 65), (32, 40, 64))

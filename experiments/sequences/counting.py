@@ -33,6 +33,8 @@ class Counting(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.counting import Counting
     >>> batch = Counting("abc").sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 31, 4), (32, 31, 4))
@@ -154,6 +156,8 @@ class PeriodicBits(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.counting import PeriodicBits
     >>> batch = PeriodicBits(length=9).sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 9, 1), (32, 9, 1))

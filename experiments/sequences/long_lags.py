@@ -36,6 +36,8 @@ class NoiseFree(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.long_lags import NoiseFree
     >>> batch = NoiseFree(p=5).sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 5, 6), (32, 5, 6))
@@ -120,6 +122,8 @@ class LongLag(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.long_lags import LongLag
     >>> batch = LongLag().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 300, 104), (32, 2))

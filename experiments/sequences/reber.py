@@ -48,6 +48,8 @@ class Reber(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.reber import Reber
     >>> batch = Reber().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape == batch.y.shape == batch.truth.shape == (32, Reber().steps, 7)
     True

@@ -48,6 +48,7 @@ class Series(SequenceTask):
 
     Example:
 
+    >>> from keras_deeplstm.experiments.sequences.series import Series
     >>> Series("airline").description
     'Series: the next 12 values of airline after 24'
     """

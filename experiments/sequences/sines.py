@@ -33,6 +33,8 @@ class Sines(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.sines import Sines
     >>> batch = Sines().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 25, 1), (32, 100))

@@ -15,6 +15,14 @@ class Batch(NamedTuple):
 
     All batches of a task have the same number of steps, whatever was drawn, so that a model is
     compiled once. Padding stands at the end and is 0 in all arrays.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences import parse
+    >>> batch = parse("adding:length=5").sample(np.random.default_rng(0), 32)
+    >>> batch.x.shape, batch.y.shape, batch.mask.shape, batch.weight
+    ((32, 5, 2), (32, 1), (32, 5), None)
     """
 
     x: np.ndarray
@@ -42,6 +50,7 @@ class Criterion:
 
     Example:
 
+    >>> from keras_deeplstm.experiments.sequences.task import Criterion
     >>> Criterion(2000, wrong=0, error=0.01).words
     'all of 2,000 fresh sequences right, mean error below 0.01'
     """
@@ -91,6 +100,18 @@ class SequenceTask(ABC):
 
     The paper's values are the defaults. All that is drawn comes from the generator passed, so that
     equal generators draw equal batches.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences import parse
+    >>> task = parse("adding")
+    >>> task.readout, task.features, task.outputs, task.steps
+    ('linear', 2, 1, 110)
+    >>> batch = task.sample(np.random.default_rng(0), 4)
+    >>> correct, error = task.score(batch.y, batch)  # of a model that is always right
+    >>> correct.tolist(), error.tolist()
+    ([True, True, True, True], [0.0, 0.0, 0.0, 0.0])
     """
 
     name: ClassVar[str]
@@ -211,6 +232,8 @@ def one_hot(codes: np.ndarray, symbols: int) -> np.ndarray:
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.task import one_hot
     >>> one_hot(np.array([1, 0, 2]), 2).tolist()
     [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
     """

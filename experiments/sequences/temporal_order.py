@@ -36,6 +36,8 @@ class TemporalOrder(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.temporal_order import TemporalOrder
     >>> batch = TemporalOrder().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 110, 8), (32, 4))

@@ -36,6 +36,8 @@ class TwoSequence(SequenceTask):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.sequences.two_sequence import TwoSequence
     >>> batch = TwoSequence().sample(np.random.default_rng(0), 32)
     >>> batch.x.shape, batch.y.shape
     ((32, 110, 1), (32, 1))

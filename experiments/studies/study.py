@@ -14,7 +14,33 @@ from keras_deeplstm.experiments.tasks import TASKS, resolve
 
 
 def best_first(groups: list[Group]) -> list[str]:
-    """An answer for any study: the model with the best test accuracy, and the next ones."""
+    """An answer for any study: the model with the best test accuracy, and the next ones.
+
+    Args:
+        groups: Finished runs, grouped into those that differ in seed and fold only.
+
+    Returns:
+        Sentences, one or two for each task.
+
+    Example:
+
+    >>> import pathlib
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
+    >>> from keras_deeplstm.experiments.runs import Run
+    >>> from keras_deeplstm.experiments.studies import best_first
+    >>> from keras_deeplstm.experiments.summary import group_runs
+    >>> runs = [
+    ...     Run(pathlib.Path("a"), RunConfig("digits", ModelConfig(block)), "finished", "", result)
+    ...     for block, result in (
+    ...         ("dense", {"test_accuracy": 0.91}),
+    ...         ("highway", {"test_accuracy": 0.94}),
+    ...     )
+    ... ]
+    >>> for sentence in best_first(group_runs(runs)):
+    ...     print(sentence)
+    On digits, the highest test accuracy is that of HighwayBlock, depth 10 (94.0%).
+    Then come DenseStack, depth 10 (91.0%).
+    """
     sentences = []
     for task, members in itertools.groupby(sorted(groups, key=_task), key=_task):
         ranked = sorted(members, key=lambda group: -group.accuracy.mean)
@@ -31,10 +57,28 @@ def _task(group):
 
 @dataclass(frozen=True)
 class Study:
-    """A question and the runs that answer it."""
+    """A question and the runs that answer it.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig, Study, grid
+    >>> def configs(task):
+    ...     return grid(RunConfig(task, ModelConfig(units=16)), {"model.depth": (2, 4)})
+    >>> study = Study("how-deep", "How deep must a network be?", ("digits", "mnist"), configs)
+    >>> for name in study.plan("digits", seeds=2):
+    ...     print(name)
+    digits-unfolded_lstm-untied-depth2-units16-seed0
+    digits-unfolded_lstm-untied-depth4-units16-seed0
+    digits-unfolded_lstm-untied-depth2-units16-seed1
+    digits-unfolded_lstm-untied-depth4-units16-seed1
+    >>> study.folder_name("digits", epochs=5)
+    'how-deep-digits-epochs5'
+    """
 
     name: str
+    """Under which it is registered; part of the name of its folder."""
     question: str
+    """What it answers, the heading of its report."""
     datasets: tuple[str, ...]
     """Tasks, or texts, on which it can be run; the first is the default. None if its runs have
     tasks of their own."""
@@ -54,6 +98,12 @@ class Study:
 
     def checked(self, dataset: str | None) -> str:
         """The dataset, a path made absolute; None is the default, "" that of a study without any.
+
+        Args:
+            dataset: What the user has asked for, or None.
+
+        Returns:
+            A name, a path, or "".
 
         Raises:
             ValueError: The study cannot be run on it.
@@ -80,6 +130,9 @@ class Study:
             epochs: Passes over the training set; None leaves them to the study.
             seeds: Number of seeds, from 0.
             folds: Number of folds of a cross-validation, or None.
+
+        Returns:
+            A dict from names to configs.
         """
         base = self.configs(dataset)
         settings = settings_not_in_names(base)
@@ -97,6 +150,12 @@ class Study:
         """Name of the folder for these choices: ``"depth-digits-epochs5"``.
 
         The number of seeds is not part of it: more seeds are more runs of the same study.
+
+        Args:
+            dataset, epochs, folds: As for `plan`.
+
+        Returns:
+            The name.
         """
         words = [self.name, *([self.config(dataset).subject] if dataset else [])]
         if epochs is not None:
@@ -121,11 +180,15 @@ def grid(base: RunConfig, values: dict[str, Any]) -> list[RunConfig]:
         base: All other settings.
         values: Name of a setting, as in the command (``"model.depth"``) -> its values.
 
+    Returns:
+        A list of `RunConfig`s.
+
     Raises:
         ConfigError: There is no such setting, or it cannot have that value.
 
     Example:
 
+    >>> from keras_deeplstm.experiments import RunConfig, grid
     >>> configs = grid(RunConfig("digits"), {"model.depth": (5, 10), "optimizer": ("adam", "sgd")})
     >>> [(config.model.depth, config.optimizer) for config in configs]
     [(5, 'adam'), (5, 'sgd'), (10, 'adam'), (10, 'sgd')]

@@ -20,10 +20,26 @@ TASKS = {task.name: task for task in (digits, mnist, fashion_mnist)}
 
 
 def get_task(name: str) -> Task:
-    """Return the task called `name`, or the one that a path stands for; see `own`.
+    """Return the task called `name`, or the one that a path stands for.
+
+    Args:
+        name: "digits", "mnist", "fashion-mnist" or a name that was registered; or the path of an
+            .npz file or of a folder of images. The data are read when the task's `load` is called.
+
+    Returns:
+        A `Task`.
 
     Raises:
         ValueError: There is none. The text proposes the nearest one.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import get_task
+    >>> task = get_task("digits")
+    >>> task.input_shape, task.num_classes, task.load(None).train[0].shape
+    ((8, 8, 1), 10, (1257, 8, 8, 1))
+    >>> get_task("./letters.npz").name
+    'letters'
     """
     name = resolve(name)
     return TASKS.get(name) or own.task(name)
@@ -32,8 +48,21 @@ def get_task(name: str) -> Task:
 def resolve(name: str) -> str:
     """The name of a task as it is, a path made absolute: it means the same in any folder.
 
+    Args:
+        name: As for `get_task`.
+
+    Returns:
+        The name, or the absolute path.
+
     Raises:
         ValueError: It is neither.
+
+    Example:
+
+    >>> import os
+    >>> from keras_deeplstm.experiments.tasks import resolve
+    >>> resolve("digits"), os.path.relpath(resolve("./letters.npz"))
+    ('digits', 'letters.npz')
     """
     if isinstance(name, str):
         if name in TASKS:

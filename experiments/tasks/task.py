@@ -48,7 +48,21 @@ def part(x: np.ndarray, y: np.ndarray, count: int):
 
 
 class Splits(NamedTuple):
-    """Training, validation and test data, each a pair of inputs and targets."""
+    """Training, validation and test data, each a pair of inputs and targets.
+
+    Args:
+        train, validation, test: `(x, y)`: float32 `(n, *input_shape)` and integer classes `(n,)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments import Splits
+    >>> splits = Splits.of(np.zeros((50, 3), "float32"), np.arange(50) % 2)
+    >>> [len(y) for _, y in splits]
+    [35, 5, 10]
+    >>> [len(y) for _, y in splits.fold(1, folds=4)]
+    [30, 10, 10]
+    """
 
     train: tuple[np.ndarray, np.ndarray]
     validation: tuple[np.ndarray, np.ndarray]
@@ -56,12 +70,25 @@ class Splits(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray) -> "Splits":
-        """70 % of the examples for training, 10 % for validation, 20 % for testing; see `part`."""
+        """70 % of the examples for training, 10 % for validation, 20 % for testing.
+
+        Each part has its share of every class; which examples it has is always the same.
+
+        Args:
+            x: Inputs, `(n, ...)`.
+            y: Classes, `(n,)`.
+
+        Returns:
+            The splits.
+
+        Raises:
+            ValueError: There are too few examples of a class, or fewer than classes in a part.
+        """
         rest, test = part(x, y, math.ceil(len(x) / 5))
         return cls(*part(*rest, math.ceil(len(x) / 10)), test)
 
     def digest(self) -> str:
-        """A checksum: 16 hexadecimal digits that change with any value of the data."""
+        """Return a checksum: 16 hexadecimal digits that change with any value of the data."""
         found = hashlib.sha256()
         for array in map(np.ascontiguousarray, itertools.chain(*self)):
             found.update(f"{array.dtype.str}{array.shape}".encode())
@@ -75,6 +102,13 @@ class Splits(NamedTuple):
             number: The fold that validates, from 1.
             folds: Number of folds, each with the same share of every class. They depend on nothing
                 else, not on the seed of a run either.
+
+        Returns:
+            The new splits.
+
+        Raises:
+            ValueError: There are fewer than 2 folds, or fewer examples of every class than folds.
+            IndexError: There are fewer than `number` folds.
         """
         # Imported here, so that the command's help need not wait for scikit-learn.
         from sklearn.model_selection import StratifiedKFold
@@ -87,10 +121,24 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A data set together with what it means to solve it."""
+    """A data set together with what it means to solve it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments import Splits, Task
+    >>> def load(data_dir=None):
+    ...     x = np.random.default_rng(0).integers(0, 2, (1000, 6)).astype("float32")
+    ...     return Splits.of(x, x.sum(axis=1).astype("int64") % 2)
+    >>> task = Task("parity", "is the number of ones odd?", None, None, load, criterion=0.95)
+    >>> task.sizes(task.load())
+    ((6,), 2)
+    """
 
     name: str
+    """Under which it is registered; part of the names of its runs."""
     description: str
+    """One line for `deeplstm list tasks`."""
     input_shape: tuple[int, ...] | None
     """Shape of one input; None if only the data tell."""
     num_classes: int | None
@@ -110,7 +158,14 @@ class Task:
     """Keras metric, better when higher; its value on the test data is the result of a run."""
 
     def sizes(self, data: Splits) -> tuple[tuple[int, ...], int]:
-        """Input shape and number of classes: what the task says, else what its data have."""
+        """Input shape and number of classes: what the task says, else what its data have.
+
+        Args:
+            data: What `load` has returned.
+
+        Returns:
+            `(input_shape, num_classes)`.
+        """
         input_shape, num_classes = self.input_shape, self.num_classes
         if input_shape is None:
             input_shape = data.train[0].shape[1:]

@@ -35,14 +35,18 @@ def gradient_check(layer_or_model, x, y=None, *, entries=10, step=3e-4, seed=0):
         are zero).
 
     Raises:
-        ValueError: The layer or model cannot be rebuilt from its config.
+        ValueError: The layer or model cannot be rebuilt from its config, or `entries` or `step` is
+            out of its range.
 
     Example:
 
-    >>> import keras, numpy as np
+    >>> import numpy as np
     >>> from keras_deeplstm.diagnostics import gradient_check
-    >>> table = gradient_check(keras.layers.LSTM(3), np.ones((2, 5, 4)))  # doctest: +SKIP
-    >>> bool((table.relative_error < 1e-6).all())  # doctest: +SKIP
+    >>> from keras_deeplstm.layers import UnfoldedLSTMBlock
+    >>> table = gradient_check(UnfoldedLSTMBlock(3, depth=4), np.ones((2, 5)))
+    >>> [name.rpartition("/")[2] for name in table.weight]
+    ['kernel', 'recurrent_kernel', 'bias', 'input']
+    >>> bool((table.relative_error < 1e-6).all())
     True
     """
     validation.positive_integer("entries", entries)

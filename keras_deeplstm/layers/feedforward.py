@@ -130,16 +130,19 @@ class DenseStack(FeedforwardBlock):
         `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps`.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range; when built: the last dimension of the inputs is
+            not known, or the layer would have more than 2**31 parameters; when called: the mask has
+            another shape than the inputs.
 
     Example:
 
     >>> import numpy as np
     >>> from keras_deeplstm.layers import DenseStack
-    >>> DenseStack(16, 10, activation="relu", kernel_initializer="he_normal")(
-    ...     np.zeros((2, 8), "float32")
-    ... ).shape  # doctest: +SKIP
+    >>> block = DenseStack(16, 10, activation="relu", kernel_initializer="he_normal")
+    >>> tuple(block(np.zeros((2, 8), "float32")).shape)
     (2, 16)
+    >>> [(weight.name, tuple(weight.shape)) for weight in block.weights]
+    [('kernel', (8, 16)), ('recurrent_kernel', (9, 16, 16)), ('bias', (10, 16))]
     """
 
     def _weights(self, features):
@@ -178,14 +181,26 @@ class HighwayBlock(FeedforwardBlock):
         units, depth: As for `DenseStack`.
         **kwargs: All other arguments of `DenseStack`.
 
-    Call arguments, returns, raises: As for `DenseStack`.
+    Call arguments:
+        inputs: `(batch, ..., features)`.
+        mask: `(batch, ...)`; passed through.
+        training: Whether dropout is on.
+
+    Returns:
+        `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps`.
+
+    Raises:
+        ValueError: An argument is out of its range; when built: the last dimension of the inputs is
+            not known, or the layer would have more than 2**31 parameters; when called: the mask has
+            another shape than the inputs.
 
     Example:
 
     >>> import numpy as np
     >>> from keras_deeplstm.layers import HighwayBlock
-    >>> HighwayBlock(16, 10)(np.zeros((2, 8), "float32")).shape  # doctest: +SKIP
-    (2, 16)
+    >>> block = HighwayBlock(16, 10)
+    >>> tuple(block(np.zeros((2, 8), "float32")).shape), tuple(block.recurrent_kernel.shape)
+    ((2, 16), (9, 16, 32))
     """
 
     def __init__(self, units, depth, transform_bias=-2.0, **kwargs):
@@ -242,17 +257,27 @@ class ResidualBlock(FeedforwardBlock):
         **kwargs: All other arguments of `DenseStack`. Here dropout hits what a step adds,
             not the sum.
 
-    Call arguments, returns, raises: As for `DenseStack`. With `return_all_steps`, the output norm
-    is applied to each h_l.
+    Call arguments:
+        inputs: `(batch, ..., features)`.
+        mask: `(batch, ...)`; passed through.
+        training: Whether dropout is on.
+
+    Returns:
+        `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps` (then
+        the output norm is applied to each h_l).
+
+    Raises:
+        ValueError: An argument is out of its range; when built: the last dimension of the inputs is
+            not known, or the layer would have more than 2**31 parameters; when called: the mask has
+            another shape than the inputs.
 
     Example:
 
     >>> import numpy as np
     >>> from keras_deeplstm.layers import ResidualBlock
-    >>> ResidualBlock(16, 10, activation="relu", kernel_initializer="he_normal")(
-    ...     np.zeros((2, 8), "float32")
-    ... ).shape  # doctest: +SKIP
-    (2, 16)
+    >>> block = ResidualBlock(16, 10, activation="relu", kernel_initializer="he_normal")
+    >>> tuple(block(np.zeros((2, 8), "float32")).shape), tuple(block.output_kernel.shape)
+    ((2, 16), (9, 16, 16))
     """
 
     def __init__(self, units, depth, epsilon=1e-3, **kwargs):

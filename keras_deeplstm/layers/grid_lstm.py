@@ -99,8 +99,9 @@ class GridLSTM2D(DepthLayer):
         training: Whether dropout is on.
 
     Returns:
-        `(batch, units)`, or `(batch, time, units)` with `return_sequences`; 2 * units with
-        `output="both"`; a tuple with `return_state`.
+        `(batch, units)`, or `(batch, time, units)` with `return_sequences`; the last axis has 2 *
+        units with `output="both"`. With `return_state` a tuple `(output, h_1, c_1, ..., h_depth,
+        c_depth)`, each state `(batch, units)`.
 
     Weights, `(depth, ...)` unless tied:
         `hidden_kernel`, `memory_kernel`: W_h and W_c, `(features, units)`, of one layer only, with
@@ -115,15 +116,22 @@ class GridLSTM2D(DepthLayer):
     layer ("depth").
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or does not go with another: a bias of a gate
+            with `GateBias`; when built: the number of features is not known, or not `units` with
+            `project_inputs=None`, or the layer would have more than 2**31 parameters, or the batch
+            size is not known with `stateful`; when called: a mask or an initial state has another
+            shape than the inputs ask for, or the number of time steps is 0 or, with `unroll`, not
+            known.
 
     Example:
 
     >>> import numpy as np
     >>> from keras_deeplstm.layers import GridLSTM2D
     >>> grid = GridLSTM2D(units=16, depth=3, return_sequences=True)
-    >>> grid(np.zeros((2, 10, 8), "float32")).shape  # doctest: +SKIP
+    >>> tuple(grid(np.zeros((2, 10, 8), "float32")).shape)
     (2, 10, 16)
+    >>> {weight.name: tuple(weight.shape) for weight in grid.weights}["time_kernel"]
+    (3, 16, 64)
     """
 
     _held = types.SimpleNamespace(states=None)  # with `stateful`, filled by `build`

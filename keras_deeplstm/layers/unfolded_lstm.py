@@ -81,18 +81,24 @@ class UnfoldedLSTMBlock(DepthBlock):
         training: Whether dropout, noise and batch statistics are on.
 
     Returns:
-        `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps`.
+        `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps`; with
+        `return_state` a list of it, h and c.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or does not go with another: a
+            `state_initializer` with `input_mode="state"`, a bias of a gate with `GateBias`; when
+            built: the last dimension of the inputs is not known, or the layer would have more than
+            2**31 parameters; when called: the mask has another shape than the inputs.
 
     Example:
 
     >>> import numpy as np
     >>> from keras_deeplstm.layers import UnfoldedLSTMBlock
     >>> block = UnfoldedLSTMBlock(units=16, depth=30)
-    >>> block(np.zeros((2, 8), "float32")).shape  # doctest: +SKIP
+    >>> tuple(block(np.zeros((2, 8), "float32")).shape)
     (2, 16)
+    >>> [(weight.name, tuple(weight.shape)) for weight in block.weights]
+    [('kernel', (8, 64)), ('recurrent_kernel', (29, 16, 64)), ('bias', (30, 64))]
     """
 
     _states = ("h", "c")
