@@ -254,6 +254,7 @@ def test_noise_free_at_random():
     assert np.bincount(codes[:, 1:-1].ravel(), minlength=13)[:11].min() > 0.9 * 2000
     assert codes[:, 1:-1].max() == 10
     np.testing.assert_array_equal(batch.y[:, :-1], batch.x[:, 1:])
+    assert (batch.weight == [*[1] * 11, 120]).all()
     outputs = np.zeros_like(batch.y)  # all wrong, but for the end
     outputs[:, -1] = batch.y[:, -1]
     outputs[0, -1, 3] = 0.26

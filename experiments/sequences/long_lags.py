@@ -29,7 +29,9 @@ class NoiseFree(SequenceTask):
         regular: Whether the symbols between come in their order (2a) or at random (2b).
 
     In the loss the last step has the weight of p others: with equal weights, and the mean over all
-    steps that Keras' losses take, the only thing to remember has one part in p of the gradient.
+    steps that Keras' losses take, the only thing to remember has one part in p of the gradient. At
+    random it has the weight of 10 p others, of whose symbols there is nothing to learn but that
+    they are all equally likely.
 
     The error of a sequence is its largest absolute error, over all outputs and steps (2a) or over
     the outputs of the last step (2b). It is right if that is below 0.25.
@@ -93,7 +95,7 @@ class NoiseFree(SequenceTask):
             codes[:, 1:-1] = generator.integers(self.p - 1, size=(count, self.p - 1))
         symbols = one_hot(codes, self.p + 1)
         weight = np.ones((count, self.p), "float32")
-        weight[:, -1] = self.p
+        weight[:, -1] = self.p if self.regular else 10 * self.p
         return Batch(symbols[:, :-1], symbols[:, 1:], None, weight)
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
