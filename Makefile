@@ -11,7 +11,7 @@ PYTEST ?= -n 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo docs test notebooks test-backends test-long check format clean
+.PHONY: help demo docs test notebooks test-backends test-long soak check format clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,7 @@ docs: $(VENV)/.docs  ## Build the documentation as a site, which needs no networ
 	@echo build/docs/index.html
 
 test: $(MARK)  ## Run the tests on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long and not notebooks'
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long and not notebooks and not soak'
 
 notebooks: $(MARK)  ## Run the notebooks
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m notebooks
@@ -50,8 +50,12 @@ test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnosti
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 
-test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow
+test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow; look for known holes
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m long
+	$(BIN)/pip-audit --skip-editable
+
+soak: $(MARK)  ## Train for two hours (SOAK_MINUTES), killed every few minutes
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -s -m soak
 
 check: $(MARK)  ## Lint, and look whether everything is formatted
 	$(BIN)/ruff check

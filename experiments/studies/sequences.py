@@ -84,9 +84,9 @@ LONGER = {
 REMARK = (
     "The paper trained on-line, with truncated gradients and without forget gates, and minimized "
     "squared errors. Here are forget gates with biases that make a memory last, Adam with the "
-    "whole gradient and batches of 4 or 8, and cross entropy for what is a class; in the loss of 2a "
-    "the last step has the weight of p others, in that of 2b of 10 p. Criteria and numbers of "
-    "sequences are those of the paper."
+    "whole gradient and batches of 4 or 8, and cross entropy for what is a class; the last step "
+    "has, in the loss, the weight of p others in 2a and of 10 p others in 2b. Criteria and numbers "
+    "of sequences are those of the paper."
 )
 
 
