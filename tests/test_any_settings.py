@@ -3,8 +3,10 @@
 import dataclasses
 import math
 
+import keras
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
@@ -120,6 +122,38 @@ def test_layers(drawn):
 @given(configs)
 def test_settings_of_runs(drawn):
     make_config(drawn)
+
+
+def train_a_step(drawn):
+    """One step of training of a layer that is taken, and small enough for here."""
+    layer, arguments = drawn
+    assume(layer in CLASSES)
+    try:
+        made = layer(**({"units": 4, "depth": 2} | arguments))
+    except (ValueError, TypeError):
+        made = None
+    assume(made is not None and made.units <= 64 and made.depth <= 20)
+    shape = (3, 4, 5) if layer is GridLSTM2D else (3, 5)
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    inputs = keras.Input(shape[1:])
+    outputs = keras.tree.flatten(made(inputs))
+    model = keras.Model(inputs, [keras.layers.Flatten()(output) for output in outputs])
+    model.compile("sgd", "mse", run_eagerly=True)
+    targets = [np.zeros(output.shape) for output in keras.tree.flatten(model(x))]
+    model.train_on_batch(x, targets)
+
+
+@settings(FEW, max_examples=20)
+@given(layers)
+def test_what_is_taken_trains(drawn):
+    train_a_step(drawn)
+
+
+@pytest.mark.long
+@FEW
+@given(layers)
+def test_three_hundred_that_are_taken_train(drawn):
+    train_a_step(drawn)
 
 
 @pytest.mark.long
