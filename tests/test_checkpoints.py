@@ -58,6 +58,7 @@ DAMAGES = [truncate, flip, empty, replace_by_a_folder]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_does_not_count(tmp_path, damage):
+    """CFG-30, REL-3."""
     save_epochs(tmp_path, 1, 2)
     damage(next(tmp_path.glob("epoch_0002*")))
     checkpoint, damaged = newest(tmp_path)
@@ -90,6 +91,7 @@ def test_other_files_are_not_checkpoints(tmp_path):
 
 
 def test_a_newer_version_is_refused(tmp_path, monkeypatch):
+    """CFG-23."""
     monkeypatch.setattr(checkpoints, "VERSION", 2)
     save_epochs(tmp_path, 1)
     monkeypatch.setattr(checkpoints, "VERSION", 1)
@@ -98,6 +100,7 @@ def test_a_newer_version_is_refused(tmp_path, monkeypatch):
 
 
 def test_nothing_is_pickled(tmp_path):
+    """SEC-8, REL-2."""
     with pytest.raises(ValueError, match="allow_pickle"):
         save(tmp_path, 1, {"object": np.array([json], object)}, {})
     assert not list(tmp_path.iterdir())

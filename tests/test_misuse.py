@@ -100,6 +100,7 @@ def test_arguments_of_layers(layer, arguments, message):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_lay_28_unknown_argument(layer):
+    """LAY-28."""
     with pytest.raises(ValueError) as error:
         layer(4, 2, unit=3)
     assert str(error.value) == (
@@ -186,12 +187,14 @@ def test_calls(call, message):
 
 
 def test_lay_26_all_of_unroll_backwards_and_mask():
+    """LAY-26."""
     grid = GridLSTM2D(4, 2, unroll=True, go_backwards=True)
     assert grid(X3, mask=np.ones((2, 5), bool)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
+    """SEC-7."""
     x = X3 if layer is GridLSTM2D else X2
     message = f"`{layer.__name__}` must have at most 2,147,483,648 parameters. Received: "
     with pytest.raises(ValueError, match=message):
@@ -203,6 +206,7 @@ def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
 
 @pytest.mark.parametrize("name", ["activation", "kernel_initializer", "bias_regularizer"])
 def test_lay_12_a_lambda_cannot_be_saved(name):
+    """LAY-12, SEC-5."""
     layer = DenseStack(4, 2, name="deep", **{name: lambda *arguments, **options: 0.0})
     with pytest.raises(ValueError) as error:
         layer.get_config()
@@ -219,6 +223,7 @@ def half(x):
 
 @pytest.mark.parametrize("activation", [half, keras.layers.LeakyReLU(0.25)], ids=["own", "layer"])
 def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
+    """LAY-10: what is refused to a stranger's file is open to the user."""
     model = keras.Sequential([keras.Input((4,)), DenseStack(4, 2, activation=activation)])
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -237,6 +242,7 @@ def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
     ids=["unknown", "missing", "wrong", "list"],
 )
 def test_lay_30_config(config, reason):
+    """LAY-30."""
     with pytest.raises(TypeError) as error:
         DenseStack.from_config(config)
     assert str(error.value).startswith("Cannot load `DenseStack`: ")
@@ -245,6 +251,8 @@ def test_lay_30_config(config, reason):
 
 
 def test_lay_31_weights_of_another_depth(tmp_path):
+    """LAY-31."""
+
     def model(depth):
         return keras.Sequential([keras.Input((4,)), UnfoldedLSTMBlock(4, depth, name="deep")])
 
@@ -312,6 +320,7 @@ def fit(callback):
 
 
 def test_cb_03_one_layer_needs_no_list():
+    """CB-03."""
     flow = GradientFlow(layers="block")
     fit(flow)
     assert set(flow.to_frame().layer) == {"block"}
@@ -325,16 +334,19 @@ def test_cb_15_logs_that_cannot_be_written(make, tmp_path):
 
 
 def test_cb_21_copies():
+    """CB-21."""
     for callback in (GradientFlow(), FilterImages(), StateGradients(X2, X2), DivergenceGuard()):
         assert type(copy.deepcopy(callback)) is type(callback)
 
 
 @pytest.mark.parametrize("kind", ["depth", "heatmap", "ratio"])
 def test_cb_23_nothing_recorded_is_an_empty_picture(kind):
+    """CB-23."""
     assert not GradientFlow().plot(kind).lines[1:]  # the ratio has a line at 1
 
 
 def test_cb_23_no_states_recorded():
+    """CB-23."""
     assert not StateGradients(X2, X2).plot().lines
 
 
@@ -392,6 +404,7 @@ def test_commands(command, message, tmp_path, monkeypatch, capsys):
 
 
 def test_cfg_25_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """CFG-25."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     assert status(["search", "digits", "--runs-dir", "file"]) == 1
@@ -460,6 +473,7 @@ def two_runs(tmp_path_factory):
 
 @pytest.mark.parametrize(("file", "content", "reason"), FILES.values(), ids=FILES)
 def test_cfg_33_a_damaged_run_does_not_end_the_report(file, content, reason, two_runs, capsys):
+    """CFG-33."""
     from keras_deeplstm.experiments.findings import collect
 
     path = two_runs / "bad" / file
@@ -543,6 +557,7 @@ def test_a_path_too_long_for_the_system_is_an_error_of_the_data(tmp_path):
 
 
 def test_cfg_10_a_batch_larger_than_the_data_is_said(tmp_path):
+    """CFG-10."""
     from keras_deeplstm.experiments.training import train
 
     class SaidError(Exception):
