@@ -9,6 +9,7 @@ import shlex
 import sys
 import textwrap
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,7 +25,7 @@ from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments.startup import check_backend, load_keras
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
 from keras_deeplstm.experiments.text.config import TextConfig
@@ -472,6 +473,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, but no information
+    with suppress(AttributeError):  # what stands in for the terminal in a notebook
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal does not know
     command = shlex.join(["deeplstm", *argv])
     debug = "--debug" in argv
     try:
@@ -492,6 +495,7 @@ def main(argv: list[str] | None = None) -> int:
             args=[argument for argument in argv if argument != "--debug"],
             config=(tyro.conf.FlagCreatePairsOff,),
         )
+        check_backend()
         with signals.handled_by(signals.raise_interrupted):
             status = action.execute(command)
         sys.stdout.flush()
@@ -542,11 +546,10 @@ def _folder_to_train(command):
 
 
 def _print_text(text):
-    """Print text that may have characters which the terminal does not know, or which control it."""
+    """Print text that may have characters which control the terminal."""
     if sys.stdout.isatty():
         text = validation.printable(text, but="\n\r\t")
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+    print(text, end="", flush=True)
 
 
 def _train(config, folder, **options):
@@ -584,7 +587,3 @@ def _report(folders, output=None):
 
 def _say_where(report):
     print(f"Report: {report}\n{report.resolve().as_uri()}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import resource
 import signal
@@ -88,6 +89,15 @@ def test_other_files_are_not_checkpoints(tmp_path):
     for name in (".epoch_0009-0123456789abcdef.1a2b3c4d.npz", "epoch_x.npz", "epoch_0009.npz"):
         (tmp_path / name).write_bytes(b"")
     assert newest(tmp_path) == (None, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\5\6" + bytes(18)])
+def test_a_file_with_the_right_name_that_is_no_checkpoint(tmp_path, content):
+    """REL-3."""
+    name = f"epoch_0001-{hashlib.sha256(content).hexdigest()[:16]}.npz"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match="1 damaged, of epochs: 1"):
+        newest(tmp_path)
 
 
 def test_a_newer_version_is_refused(tmp_path, monkeypatch):

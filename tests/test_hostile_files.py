@@ -5,6 +5,7 @@ hostile file is the responsibility of Keras' safe mode.
 """
 
 import ast
+import configparser
 import json
 import os
 import subprocess
@@ -33,6 +34,16 @@ PATHS = ("../x", "..", "a/b", "a\\b", "/x", ".x", "a.", "", "con", "NUL.txt", "a
 TEXTS = (SCRIPT, "$x_{", "$\\frac$", "a\0b", "a\nb", "\x1b[31mred", "\u202egpj", "{{ 7 * 7 }}")
 FORMULAS = ("=1+1", "+1", "-1", "@x", "\tx", "\rx")
 NAMES = (*PATHS, *TEXTS, *FORMULAS)
+
+
+# Versions.
+
+
+def test_sec_1_the_oldest_keras():
+    """SEC-1: older versions have holes that are known."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert "keras >= 3.15.1" in setup["options"]["install_requires"].splitlines()
 
 
 # Configurations.
@@ -97,6 +108,7 @@ def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
             names = []
             if isinstance(node, ast.Name | ast.Attribute):
                 names = [node.id if isinstance(node, ast.Name) else node.attr]
+                names += ["unsafe"] if ast.unparse(node) == "torch.load" else []
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None)]
             elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
@@ -150,6 +162,14 @@ def test_sec_10_a_link_in_a_run_is_not_followed(tmp_path):
         with pytest.raises(runs.RunExistsError, match="exists and is not a run"):
             runs.begin(run.folder, RunConfig("digits"), overwrite=True)
     assert secret.read_bytes().startswith(b"what")
+
+
+def test_sec_10_a_link_to_a_run_is_not_found(tmp_path):
+    """SEC-10."""
+    make_run(tmp_path / "elsewhere", ModelConfig("dense", depth=3))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a").symlink_to(tmp_path / "elsewhere")
+    assert runs.find(tmp_path / "runs") == []
 
 
 def test_sec_10_a_trial_is_called_as_its_folder(tmp_path):

@@ -326,6 +326,11 @@ def agree(shape, expected):
 
 def check_mask(mask, expected, axes):
     """Raise ValueError unless the mask has the expected shape; `axes` says what that is."""
+    if not hasattr(mask, "shape"):
+        raise ValueError(
+            f"Argument `mask` must be an array or a tensor of shape {axes}={tuple(expected)}. "
+            f"Received: mask={validation.shown(mask)} (of type {type(mask)})"
+        )
     if not agree(mask.shape, expected):
         raise ValueError(
             f"Argument `mask` must have shape {axes}={tuple(expected)}. "
