@@ -41,11 +41,12 @@ def test_help(capsys):
     assert "Number of steps over depth;" in text
 
 
-def test_help_is_instant(folder):
+@pytest.mark.parametrize("command", [["deeplstm"], ["-m", "keras_deeplstm"]], ids=" ".join)
+def test_help_is_instant(command, folder):
     (folder / "deeplstm").write_text(SCRIPT)
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "deeplstm", "--help"],
+        [sys.executable, "-X", "importtime", *command, "--help"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
@@ -56,6 +57,18 @@ def test_help_is_instant(folder):
     slow = {"keras", "tensorflow", "jax", "torch", "pandas", "matplotlib", "sklearn"}
     assert not imported & slow
     assert seconds < 3  # far below on a machine that does nothing else
+    assert "usage: deeplstm " in done.stdout
+
+
+def test_the_package_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_deeplstm", "run", "mnits"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("deeplstm: error: Unknown task 'mnits'. Did you mean 'mnist'?")
 
 
 @pytest.mark.parametrize(

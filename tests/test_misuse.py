@@ -9,7 +9,7 @@ Each id stands at its test, here or where the subject is tested. These have none
 - CFG-14: there is no YAML.
 - CFG-18, CFG-20: there is no --resume; the same command begins a run or goes on with it.
 - DAT-12: nothing is cut: each length is of one batch, or the user's own.
-- DAT-16, DAT-17, DAT-18: commands train on arrays and on sequences of their own, not on a generator.
+- DAT-16, DAT-17, DAT-18: commands train on arrays and on sequences of their own, on no generator.
 - DAT-19: --data-dir and DEEPLSTM_DATA are only read; the cache is Keras' own.
 """
 
