@@ -15,6 +15,7 @@ from search_training import Training, told
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
+from keras_deeplstm.experiments.commands import RunCommand
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.search import records, results, runner
 from keras_deeplstm.experiments.search import tuner as tuner_module
@@ -291,8 +292,8 @@ def test_tun_17_too_large(here, capsys, folder):
 
 def test_commands_can_be_typed(monkeypatch):
     seen = []
-    execute = lambda self, command: seen.append(self.config) or 0  # noqa: E731
-    monkeypatch.setattr(cli.RunCommand, "execute", execute)
+    see = lambda command, line: seen.append(command.config) or 0  # noqa: E731
+    monkeypatch.setitem(cli.ACTIONS, RunCommand, see)
     config = SearchConfig(
         "digits",
         block="unfolded_lstm,dense",
