@@ -39,11 +39,12 @@ NAMES = (*PATHS, *TEXTS, *FORMULAS)
 # Versions.
 
 
-def test_sec_1_the_oldest_keras():
+def test_sec_1_the_oldest_versions():
     """SEC-1: older versions have holes that are known."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    assert "keras >= 3.15.1" in setup["options"]["install_requires"].splitlines()
+    required = setup["options"]["install_requires"].splitlines()
+    assert {"keras >= 3.15.1", "filelock >= 3.20.1"} <= set(required)
 
 
 # Configurations.
@@ -170,6 +171,17 @@ def test_sec_10_a_link_to_a_run_is_not_found(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "a").symlink_to(tmp_path / "elsewhere")
     assert runs.find(tmp_path / "runs") == []
+
+
+def test_sec_10_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
+    """SEC-10, SEC-13."""
+    (tmp_path / "secret").write_text("what a lock would empty")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / runs.LOCK).symlink_to(tmp_path / "secret")
+    assert not runs.is_locked(tmp_path / "a")
+    with pytest.raises(OSError, match="Cannot write to folder"), runs.lock(tmp_path / "a"):
+        pass
+    assert (tmp_path / "secret").read_text() == "what a lock would empty"
 
 
 def test_sec_10_a_trial_is_called_as_its_folder(tmp_path):
