@@ -50,6 +50,11 @@ def filter_images(model, image_shape=None, layer=None):
     owner = _first_layer(model, layer)
     if image_shape is None:
         image_shape = tuple(model.input_shape[1:])
+    elif not isinstance(image_shape, list | tuple) or len(image_shape) not in (2, 3):
+        raise ValueError(
+            "Argument `image_shape` must be (height, width) or (height, width, channels). "
+            f"Received: image_shape={validation.shown(image_shape)}"
+        )
     if len(image_shape) == 2:
         image_shape = (*image_shape, 1)
     images = {}
@@ -231,7 +236,12 @@ class FilterImages(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Make the folder; one that cannot be made is an error before training."""
         if self.directory is not None:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(
+                    f"Cannot write logs to '{self.directory}': {error.strerror}"
+                ) from error
         if self.tensorboard is not None:
             self._writer = TensorBoardWriter(self.tensorboard)
         if not self._continues:

@@ -216,8 +216,11 @@ class GradientFlow(TapCallback):
         return new
 
     def _write_csv(self):
-        pathlib.Path(self.csv).parent.mkdir(parents=True, exist_ok=True)
-        self.to_frame().to_csv(self.csv, index=False)
+        try:
+            pathlib.Path(self.csv).parent.mkdir(parents=True, exist_ok=True)
+            self.to_frame().to_csv(self.csv, index=False)
+        except OSError as error:
+            raise OSError(f"Cannot write logs to '{self.csv}': {error.strerror}") from error
 
     # What a checkpoint keeps.
 

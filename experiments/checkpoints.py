@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,18 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[int]]:
         if _digest(content) != NAME.fullmatch(path.name)[2]:
             damaged.append(epoch)
             continue
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        notes = json.loads(arrays.pop("notes").tobytes())
-        if notes["version"] > VERSION:
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            notes = json.loads(arrays.pop("notes").tobytes())
+            version = int(notes["version"])
+        # All the ways in which something else, of the right name, shows that it is no checkpoint.
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            damaged.append(epoch)
+            continue
+        if version > VERSION:
             raise CheckpointError(
-                f"'{path}' has version {notes['version']}, newer than this version of "
+                f"'{path}' has version {version}, newer than this version of "
                 f"keras_deeplstm supports ({VERSION}). Upgrade keras_deeplstm"
             )
         return Checkpoint(epoch, arrays, notes), damaged

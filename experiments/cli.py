@@ -1,7 +1,7 @@
-"""The command `deeplstm`.
+"""The command `deeplstm`: what each command does, and how an error ends it.
 
-Keras, pandas and matplotlib take seconds to import. They are imported inside the commands that
-need them, so that `deeplstm --help`, `deeplstm list` and a mistyped option answer at once.
+Keras, pandas and matplotlib take seconds to import. They are imported where a command needs them,
+so that `deeplstm --help`, `deeplstm list` and a mistyped option answer at once.
 """
 
 import os
@@ -9,444 +9,228 @@ import shlex
 import sys
 import textwrap
 import traceback
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from contextlib import suppress
+from typing import Any
 
 from keras_deeplstm import __version__, validation
-from keras_deeplstm.experiments import runs, signals
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments import commands, runs, signals
+from keras_deeplstm.experiments.config import ConfigError, config_errors
 from keras_deeplstm.experiments.runner import MAX_RESTARTS, outcome, run_study
-from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments.startup import check_backend, load_keras
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
 from keras_deeplstm.experiments.text.config import TextConfig
 from keras_deeplstm.experiments.text.sampling import check_sampled
 
-DESCRIPTION = """Experiments with LSTMs along the depth of a network.
-
-Each command explains its options: deeplstm run --help. With --debug, an error shows its traceback.
---version shows the version."""
-
 EXIT_STATUS = {ConfigError: 2, runs.RunExistsError: 3, DataError: 4}
 
-Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
-OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
+# Each command gets what was typed, as an object and as a line for the record, and returns its exit
+# status.
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainCommand:
-    """What all commands that train one run have in common; each has its `config` besides."""
-
-    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of the run's folder. If not given, it is made from the settings and a number: that of
-    an unfinished run with exactly these settings, which then goes on, or else a new one."""
-    new: bool = False
-    """Without --name: start a new run even if one with these settings is unfinished."""
-    runs_dir: Folder = Path("runs")
-    """Where the run's folder is made."""
-    checkpoint_share: Share = None
-    """Share of the training time that checkpoints may take, 0.02 if not given. Epochs, or what is
-    reported in their place, all get one if they are long against writing it; with 1 in any case."""
-    overwrite: bool = False
-    """Replace the run of that name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunCommand(TrainCommand):
-    """Train one model on one task. The same command again goes on with a run that was
-    interrupted, after its last checkpoint, as if nothing had happened."""
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
-    devices: Literal["one", "all"] = "one"
-    """Train on one device, or with a part of each batch on all of this machine."""
-
-    def execute(self, command: str) -> int:
-        """Train, and write the run's report."""
-        share = _checkpoint_options(self.checkpoint_share)
-        folder = _folder_to_train(self)
-        if folder is None:
-            return 0
-        load_keras()
-        _train(
-            self.config,
-            folder,
-            devices=self.devices,
-            data_dir=self.data_dir,
-            command=command,
-            overwrite=self.overwrite,
-            **share,
-        )
-        _report([folder])
+def run(command: commands.RunCommand, line: str) -> int:
+    """Train a model on a task, and write the run's report."""
+    options = _options(command, line)
+    folder = _folder_to_train(command)
+    if folder is None:
         return 0
+    load_keras()
+    _train(command.config, folder, devices=command.devices, **options)
+    _report([folder])
+    return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainTextCommand(TrainCommand):
-    """Train a character language model on a text. The same command again goes on with a run that
-    was interrupted, after its last checkpoint, as if nothing had happened."""
-
-    config: Annotated[TextConfig, tyro.conf.arg(name="")]
-    data_dir: OptionalFolder = None
-    """Folder with texts that have a name; else the environment variable DEEPLSTM_DATA, else Keras'
-    cache."""
-
-    def execute(self, command: str) -> int:
-        """Train, show samples, and write the run's report."""
-        share = _checkpoint_options(self.checkpoint_share)
-        folder = _folder_to_train(self)
-        if folder is None:
-            return 0
-        load_keras()
-        from keras_deeplstm.experiments.text.training import train
-
-        print(self.config.title, flush=True)
-        result = train(
-            self.config,
-            folder,
-            data_dir=self.data_dir,
-            command=command,
-            overwrite=self.overwrite,
-            on_report=self._show,
-            on_message=lambda text: print(text, flush=True),
-            **share,
-        )
-        print(outcome(self.config, result))
-        _report([folder])
-        print(f"Sample: deeplstm sample {shlex.quote(str(folder))}")
+def train_text(command: commands.TrainTextCommand, line: str) -> int:
+    """Train a language model, show samples, and write the run's report."""
+    options = _options(command, line)
+    folder = _folder_to_train(command)
+    if folder is None:
         return 0
+    load_keras()
+    from keras_deeplstm.experiments.text.training import train
 
-    def _show(self, row, sample):
+    def show(row, sample):
         parts = [
             f"step {row['step']}",
-            f"epoch {row['epoch']:.4g} of {self.config.epochs}",
+            f"epoch {row['epoch']:.4g} of {command.config.epochs}",
             f"loss {row['loss']:.4f} ({row['bits']:.3f} bits)",
         ]
         if "val_bits" in row:
             parts.append(f"validation {row['val_loss']:.4f} ({row['val_bits']:.3f} bits)")
-        print("  ".join([*parts, f"{row['seconds']:.1f} s"]), flush=True)
+        _say("  ".join([*parts, f"{row['seconds']:.1f} s"]))
         if sample:
             _print_text(textwrap.indent(sample, "    | ", lambda line: True) + "\n")
 
+    _say(command.config.title)
+    result = train(command.config, folder, on_report=show, on_message=_say, **options)
+    _say(outcome(command.config, result))
+    _report([folder])
+    _say(f"Sample: deeplstm sample {shlex.quote(str(folder))}")
+    return 0
 
-@dataclass(frozen=True, kw_only=True)
-class SolveCommand(TrainCommand):
-    """Train a model on new sequences of a task until the task is solved. The same command again
-    goes on with a run that was interrupted, after its last checkpoint, as if nothing had
-    happened."""
 
-    config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
-    data_dir: OptionalFolder = None
-    """Folder with data sets, for the task "series"; else the environment variable DEEPLSTM_DATA."""
+def sample(command: commands.SampleCommand, line: str) -> int:
+    """Write text as it comes."""
+    folder = command.run if command.run.exists() else command.runs_dir / command.run
+    check_sampled(folder)
+    load_keras()
+    from keras_deeplstm.experiments.text.sampling import load_sampler
 
-    def execute(self, command: str) -> int:
-        """Train, and write the run's report."""
-        share = _checkpoint_options(self.checkpoint_share)
-        folder = _folder_to_train(self)
-        if folder is None:
-            return 0
-        load_keras()
-        from keras_deeplstm.experiments.sequences.training import train
-
-        task = self.config.make_task()
-        print(
-            f"{self.config.title}\n{task.description}\nSolved: {task.criterion.words}", flush=True
+    sampler, opening = load_sampler(folder)
+    with config_errors():
+        pieces = sampler.stream(
+            command.prompt or opening,
+            length=command.length,
+            temperature=command.temperature,
+            top_k=command.top_k,
+            top_p=command.top_p,
+            seed=command.seed,
         )
-        result = train(
-            self.config,
-            folder,
-            data_dir=self.data_dir,
-            command=command,
-            overwrite=self.overwrite,
-            on_epoch=self._show,
-            on_message=lambda text: print(text, flush=True),
-            **share,
-        )
-        print(outcome(self.config, result))
-        _report([folder])
+    _print_text(command.prompt)
+    for piece in pieces:
+        _print_text(piece)
+    print()
+    return 0
+
+
+def solve(command: commands.SolveCommand, line: str) -> int:
+    """Train until the task is solved, and write the run's report."""
+    options = _options(command, line)
+    folder = _folder_to_train(command)
+    if folder is None:
         return 0
+    load_keras()
+    from keras_deeplstm.experiments.sequences.training import train
 
-    def _show(self, row):
-        if self.config.model.block == "guess":
+    def show(row):
+        if command.config.model.block == "guess":
             return  # there is one row at the end, of which the outcome says all
-        print(
+        _say(
             f"{row['sequences']} sequences  loss {row['loss']:.4f}  wrong {row['wrong']:.1%} of "
-            f"{row['seen']}  error {row['error']:.4g}  {row['seconds']:.1f} s",
-            flush=True,
+            f"{row['seen']}  error {row['error']:.4g}  {row['seconds']:.1f} s"
         )
 
+    task = command.config.make_task()
+    _say(f"{command.config.title}\n{task.description}\nSolved: {task.criterion.words}")
+    result = train(command.config, folder, on_epoch=show, on_message=_say, **options)
+    _say(outcome(command.config, result))
+    _report([folder])
+    return 0
 
-@dataclass(frozen=True)
-class SampleCommand:
-    """Write text with the best model of a run of `deeplstm train-text`."""
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run's folder, or its name."""
-    prompt: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
-    """Text to go on from; without one, the begin of the validation text, which is not printed."""
-    length: int = 2000
-    """Number of symbols to write."""
-    temperature: float = 1.0
-    """Below 1, likely symbols become likelier; 0 always takes the likeliest."""
-    top_k: int | None = None
-    """Draw only from this many of the likeliest symbols."""
-    top_p: float | None = None
-    """Draw only from the fewest likeliest symbols that have this probability together."""
-    seed: int | None = None
-    """The same seed gives the same text."""
-    runs_dir: Folder = Path("runs")
-    """Where a run's folder is looked for by its name."""
+def study(command: commands.StudyCommand, line: str) -> int:
+    """Run a study, and write its report."""
+    with config_errors():
+        study = STUDIES[validation.one_of("STUDY", command.name, tuple(STUDIES))]
+        dataset = study.checked(command.dataset)
+        validation.positive_integer("seeds", command.seeds, at_most=1000)
+        for option in ("limit", "epochs"):
+            if getattr(command, option) is not None:
+                validation.positive_integer(option, getattr(command, option))
+        if command.restarts:
+            validation.positive_integer("restarts", command.restarts, at_most=MAX_RESTARTS)
+    succeeded, report = run_study(
+        study,
+        study.plan(dataset, command.epochs, command.seeds, command.folds),
+        command.runs_dir / study.folder_name(dataset, command.epochs, command.folds),
+        only=command.only,
+        limit=command.limit,
+        restarts=study.restarts if command.restarts is None else command.restarts,
+        **_options(command, line),
+    )
+    _say_where(report)
+    return 0 if succeeded else 1
 
-    def execute(self, command: str) -> int:
-        """Write the text as it comes."""
-        folder = self.run if self.run.exists() else self.runs_dir / self.run
-        check_sampled(folder)
-        load_keras()
-        from keras_deeplstm.experiments.text.sampling import load_sampler
 
-        sampler, opening = load_sampler(folder)
-        try:
-            pieces = sampler.stream(
-                self.prompt or opening,
-                length=self.length,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                seed=self.seed,
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        _print_text(self.prompt)
-        for piece in pieces:
-            _print_text(piece)
-        print()
+def search(command: commands.SearchCommand, line: str) -> int:
+    """Search, say what came of it, and write the report."""
+    config = command.config
+    name = command.name or f"search-{config.subject}-{config.tuner}"
+    folder = command.runs_dir / runs.check_name(name)
+    with config_errors():
+        if command.workers:
+            validation.positive_integer("workers", command.workers, at_most=1000)
+        if command.time_limit is not None:
+            validation.finite("time_limit", command.time_limit, positive=True)
+    options = {"devices": command.devices, "data_dir": command.data_dir, "command": line}
+    found, ended = run_search(
+        config,
+        folder,
+        workers=command.workers,
+        overwrite=command.overwrite,
+        time_limit=command.time_limit and 60 * command.time_limit,
+        **options,
+    )
+    if is_worker():
         return 0
+    load_keras()
+    succeeded, lines = conclusion(found, config, ended)
+    _say("\n".join(lines))
+    best = ranked(found, config)[:1]
+    if command.retrain and best:
+        winner = config.run(best[0].values)
+        other = runs.load(folder / "best").config != winner
+        _train(winner, folder / "best", overwrite=other, **options)
+        _say(f"Model: {folder / 'best' / 'model.keras'}")
+    if best:
+        _report([folder])
+    return 0 if succeeded else 1
 
 
-@dataclass(frozen=True)
-class SearchCommand:
-    """Search depth, state size, dropout and more with keras-tuner, and write a report. The same
-    command again goes on with a search that was interrupted.
+def report(command: commands.ReportCommand, line: str) -> int:
+    """Write a report."""
+    if not command.folders:
+        raise ConfigError("Name at least one folder of a run or a study")
+    _report(list(command.folders), command.output)
+    return 0
 
-    A RANGE is 2..50 for anything between, 10,30,100 for one of these, 10 for always that."""
 
-    config: Annotated[SearchConfig, tyro.conf.arg(name="")]
-    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of the search's folder; if not given, search-TASK-TUNER."""
-    time_limit: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
-    """No trial begins after this many minutes."""
-    workers: int = 0
-    """Start keras-tuner's chief and this many workers. On several machines, its environment
-    variables do the same; see docs/scaling.md."""
-    retrain: bool = False
-    """In the end, train the best model once more as a run, and keep it."""
-    devices: Literal["one", "all"] = "one"
-    """Train each model on one device, or with a part of each batch on all of this machine."""
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
-    runs_dir: Folder = Path("runs")
-    """Where the search's folder is made."""
-    overwrite: bool = False
-    """Replace the search of that name."""
+def publish(command: commands.PublishCommand, line: str) -> int:
+    """Write tables and a page."""
+    if not command.folders:
+        raise ConfigError("Name at least one folder of a study")
+    load_keras()
+    from keras_deeplstm.experiments.publish import publish
 
-    def execute(self, command: str) -> int:
-        """Search, say what came of it, and write the report."""
-        name = self.name or f"search-{self.config.subject}-{self.config.tuner}"
-        folder = self.runs_dir / runs.check_name(name)
-        try:
-            if self.workers:
-                validation.positive_integer("workers", self.workers, at_most=1000)
-            if self.time_limit is not None:
-                validation.finite("time_limit", self.time_limit, positive=True)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        found, ended = run_search(
-            self.config,
-            folder,
-            workers=self.workers,
-            overwrite=self.overwrite,
-            command=command,
-            data_dir=self.data_dir,
-            devices=self.devices,
-            time_limit=self.time_limit and 60 * self.time_limit,
-        )
-        if is_worker():
+    publish(list(command.folders), command.tables, command.page)
+    _say(f"Page: {command.page}\nTables: {command.tables}")
+    return 0
+
+
+def list_(command: commands.ListCommand, line: str) -> int:
+    """Print a list."""
+    if command.what == "tasks":
+        rows = [(task.name, task.description) for task in TASKS.values()]
+        rows += OWN_DATA.items()
+    elif command.what == "sequences":
+        rows = [(name, task().description) for name, task in SEQUENCE_TASKS.items()]
+    elif command.what == "studies":
+        rows = [(study.name, study.question) for study in STUDIES.values()]
+    else:
+        found = runs.find(command.runs_dir)
+        if not found:
+            print(f"No runs in '{command.runs_dir}'")
             return 0
-        load_keras()
-        succeeded, lines = conclusion(found, self.config, ended)
-        print("\n".join(lines))
-        best = ranked(found, self.config)[:1]
-        if self.retrain and best:
-            run = self.config.run(best[0].values)
-            other = runs.load(folder / "best").config != run
-            options = {"devices": self.devices, "data_dir": self.data_dir, "command": command}
-            _train(run, folder / "best", overwrite=other, **options)
-            print(f"Model: {folder / 'best' / 'model.keras'}")
-        if best:
-            _report([folder])
-        return 0 if succeeded else 1
+        rows = [("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT")]
+        rows += [(str(run.folder.relative_to(command.runs_dir)), *_columns(run)) for run in found]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(validation.printable("  ".join(map(str.ljust, row, widths)).rstrip()))
+    return 0
 
 
-@dataclass(frozen=True)
-class StudyCommand:
-    """Train the runs of a study and write its report. Finished runs are not run again, and one
-    that was interrupted goes on."""
-
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
-    """Name of the study; `deeplstm list studies` shows them all."""
-    dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
-    """Task of all runs; if not given, the first one of the study. Studies of images also take the
-    path of data of your own; see `deeplstm list tasks`."""
-    epochs: int | None = None
-    """Passes over the training set; None leaves them to the study."""
-    seeds: int = 1
-    """Train every model with this many seeds: 0, 1, ... The report shows means and intervals."""
-    folds: int | None = None
-    """Train every model on each of this many folds of a stratified cross-validation. The test data
-    are no part of it."""
-    only: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
-    """Train only the runs with this in their names; * stands for any text."""
-    limit: int | None = None
-    """Train at most this many runs now."""
-    restarts: int | None = None
-    """How many times a run that diverges, or does not solve its task, is tried again with another
-    seed (1000 higher); None: once, but not at all if runs have tasks to solve, since their success
-    rate is a result."""
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
-    runs_dir: Folder = Path("runs")
-    """Where the study's folder is made."""
-    checkpoint_share: Share = None
-    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
-    overwrite: bool = False
-    """Train all runs anew."""
-
-    def execute(self, command: str) -> int:
-        """Run the study, and write its report."""
-        try:
-            study = STUDIES[validation.one_of("STUDY", self.name, tuple(STUDIES))]
-            dataset = study.checked(self.dataset)
-            validation.positive_integer("seeds", self.seeds, at_most=1000)
-            for option in ("limit", "epochs"):
-                if getattr(self, option) is not None:
-                    validation.positive_integer(option, getattr(self, option))
-            if self.restarts:
-                validation.positive_integer("restarts", self.restarts, at_most=MAX_RESTARTS)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        plan = study.plan(dataset, self.epochs, self.seeds, self.folds)
-        succeeded, report = run_study(
-            study,
-            plan,
-            self.runs_dir / study.folder_name(dataset, self.epochs, self.folds),
-            data_dir=self.data_dir,
-            only=self.only,
-            limit=self.limit,
-            restarts=study.restarts if self.restarts is None else self.restarts,
-            overwrite=self.overwrite,
-            command=command,
-            **_checkpoint_options(self.checkpoint_share),
-        )
-        _say_where(report)
-        return 0 if succeeded else 1
-
-
-@dataclass(frozen=True)
-class ReportCommand:
-    """Write the report of runs, or of a study, again."""
-
-    folders: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
-    ]
-    """Folders of runs, or folders that contain them, such as a study's."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The page; else report.html in the folder, or in the one that several folders share."""
-
-    def execute(self, command: str) -> int:
-        """Write the report."""
-        if not self.folders:
-            raise ConfigError("Name at least one folder of a run or a study")
-        _report(list(self.folders), self.output)
-        return 0
-
-
-@dataclass(frozen=True)
-class PublishCommand:
-    """Write what studies have found for others to read: tables, and a page with the answers and
-    pictures."""
-
-    folders: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
-    ]
-    """Folders of studies, in the order of the page."""
-    tables: Folder = Path("experiments/results")
-    """Folder for the tables: of each study a row for each model, and a row for each run."""
-    page: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/results.md")
-    """The page, in Markdown; its pictures lie beside it in a folder of its name."""
-
-    def execute(self, command: str) -> int:
-        """Write them."""
-        if not self.folders:
-            raise ConfigError("Name at least one folder of a study")
-        load_keras()
-        from keras_deeplstm.experiments.publish import publish
-
-        publish(list(self.folders), self.tables, self.page)
-        print(f"Page: {self.page}\nTables: {self.tables}")
-        return 0
-
-
-@dataclass(frozen=True)
-class ListCommand:
-    """List runs, tasks or studies."""
-
-    what: tyro.conf.Positional[Literal["runs", "tasks", "sequences", "studies"]] = "runs"
-    """What to list."""
-    runs_dir: Folder = Path("runs")
-    """Where the runs' folders are."""
-
-    def execute(self, command: str) -> int:
-        """Print the list."""
-        if self.what == "tasks":
-            rows = [(task.name, task.description) for task in TASKS.values()]
-            rows += OWN_DATA.items()
-        elif self.what == "sequences":
-            rows = [(name, task().description) for name, task in SEQUENCE_TASKS.items()]
-        elif self.what == "studies":
-            rows = [(study.name, study.question) for study in STUDIES.values()]
-        else:
-            rows = [self._row(run) for run in runs.find(self.runs_dir)]
-            if not rows:
-                print(f"No runs in '{self.runs_dir}'")
-                return 0
-            rows.insert(0, ("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print(validation.printable("  ".join(map(str.ljust, row, widths)).rstrip()))
-        return 0
-
-    def _row(self, run):
-        name = str(run.folder.relative_to(self.runs_dir))
-        if run.config is None:
-            return name, run.state, "", "", "", ""
-        model, subject, result = run.config.model, run.config.subject, ""
-        if isinstance(run.config, TextConfig):
-            subject = f"text: {subject}"
-        if run.result:
-            result = _short(run)
-        return name, run.state, subject, model.label, str(model.depth), result
+def _columns(run):
+    """State, task, model, depth and test result of a run."""
+    if run.config is None:
+        return run.state, "", "", "", ""
+    model, subject = run.config.model, run.config.subject
+    if isinstance(run.config, TextConfig):
+        subject = f"text: {subject}"
+    return run.state, subject, model.label, str(model.depth), _short(run) if run.result else ""
 
 
 def _short(run):
@@ -457,6 +241,97 @@ def _short(run):
     if isinstance(run.config, SequenceConfig):
         return f"solved: {result['sequences']:,}" if result["solved"] else "not solved"
     return f"{result['test_accuracy']:.1%}"
+
+
+# What several of them do.
+
+
+def _options(command: Any, line: str) -> dict[str, Any]:
+    """Options for trainings of any kind; one that the user has not set is left to its default."""
+    options = {"data_dir": command.data_dir, "command": line, "overwrite": command.overwrite}
+    share = command.checkpoint_share
+    if share is None:
+        return options
+    if not 0 <= share <= 1:
+        raise ConfigError(
+            f"Argument `checkpoint_share` must be a number in [0, 1]. "
+            f"Received: checkpoint_share={share}"
+        )
+    return options | {"checkpoint_share": share}
+
+
+def _folder_to_train(command):
+    """The folder for the run of a command; None if the run is finished, and says so."""
+    if command.name is None:
+        name = runs.name_for(command.runs_dir, command.config, command.new)
+    elif command.new:
+        raise ConfigError("--new has no meaning with --name. Use --overwrite or another --name")
+    else:
+        name = runs.check_name(command.name)
+    folder = command.runs_dir / name
+    runs.check_usable(folder, command.config, command.overwrite)
+    run = runs.load(folder)
+    if run.state != "finished" or command.overwrite:
+        return folder
+    print(f"Run '{name}' is already finished: {outcome(run.config, run.result)}")
+    print("Use --overwrite or another --name to train it again")
+    return None
+
+
+def _train(config, folder, **options):
+    """Train in this process, and say so."""
+    from keras_deeplstm.experiments.training import train
+
+    def show(row):
+        _say(
+            f"epoch {row['epoch']} of {config.epochs}  loss {row['loss']:.4f}  "
+            f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s"
+        )
+
+    _say(config.title)
+    result = train(config, folder, on_epoch=show, on_message=_say, **options)
+    _say(outcome(config, result))
+
+
+def _report(folders, output=None):
+    load_keras()
+    from keras_deeplstm.experiments.report import write_report
+    from keras_deeplstm.experiments.search.report import write_search_report
+
+    if len(folders) == 1 and (folders[0] / "search.json").exists():
+        _say_where(write_search_report(folders[0], output))
+    else:
+        _say_where(write_report(folders, output))
+
+
+def _say_where(report):
+    _say(f"Report: {report}\n{report.resolve().as_uri()}")
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def _print_text(text):
+    """Print text that may have characters which control the terminal."""
+    if sys.stdout.isatty():
+        text = validation.printable(text, but="\n\r\t")
+    print(text, end="", flush=True)
+
+
+# The command.
+
+ACTIONS = {
+    commands.RunCommand: run,
+    commands.TrainTextCommand: train_text,
+    commands.SampleCommand: sample,
+    commands.SolveCommand: solve,
+    commands.StudyCommand: study,
+    commands.SearchCommand: search,
+    commands.ReportCommand: report,
+    commands.PublishCommand: publish,
+    commands.ListCommand: list_,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -487,28 +362,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, but no information
-    command = shlex.join(["deeplstm", *argv])
+    with suppress(AttributeError):  # what stands in for the terminal in a notebook
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal does not know
     debug = "--debug" in argv
     try:
-        action = tyro.extras.subcommand_cli_from_dict(
-            {
-                "run": RunCommand,
-                "train-text": TrainTextCommand,
-                "sample": SampleCommand,
-                "solve": SolveCommand,
-                "study": StudyCommand,
-                "search": SearchCommand,
-                "report": ReportCommand,
-                "publish": PublishCommand,
-                "list": ListCommand,
-            },
-            prog="deeplstm",
-            description=DESCRIPTION,
-            args=[argument for argument in argv if argument != "--debug"],
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        command = commands.parse([argument for argument in argv if argument != "--debug"])
+        check_backend()
         with signals.handled_by(signals.raise_interrupted):
-            status = action.execute(command)
+            status = ACTIONS[type(command)](command, shlex.join(["deeplstm", *argv]))
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:
@@ -524,82 +385,3 @@ def main(argv: list[str] | None = None) -> int:
         reason = validation.printable(str(error), but="\n") or type(error).__name__
         print(f"deeplstm: error: {reason}", file=sys.stderr)
         return EXIT_STATUS.get(type(error), 1)
-
-
-def _checkpoint_options(share):
-    """Options for `train`: none if the user has none, so that its default stands in one place."""
-    if share is None:
-        return {}
-    if not 0 <= share <= 1:
-        raise ConfigError(
-            f"Argument `checkpoint_share` must be a number in [0, 1]. "
-            f"Received: checkpoint_share={share}"
-        )
-    return {"checkpoint_share": share}
-
-
-def _folder_to_train(command):
-    """The folder for the run of a command; None if the run is finished, and says so."""
-    if command.name is None:
-        name = runs.name_for(command.runs_dir, command.config, command.new)
-    elif command.new:
-        raise ConfigError("--new has no meaning with --name. Use --overwrite or another --name")
-    else:
-        name = runs.check_name(command.name)
-    folder = command.runs_dir / name
-    runs.check_usable(folder, command.config, command.overwrite)
-    run = runs.load(folder)
-    if run.state != "finished" or command.overwrite:
-        return folder
-    print(f"Run '{name}' is already finished: {outcome(run.config, run.result)}")
-    print("Use --overwrite or another --name to train it again")
-    return None
-
-
-def _print_text(text):
-    """Print text that may have characters which the terminal does not know, or which control it."""
-    if sys.stdout.isatty():
-        text = validation.printable(text, but="\n\r\t")
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
-
-
-def _train(config, folder, **options):
-    """Train in this process, and say so."""
-    from keras_deeplstm.experiments.training import train
-
-    def show(row):
-        print(
-            f"epoch {row['epoch']} of {config.epochs}  loss {row['loss']:.4f}  "
-            f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s",
-            flush=True,
-        )
-
-    print(config.title, flush=True)
-    result = train(
-        config,
-        folder,
-        on_epoch=show,
-        on_message=lambda text: print(text, flush=True),
-        **options,
-    )
-    print(outcome(config, result))
-
-
-def _report(folders, output=None):
-    load_keras()
-    from keras_deeplstm.experiments.report import write_report
-    from keras_deeplstm.experiments.search.report import write_search_report
-
-    if len(folders) == 1 and (folders[0] / "search.json").exists():
-        _say_where(write_search_report(folders[0], output))
-    else:
-        _say_where(write_report(folders, output))
-
-
-def _say_where(report):
-    print(f"Report: {report}\n{report.resolve().as_uri()}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,27 @@
 """Importing Keras without noise; in a module of its own because command and worker both do."""
 
+import importlib.util
 import os
 import sys
+
+from keras_deeplstm import validation
+from keras_deeplstm.experiments.config import ConfigError, config_errors
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def check_backend() -> None:
+    """Raise ConfigError if KERAS_BACKEND names a backend that is not there: Keras says it late."""
+    name = os.environ.get("KERAS_BACKEND")
+    if not name:
+        return
+    with config_errors():
+        validation.one_of("KERAS_BACKEND", name, BACKENDS)
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(
+            f"The backend {name!r} is not installed. Install it, or set KERAS_BACKEND to another "
+            f"one of {list(BACKENDS)}"
+        )
 
 
 def load_keras() -> None:

@@ -23,9 +23,16 @@ _SUBMODULES = (
     "text",
 )
 
+
+def _serves_the_command():
+    if sys.argv[:1] == ["-m"]:  # so Python calls it while it looks for what `python -m` names
+        return sys.orig_argv[-len(sys.argv)] == __name__
+    return pathlib.PurePath(*sys.argv[:1]).name in ("deeplstm", "deeplstm.exe")
+
+
 # Keras takes seconds to import. Everybody who imports the package wants the layers registered;
 # only the command `deeplstm` does not, until one of its commands needs them: its help is instant.
-if pathlib.PurePath(sys.argv[0] if sys.argv else "").name not in ("deeplstm", "deeplstm.exe"):
+if not _serves_the_command():
     from keras_deeplstm import initializers, layers, states  # noqa: F401
 
 

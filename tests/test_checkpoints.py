@@ -1,3 +1,4 @@
+import hashlib
 import json
 import resource
 import signal
@@ -58,6 +59,7 @@ DAMAGES = [truncate, flip, empty, replace_by_a_folder]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_does_not_count(tmp_path, damage):
+    """CFG-30, REL-3."""
     save_epochs(tmp_path, 1, 2)
     damage(next(tmp_path.glob("epoch_0002*")))
     checkpoint, damaged = newest(tmp_path)
@@ -89,7 +91,17 @@ def test_other_files_are_not_checkpoints(tmp_path):
     assert newest(tmp_path) == (None, [])
 
 
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\5\6" + bytes(18)])
+def test_a_file_with_the_right_name_that_is_no_checkpoint(tmp_path, content):
+    """REL-3."""
+    name = f"epoch_0001-{hashlib.sha256(content).hexdigest()[:16]}.npz"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match="1 damaged, of epochs: 1"):
+        newest(tmp_path)
+
+
 def test_a_newer_version_is_refused(tmp_path, monkeypatch):
+    """CFG-23."""
     monkeypatch.setattr(checkpoints, "VERSION", 2)
     save_epochs(tmp_path, 1)
     monkeypatch.setattr(checkpoints, "VERSION", 1)
@@ -98,6 +110,7 @@ def test_a_newer_version_is_refused(tmp_path, monkeypatch):
 
 
 def test_nothing_is_pickled(tmp_path):
+    """SEC-8, REL-2."""
     with pytest.raises(ValueError, match="allow_pickle"):
         save(tmp_path, 1, {"object": np.array([json], object)}, {})
     assert not list(tmp_path.iterdir())

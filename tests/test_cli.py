@@ -41,11 +41,12 @@ def test_help(capsys):
     assert "Number of steps over depth;" in text
 
 
-def test_help_is_instant(folder):
+@pytest.mark.parametrize("command", [["deeplstm"], ["-m", "keras_deeplstm"]], ids=" ".join)
+def test_help_is_instant(command, folder):
     (folder / "deeplstm").write_text(SCRIPT)
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "deeplstm", "--help"],
+        [sys.executable, "-X", "importtime", *command, "--help"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
@@ -56,6 +57,18 @@ def test_help_is_instant(folder):
     slow = {"keras", "tensorflow", "jax", "torch", "pandas", "matplotlib", "sklearn"}
     assert not imported & slow
     assert seconds < 3  # far below on a machine that does nothing else
+    assert "usage: deeplstm " in done.stdout
+
+
+def test_the_package_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_deeplstm", "run", "mnits"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("deeplstm: error: Unknown task 'mnits'. Did you mean 'mnist'?")
 
 
 @pytest.mark.parametrize(
@@ -95,17 +108,20 @@ def test_wrong_usage(arguments, message, capsys, folder):
     ["", "rum digits", "run", "run digits --epoch 3", "run digits --epochs ten", "list run"],
 )
 def test_arguments_that_tyro_refuses(arguments, capsys):
+    """CFG-29; CFG-07 and CFG-08 of the command."""
     assert status(arguments.split()) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_data_error(folder, capsys):
+    """DAT-03."""
     assert status(["run", "mnist", "--data-dir", str(folder)]) == 4
     assert "deeplstm: error: Dataset 'mnist' is not in" in capsys.readouterr().err
     assert not os.listdir(folder)
 
 
 def test_run(folder, capsys):
+    """And CFG-17, CFG-19: a run of other settings, and one that is finished."""
     argv = ["run", "digits", *SMALL, "--name", "a"]
     assert status(argv) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -190,6 +206,7 @@ def tiny_study(monkeypatch):
 
 
 def test_study(tiny_study, folder, capsys):
+    """And CFG-24: a folder that is in use."""
     assert status(["study", "depth", "--limit", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 runs, 1 to train now"
@@ -275,6 +292,7 @@ def test_exit_status(error, code, monkeypatch, capfd):
 
 
 def test_a_reader_that_has_gone(folder):
+    """CFG-34."""
     (folder / "deeplstm").write_text(SCRIPT)
     process = subprocess.Popen(
         [sys.executable, "deeplstm", "list", "tasks"],

@@ -73,6 +73,8 @@ def test_a_loss_far_above_the_first_stops():
 
 
 def test_a_gradient_that_is_not_finite_stops():
+    """REL-8."""
+
     class Root(keras.layers.Layer):
         def call(self, x):
             return keras.ops.sqrt(keras.ops.abs(x))  # infinite slope at 0

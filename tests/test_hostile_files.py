@@ -5,6 +5,7 @@ hostile file is the responsibility of Keras' safe mode.
 """
 
 import ast
+import configparser
 import json
 import os
 import subprocess
@@ -35,10 +36,22 @@ FORMULAS = ("=1+1", "+1", "-1", "@x", "\tx", "\rx")
 NAMES = (*PATHS, *TEXTS, *FORMULAS)
 
 
+# Versions.
+
+
+def test_sec_1_the_oldest_versions():
+    """SEC-1: older versions have holes that are known."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = setup["options"]["install_requires"].splitlines()
+    assert {"keras >= 3.15.1", "filelock >= 3.20.1"} <= set(required)
+
+
 # Configurations.
 
 
 def test_sec_3_and_6_hostile_configs(tmp_path):
+    """SEC-3, SEC-6, SEC-7."""
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "hostile_configs.py", tmp_path],
         capture_output=True,
@@ -59,6 +72,7 @@ IN_FILES = ("activation", "kernel_initializer", "bias_regularizer", "units", "de
 
 
 def test_sec_3_and_4_only_layers_and_initializers_are_registered():
+    """SEC-3, SEC-4."""
     prefix = "keras_deeplstm>"
     names = {name for name in keras.saving.get_custom_objects() if name.startswith(prefix)}
     assert names == {prefix + name for name in registered(keras)}
@@ -68,6 +82,7 @@ def test_sec_3_and_4_only_layers_and_initializers_are_registered():
 
 
 def test_sec_5_configs_are_plain():
+    """SEC-5."""
     for one in registered(keras).values():
         config = json.loads(json.dumps(one.get_config(), allow_nan=False))
         assert type(one).from_config(config).get_config().keys() == config.keys()
@@ -85,6 +100,7 @@ def _package():
 
 
 def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
+    """SEC-2, SEC-8."""
     files = _package()
     assert len(files) > 80
     found = []
@@ -93,6 +109,7 @@ def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
             names = []
             if isinstance(node, ast.Name | ast.Attribute):
                 names = [node.id if isinstance(node, ast.Name) else node.attr]
+                names += ["unsafe"] if ast.unparse(node) == "torch.load" else []
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None)]
             elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
@@ -103,6 +120,7 @@ def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
 
 
 def test_sec_14_only_the_names_of_this_package_are_imported_by_name():
+    """SEC-14."""
     users = [path for path in _package() if "import_module" in path.read_text(encoding="utf-8")]
     assert [path.relative_to(ROOT) for path in users] == [Path("keras_deeplstm/__init__.py")]
     with pytest.raises(AttributeError, match="has no attribute 'os'"):
@@ -110,6 +128,7 @@ def test_sec_14_only_the_names_of_this_package_are_imported_by_name():
 
 
 def test_sec_9_a_hostile_model_of_a_text_run(tmp_path, capsys):
+    """SEC-9."""
     config = TextConfig()
     runs.begin(tmp_path / "a", config)
     known = {"symbols": "ab", "opening": "a"}
@@ -130,6 +149,7 @@ def test_sec_9_a_hostile_model_of_a_text_run(tmp_path, capsys):
 
 
 def test_sec_10_a_link_in_a_run_is_not_followed(tmp_path):
+    """SEC-10, SEC-13: nor written through."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"what the reader of a report would not send on")
     for number, name in enumerate(("metrics.csv", "filters/epoch_0002.png", "checkpoints"), 1):
@@ -145,7 +165,27 @@ def test_sec_10_a_link_in_a_run_is_not_followed(tmp_path):
     assert secret.read_bytes().startswith(b"what")
 
 
+def test_sec_10_a_link_to_a_run_is_not_found(tmp_path):
+    """SEC-10."""
+    make_run(tmp_path / "elsewhere", ModelConfig("dense", depth=3))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a").symlink_to(tmp_path / "elsewhere")
+    assert runs.find(tmp_path / "runs") == []
+
+
+def test_sec_10_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
+    """SEC-10, SEC-13."""
+    (tmp_path / "secret").write_text("what a lock would empty")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / runs.LOCK).symlink_to(tmp_path / "secret")
+    assert not runs.is_locked(tmp_path / "a")
+    with pytest.raises(OSError, match="Cannot write to folder"), runs.lock(tmp_path / "a"):
+        pass
+    assert (tmp_path / "secret").read_text() == "what a lock would empty"
+
+
 def test_sec_10_a_trial_is_called_as_its_folder(tmp_path):
+    """SEC-10."""
     from keras_deeplstm.experiments.search import records
 
     for trial in ("../../x", "0001", "x"):
@@ -208,6 +248,7 @@ def test_a_report_writes_only_into_its_folder_and_opens_no_connection(tmp_path):
     "name", [n for n in NAMES if n != "{{ 7 * 7 }}"] + ["{{ 7 * 7 }}"], ids=ascii
 )
 def test_sec_10_names_of_runs(name):
+    """SEC-10, CFG-16."""
     with pytest.raises(ConfigError) as error:
         runs.check_name(name)
     assert str(error.value).startswith("Invalid run name ")
@@ -218,7 +259,7 @@ def test_sec_10_names_of_runs(name):
 # No file can have the name of a device where that name matters.
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("con", "NUL.txt")], ids=ascii)
 def test_sec_10_names_of_data_and_texts_become_no_path(name):
-    """What is made of them for the name of a run is a valid one."""
+    """SEC-10: what is made of them for the name of a run is a valid one."""
     assert runs.NAME.fullmatch(f"{RunConfig(f'./{name}.npz').slug[:95]}-1")
     if "\0" in name or not name:
         with pytest.raises(ConfigError, match="`text` must be the name of a file or a text"):
@@ -228,6 +269,7 @@ def test_sec_10_names_of_data_and_texts_become_no_path(name):
 
 
 def test_names_of_series_become_no_path():
+    """SEC-10."""
     for name in NAMES:
         try:
             config = SequenceConfig(f"series:data={name}")
@@ -251,6 +293,7 @@ class _Page(HTMLParser):
 
 
 def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
+    """SEC-12."""
     on_disk = [name for name in (*TEXTS, *FORMULAS) if "\0" not in name and "/" not in name]
     on_disk.append("<img src=x onerror=alert(1)>")
     # Of one setting, so that the names of the folders are what tells them apart: in legends, too.
@@ -281,12 +324,14 @@ def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_sec_12_names_in_figures(name):
+    """SEC-12."""
     figure, ax = drawing.new_figure(name, "x", "y")
     ax.plot([1, 2], [1, 2], label=name or "empty")
     assert drawing.picture(figure, name).data.startswith("iVBOR")  # PNG
 
 
 def test_sec_12_names_of_layers_in_figures():
+    """SEC-12."""
     inputs = keras.Input((4,))
     layer = keras.layers.Dense(2, name="$x_{$")
     figure = plot_filters(keras.Model(inputs, layer(inputs)), (2, 2))
@@ -300,6 +345,7 @@ def test_sec_12_names_of_layers_in_figures():
 
 
 def test_control_characters_reach_no_terminal(capsys, monkeypatch):
+    """SEC-12."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     cli._print_text("a\x1b[31m\x07b\n\tc")
     assert capsys.readouterr().out == "a\\x1b[31m\\x07b\n\tc"

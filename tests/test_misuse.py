@@ -1,9 +1,26 @@
-"""Wrong arguments and what the user then reads; the ids are those of the table of misuse."""
+"""Wrong arguments and what the user then reads; the ids are those of the table of misuse.
+
+Each id stands at its test, here or where the subject is tested. These have none:
+
+- LAY-06, LAY-27: units is one number for all steps, so that nothing can disagree or mismatch.
+- CB-12, CB-17, CB-18: no callback has a moving average, a monitor or a mode.
+- CB-16: what is recorded goes to `csv` whole, as with Keras' CSVLogger; what is to be kept is a
+  run, whose folder CFG-17 protects.
+- CFG-14: there is no YAML.
+- CFG-18, CFG-20: there is no --resume; the same command begins a run or goes on with it.
+- DAT-12: nothing is cut: each length is of one batch, or the user's own.
+- DAT-16, DAT-17, DAT-18: commands train on arrays and on sequences of their own, on no generator.
+- DAT-19: --data-dir and DEEPLSTM_DATA are only read; the cache is Keras' own.
+"""
 
 import copy
 import json
 import math
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,7 +34,7 @@ from keras_deeplstm.callbacks import (
     GradientFlow,
     StateGradients,
 )
-from keras_deeplstm.experiments import cli, runs
+from keras_deeplstm.experiments import cli, runs, startup
 from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import own
 from keras_deeplstm.experiments.tasks.task import DataError
@@ -31,6 +48,7 @@ from keras_deeplstm.layers import (
 )
 from keras_deeplstm.states import CarriedStates
 
+ROOT = Path(__file__).parents[1]
 LAYERS = (UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock, GridLSTM2D)
 SEED = "Argument `seed` must be an integer in [0, 4294967295]. Received: seed="
 OS_SYSTEM = {"module": "os", "class_name": "function", "config": "system"}
@@ -100,6 +118,7 @@ def test_arguments_of_layers(layer, arguments, message):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_lay_28_unknown_argument(layer):
+    """LAY-28."""
     with pytest.raises(ValueError) as error:
         layer(4, 2, unit=3)
     assert str(error.value) == (
@@ -149,6 +168,7 @@ X2, X3 = np.zeros((2, 4), "float32"), np.zeros((2, 5, 4), "float32")
 CALLS = {
     "LAY-14": (lambda: UnfoldedLSTMBlock(4, 2)([X2, X2]), "expects 1 input(s), but it received 2"),
     "LAY-14-number": (lambda: UnfoldedLSTMBlock(4, 2)(np.float32(3)), "expected min_ndim=2, found"),
+    "LAY-14-axes": (lambda: GridLSTM2D(4, 2)(X3[None]), "expected ndim=3, found ndim=4."),
     "LAY-18": (
         lambda: UnfoldedLSTMBlock(4, 2)(np.array([["a", "b"]])),
         "Inputs to `UnfoldedLSTMBlock` must be numbers. Received: dtype=string",
@@ -160,6 +180,11 @@ CALLS = {
     "LAY-19": (
         lambda: UnfoldedLSTMBlock(4, 2)(X3, mask=np.ones((2, 4), bool)),
         "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(2, 4)",
+    ),
+    "LAY-19-list": (
+        lambda: GridLSTM2D(4, 2)(X3, mask=[[True] * 5] * 2),
+        "Argument `mask` must be an array or a tensor of shape (batch, time)=(2, 5). "
+        "Received: mask=[[",
     ),
     "LAY-20": (
         lambda: DenseStack(4, 2)(X3, mask=np.ones((2, 5, 4), bool)),
@@ -174,6 +199,24 @@ CALLS = {
         lambda: GridLSTM2D(4, 1)(X3, initial_state="ab"),
         "Argument `initial_state` must contain 2*depth=2 tensors. Received: <class 'str'>",
     ),
+    "LAY-23": (
+        lambda: GridLSTM2D(4, 1, stateful=True)(keras.Input((5, 4))),
+        "With `stateful=True` the batch size must be static. Received: sequences_shape=(None, 5, 4",
+    ),
+    "LAY-24": (
+        lambda: [grid := GridLSTM2D(4, 1, stateful=True), grid(X3), grid(X3[:1])],
+        "With `stateful=True` the batch size must stay the same, 2. "
+        "Received: inputs.shape=(1, 5, 4)",
+    ),
+    "LAY-32": (
+        lambda: GridLSTM2D(4, 1)(keras.layers.Dense(3, name="readout")),
+        "Only input tensors may be passed as positional arguments. The following argument value "
+        "should be passed as a keyword argument: <Dense name=readout",
+    ),
+    "LAY-32-none": (
+        lambda: DenseStack(4, 1)(None),
+        "Inputs to a layer should be tensors. Got 'None'",
+    ),
 }
 
 
@@ -185,13 +228,26 @@ def test_calls(call, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("rows", [5, 6])
+def test_lay_24_a_smaller_last_batch_in_fit(rows):
+    """LAY-24. One row would be broadcast over the states of the four rows before."""
+    inputs = keras.Input(batch_shape=(4, 5, 4))
+    model = keras.Model(inputs, GridLSTM2D(1, 1, stateful=True)(inputs))
+    model.compile("sgd", "mse")
+    # On TensorFlow the compiled step finds it out, so that the error is TensorFlow's.
+    with pytest.raises(Exception, match=r"batch size must stay the same|expected shape \[4,"):
+        model.fit(np.zeros((rows, 5, 4)), np.zeros((rows, 1)), batch_size=4, verbose=0)
+
+
 def test_lay_26_all_of_unroll_backwards_and_mask():
+    """LAY-26."""
     grid = GridLSTM2D(4, 2, unroll=True, go_backwards=True)
     assert grid(X3, mask=np.ones((2, 5), bool)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
+    """SEC-7."""
     x = X3 if layer is GridLSTM2D else X2
     message = f"`{layer.__name__}` must have at most 2,147,483,648 parameters. Received: "
     with pytest.raises(ValueError, match=message):
@@ -203,6 +259,7 @@ def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
 
 @pytest.mark.parametrize("name", ["activation", "kernel_initializer", "bias_regularizer"])
 def test_lay_12_a_lambda_cannot_be_saved(name):
+    """LAY-12, SEC-5."""
     layer = DenseStack(4, 2, name="deep", **{name: lambda *arguments, **options: 0.0})
     with pytest.raises(ValueError) as error:
         layer.get_config()
@@ -219,6 +276,7 @@ def half(x):
 
 @pytest.mark.parametrize("activation", [half, keras.layers.LeakyReLU(0.25)], ids=["own", "layer"])
 def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
+    """LAY-10: what is refused to a stranger's file is open to the user."""
     model = keras.Sequential([keras.Input((4,)), DenseStack(4, 2, activation=activation)])
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -237,6 +295,7 @@ def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
     ids=["unknown", "missing", "wrong", "list"],
 )
 def test_lay_30_config(config, reason):
+    """LAY-30."""
     with pytest.raises(TypeError) as error:
         DenseStack.from_config(config)
     assert str(error.value).startswith("Cannot load `DenseStack`: ")
@@ -245,6 +304,8 @@ def test_lay_30_config(config, reason):
 
 
 def test_lay_31_weights_of_another_depth(tmp_path):
+    """LAY-31."""
+
     def model(depth):
         return keras.Sequential([keras.Input((4,)), UnfoldedLSTMBlock(4, depth, name="deep")])
 
@@ -311,30 +372,70 @@ def fit(callback):
     classifier().fit(X2, np.zeros(2), verbose=0, callbacks=[callback])
 
 
+def test_cb_03_no_such_layer():
+    """CB-03."""
+    message = "No trainable variable matches layers=('lstm_9',). Available: ['block', 'logits']"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit(GradientFlow(layers=["lstm_9"]))
+
+
+@pytest.mark.parametrize("shape", [3, (4,), (2, 2, 1, 1)])
+def test_a_shape_of_no_image(shape):
+    message = "Argument `image_shape` must be (height, width) or (height, width, channels). Receiv"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit(FilterImages(image_shape=shape))
+
+
+def test_dat_05_a_probe_batch_of_two_lengths():
+    """DAT-05."""
+    message = "x and y of the probe batch differ in length: 2 and 3"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit(StateGradients(X2, np.zeros(3)))
+
+
 def test_cb_03_one_layer_needs_no_list():
+    """CB-03."""
     flow = GradientFlow(layers="block")
     fit(flow)
     assert set(flow.to_frame().layer) == {"block"}
 
 
-@pytest.mark.parametrize("make", [GradientFlow, FilterImages], ids=lambda make: make.__name__)
-def test_cb_15_logs_that_cannot_be_written(make, tmp_path):
+LOGS = {
+    "CB-15": lambda path: GradientFlow(tensorboard=path),
+    "CB-15-filters": lambda path: FilterImages(tensorboard=path),
+    "CB-15-csv": lambda path: GradientFlow(csv=path / "a.csv"),
+    "CB-15-pictures": FilterImages,
+}
+
+
+@pytest.mark.parametrize("make", LOGS.values(), ids=LOGS)
+def test_logs_that_cannot_be_written(make, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=re.escape(f"Cannot write logs to '{tmp_path / 'file'}'")):
-        fit(make(tensorboard=tmp_path / "file"))
+    with pytest.raises(OSError, match=re.escape(f"Cannot write logs to '{tmp_path / 'file'}")):
+        fit(make(tmp_path / "file"))
+
+
+def test_cb_15_a_folder_in_place_of_a_file(tmp_path):
+    """CB-15."""
+    message = f"Cannot write logs to '{tmp_path}': Is a directory"
+    with pytest.raises(OSError, match=re.escape(message)):
+        fit(GradientFlow(csv=tmp_path))
 
 
 def test_cb_21_copies():
+    """CB-21."""
     for callback in (GradientFlow(), FilterImages(), StateGradients(X2, X2), DivergenceGuard()):
         assert type(copy.deepcopy(callback)) is type(callback)
 
 
 @pytest.mark.parametrize("kind", ["depth", "heatmap", "ratio"])
 def test_cb_23_nothing_recorded_is_an_empty_picture(kind):
+    """CB-23."""
     assert not GradientFlow().plot(kind).lines[1:]  # the ratio has a line at 1
 
 
 def test_cb_23_no_states_recorded():
+    """CB-23."""
     assert not StateGradients(X2, X2).plot().lines
 
 
@@ -391,7 +492,50 @@ def test_commands(command, message, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (
+            "tensorflwo",
+            "Argument `KERAS_BACKEND` must be one of ['tensorflow', 'jax', 'torch']. "
+            "Received: KERAS_BACKEND='tensorflwo'. Did you mean 'tensorflow'?",
+        ),
+        (
+            "jax",
+            "The backend 'jax' is not installed. Install it, or set KERAS_BACKEND to another one "
+            "of ['tensorflow', 'jax', 'torch']",
+        ),
+    ],
+    ids=["unknown", "absent"],
+)
+@pytest.mark.parametrize("command", ["run digits", "study depth", "search digits", "sample x"])
+def test_cfg_26_a_backend_that_is_not_there(
+    command, backend, message, tmp_path, monkeypatch, capsys
+):
+    """CFG-26."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr(startup.importlib.util, "find_spec", lambda name: None)
+    assert status(command.split()) == 2
+    assert capsys.readouterr().err == f"deeplstm: error: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_cfg_35_names_that_the_terminal_does_not_know(tmp_path):
+    """CFG-35."""
+    make_run(tmp_path / "a 字é", ModelConfig("dense", depth=3, units=4))
+    for command in ("list --runs-dir", "report"):
+        done = subprocess.run(
+            [sys.executable, "-m", "keras_deeplstm", *command.split(), str(tmp_path)],
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"a \\u5b57\\xe9  finished" in done.stdout or command == "report"
+
+
 def test_cfg_25_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """CFG-25."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     assert status(["search", "digits", "--runs-dir", "file"]) == 1
@@ -418,6 +562,18 @@ JSON = {
     "CFG-13": ('{"task": "digits", "clipnorm": NaN}', "config.json: Non-finite number NaN"),
     "CFG-15": ("[" * 100_000, "config.json: it is nested too deeply"),
 }
+
+
+def test_cfg_01_settings_that_are_no_text(tmp_path):
+    """CFG-01."""
+    (tmp_path / "config.json").mkdir()
+    assert runs.load(tmp_path).reason.startswith("config.json: [Errno 21] Is a directory: ")
+    (tmp_path / "config.json").rmdir()
+    assert runs.load(tmp_path).reason.startswith("config.json: [Errno 2] No such file or directory")
+    (tmp_path / "config.json").write_bytes(b"\xff")
+    assert runs.load(tmp_path).reason.startswith(
+        "config.json: 'utf-8' codec can't decode byte 0xff"
+    )
 
 
 @pytest.mark.parametrize(("text", "reason"), JSON.values(), ids=JSON)
@@ -460,6 +616,7 @@ def two_runs(tmp_path_factory):
 
 @pytest.mark.parametrize(("file", "content", "reason"), FILES.values(), ids=FILES)
 def test_cfg_33_a_damaged_run_does_not_end_the_report(file, content, reason, two_runs, capsys):
+    """CFG-33."""
     from keras_deeplstm.experiments.findings import collect
 
     path = two_runs / "bad" / file
@@ -543,6 +700,7 @@ def test_a_path_too_long_for_the_system_is_an_error_of_the_data(tmp_path):
 
 
 def test_cfg_10_a_batch_larger_than_the_data_is_said(tmp_path):
+    """CFG-10."""
     from keras_deeplstm.experiments.training import train
 
     class SaidError(Exception):

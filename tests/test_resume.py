@@ -191,6 +191,7 @@ def test_checkpoints_take_no_more_than_their_share(tmp_path, reference):
 
 
 def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
+    """CFG-30, REL-3."""
     newest = max((folder / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])
     assert go_on(folder) == [
@@ -201,6 +202,7 @@ def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
 
 
 def test_all_checkpoints_damaged(folder):
+    """CFG-30, REL-3."""
     for path in (folder / "checkpoints").iterdir():
         path.write_bytes(b"")
     for _ in range(2):
@@ -210,6 +212,7 @@ def test_all_checkpoints_damaged(folder):
 
 
 def test_a_checkpoint_of_another_model_is_refused(folder):
+    """CFG-31, REL-7."""
     checkpoint, _ = checkpoints.newest(folder / "checkpoints")
     arrays = {k: v for k, v in checkpoint.arrays.items() if k != "optimizer/3"}
     checkpoints.save(folder / "checkpoints", 2, arrays, checkpoint.notes)
@@ -218,6 +221,7 @@ def test_a_checkpoint_of_another_model_is_refused(folder):
 
 
 def test_another_backend_is_refused(folder):
+    """CFG-22."""
     environment = runs.read_json(folder / "environment.json")
     runs.write_json(folder / "environment.json", environment | {"backend": "numpy"})
     with pytest.raises(runs.RunExistsError, match="was started with backend 'numpy', the current"):
@@ -258,6 +262,7 @@ def test_sigterm_finishes_the_step(folder, reference):
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
+    """REL-8."""
     config = RunConfig(
         "digits", ModelConfig("dense", 3, 8, activation="relu"), epochs=3, learning_rate=1e-3
     )

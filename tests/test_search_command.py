@@ -15,6 +15,7 @@ from search_training import Training, told
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
+from keras_deeplstm.experiments.commands import RunCommand
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
 from keras_deeplstm.experiments.search import records, results, runner
 from keras_deeplstm.experiments.search import tuner as tuner_module
@@ -124,6 +125,7 @@ def notebook(objective="val_accuracy", builder=models.classifier, **options):
 
 
 def test_tun_02_direction_unknown():
+    """TUN-02."""
     with pytest.raises(ValueError, match="Could not infer optimization direction"):
         notebook(objective="val_happiness")
 
@@ -149,6 +151,7 @@ def test_wrong_spaces(options, error, message):
 
 
 def test_tun_08_not_a_model():
+    """TUN-08."""
     tuner = notebook()
     tuner.hypermodel.build = lambda hp: None
     with pytest.raises(keras_tuner.errors.FatalTypeError, match="to return a valid Keras Model"):
@@ -156,6 +159,8 @@ def test_tun_08_not_a_model():
 
 
 def test_tun_18_callbacks_that_cannot_be_copied():
+    """TUN-18."""
+
     class Stubborn:
         def __deepcopy__(self, memo):
             raise TypeError
@@ -167,6 +172,8 @@ def test_tun_18_callbacks_that_cannot_be_copied():
 
 
 def test_tun_09_failed_trials(here, capsys, folder):
+    """TUN-09."""
+
     def fail(config):
         if config.model.depth == 3:
             raise ValueError("no luck\nat all")
@@ -186,6 +193,7 @@ def test_tun_09_failed_trials(here, capsys, folder):
 
 
 def test_tun_10_no_number(here, capsys):
+    """TUN-10."""
     here.behave = lambda config: [float("nan")]
     assert status([*SEARCH, "--trials", "10", "--objective", "val_loss"]) == 1
     output = capsys.readouterr().out
@@ -193,6 +201,7 @@ def test_tun_10_no_number(here, capsys):
 
 
 def test_tun_11_damaged_settings(here, capsys, folder):
+    """TUN-11."""
     assert status([*SEARCH, "--trials", "2"]) == 0
     (folder / "runs" / "a" / "search.json").write_text("{")
     (folder / "runs" / "a" / "trial_0000" / "record.json").write_text("{")
@@ -205,6 +214,7 @@ def test_tun_11_damaged_settings(here, capsys, folder):
 
 
 def test_tun_12_another_search(here, capsys):
+    """TUN-12."""
     assert status([*SEARCH, "--trials", "1"]) == 0
     capsys.readouterr()
     for options, message in {
@@ -219,6 +229,7 @@ def test_tun_12_another_search(here, capsys):
 
 
 def test_tun_13_two_processes(here, capsys, folder):
+    """TUN-13."""
     with runs.lock(folder / "runs" / "a"):
         assert status(SEARCH) == 3
     assert "'runs/a' is in use by another process" in capsys.readouterr().err
@@ -247,12 +258,14 @@ def test_another_folder(here, capsys, folder):
 
 
 def test_tun_14_space_exhausted(here, capsys):
+    """TUN-14."""
     options = ["--learning-rate", "1e-3", "--dropout", "0", "--trials", "20"]
     assert status([*SEARCH, *options]) == 0
     assert "Search space exhausted after 6 of 20 trials" in capsys.readouterr().out
 
 
 def test_tun_15_nothing_yet(here, capsys, folder):
+    """TUN-15."""
     assert status([*SEARCH, "--time-limit", "1e-9"]) == 1
     output = capsys.readouterr().out
     assert "The time limit was reached after 0 of 20 trials" in output
@@ -262,6 +275,7 @@ def test_tun_15_nothing_yet(here, capsys, folder):
 
 
 def test_tun_17_too_large(here, capsys, folder):
+    """TUN-17."""
     options = ["--depth", "2..1000", "--units", "1000,4", "--max-parameters", "100000000"]
     assert status([*SEARCH, *options, "--trials", "8"]) == 0
     output = capsys.readouterr().out
@@ -278,8 +292,8 @@ def test_tun_17_too_large(here, capsys, folder):
 
 def test_commands_can_be_typed(monkeypatch):
     seen = []
-    execute = lambda self, command: seen.append(self.config) or 0  # noqa: E731
-    monkeypatch.setattr(cli.RunCommand, "execute", execute)
+    see = lambda command, line: seen.append(command.config) or 0  # noqa: E731
+    monkeypatch.setitem(cli.ACTIONS, RunCommand, see)
     config = SearchConfig(
         "digits",
         block="unfolded_lstm,dense",

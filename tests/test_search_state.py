@@ -127,6 +127,7 @@ def test_bayesian_goes_on_as_it_would_have(tmp_path, training):
 @pytest.mark.parametrize("name", ["record.json", "outcome.json", "seed0/config.json"])
 @pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
 def test_damaged_by_hand(golden, tmp_path, training, name, content):
+    """TUN-11, REL-18."""
     config, trials, _ = golden
     folder = tmp_path / "golden"
     number = "0003" if name == "record.json" else trials[-1][0]
@@ -166,6 +167,7 @@ def test_all_of_a_trial_is_lost(golden, tmp_path, training):
 
 
 def test_foreign_files_do_no_harm(tmp_path, training):
+    """TUN-11, REL-18."""
     config = settings()
     for name in ("oracle.json", "tuner0.json"):
         (tmp_path / "a").mkdir(exist_ok=True)
@@ -238,6 +240,8 @@ def test_executions_and_folds(tmp_path, training):
 
 @pytest.mark.parametrize("direction", ["val_accuracy", "val_loss"])
 def test_no_number_never_wins(tmp_path, training, direction):
+    """TUN-10."""
+
     def behave(config):
         depth = config.model.depth
         if depth == 2:

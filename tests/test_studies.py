@@ -291,7 +291,7 @@ def test_register():
 
 
 def test_a_config_cannot_name_code(tmp_path):
-    """A path is one of data: a file of Python is none, and is not run."""
+    """SEC-14, SEC-9. A path is one of data: a file of Python is none, and is not run."""
     code = tmp_path / "evil.py"
     code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     config = RunConfig.from_dict({"task": str(code)})

@@ -64,6 +64,7 @@ def test_folds():
 
 
 def test_unknown_task():
+    """DAT-01."""
     with pytest.raises(ValueError, match=re.escape("Unknown task 'digit'. Did you mean 'digits'?")):
         get_task("digit")
 
@@ -74,6 +75,7 @@ def test_every_task_has_its_name():
 
 
 def test_mnist_of_another_content_is_refused(tmp_path):
+    """DAT-02, REL-20."""
     arrays = {key: np.zeros(shape, np.uint8) for key, (shape, _) in ARRAYS.items()}
     np.savez_compressed(tmp_path / "mnist.npz", **arrays)
     with pytest.raises(DataError, match=r"mnist\.npz' is damaged: sha256 of x_train is "):
@@ -107,12 +109,14 @@ def _truncated(path):
     ids=["truncated", "empty", "html", "keys missing", "pickled", "folder"],
 )
 def test_damaged_mnist_is_one_clear_error(tmp_path, write):
+    """DAT-04, DAT-14."""
     write(tmp_path / "mnist.npz")
     with pytest.raises(DataError, match=r"mnist\.npz' is damaged or not MNIST: "):
         get_task("mnist").load(tmp_path)
 
 
 def test_mnist_that_is_not_in_the_folder(tmp_path, monkeypatch):
+    """DAT-03."""
     message = re.escape(f"Dataset 'mnist' is not in '{tmp_path}'")
     with pytest.raises(DataError, match=message):
         get_task("mnist").load(tmp_path)
@@ -122,6 +126,7 @@ def test_mnist_that_is_not_in_the_folder(tmp_path, monkeypatch):
 
 
 def test_mnist_offline(tmp_path, monkeypatch):
+    """DAT-03."""
     import keras
 
     def offline():
@@ -225,6 +230,7 @@ def test_fashion_mnist_from_the_cache(fashion, tmp_path, monkeypatch):
 
 
 def test_fashion_mnist_absent_or_damaged(fashion, tmp_path):
+    """DAT-02, DAT-03, DAT-04, SEC-11."""
     folder, _ = fashion
     load = get_task("fashion-mnist").load
     name = "train-images-idx3-ubyte.gz"
@@ -282,6 +288,7 @@ def test_a_path_becomes_absolute(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["lettres", "", 3, None, ["a/b"]])
 def test_neither_a_name_nor_a_path(name, tmp_path, monkeypatch):
+    """DAT-01."""
     monkeypatch.chdir(tmp_path)
     message = f"Unknown task {name!r}. Available: ['digits', 'mnist', 'fashion-mnist'"
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
@@ -468,6 +475,7 @@ def _one_nan():
     ],
 )
 def test_wrong_npz(arrays, message, tmp_path):
+    """DAT-05, DAT-06, DAT-08, DAT-09, DAT-10, DAT-13, DAT-14."""
     path = tmp_path / "a.npz"
     with pytest.raises(DataError, match=re.escape(message.replace("{path}", str(path)))):
         load(path, **arrays)
@@ -517,6 +525,7 @@ def _npy(shape, dtype="|u1", content=b"", version=(1, 0)):
     ],
 )
 def test_npz_of_a_stranger(write, message, tmp_path):
+    """DAT-04, DAT-15."""
     path = tmp_path / "a.npz"
     write(path)
     with pytest.raises(DataError, match=re.escape(message.replace("{path}", str(path)))):
@@ -524,6 +533,7 @@ def test_npz_of_a_stranger(write, message, tmp_path):
 
 
 def test_torn_npz_is_one_error_wherever_it_is_torn(tmp_path):
+    """DAT-04."""
     np.savez_compressed(tmp_path / "whole.npz", x=X, y=Y)
     content = (tmp_path / "whole.npz").read_bytes()
     path = tmp_path / "a.npz"
@@ -695,6 +705,7 @@ def _splits(folder, *names):
     ],
 )
 def test_wrong_folder(write, message, tmp_path):
+    """DAT-06, DAT-11, DAT-15."""
     path = tmp_path / "letters"
     path.mkdir()
     write(path)
@@ -755,7 +766,7 @@ def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path):
-    """Before the first checkpoint they may still be mended."""
+    """Before the first checkpoint they may still be mended. And REL-17."""
     x, y = gratings(10)
     path = tmp_path / "a.npz"
     np.savez(path, x=x, y=y)

@@ -30,7 +30,8 @@ def search_here(send, config, folder, options, environment):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one passes it on
     os.environ.update(environment)
     name = os.environ.get("KERASTUNER_TUNER_ID", "tuner0")
-    with open(folder / f"{name}.log", "a") as log, redirect_stdout(log), redirect_stderr(log):
+    path = folder / f"{name}.log"
+    with open(path, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         load_keras()
         from keras_deeplstm.experiments.search.tuner import search_in
 

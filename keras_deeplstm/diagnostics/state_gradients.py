@@ -30,7 +30,7 @@ class StateGradientProbe:
             first one with states over depth.
 
     Raises:
-        ValueError: The model is not compiled, or has no such layer.
+        ValueError: The model is not compiled, or has no such layer; x and y differ in length.
 
     Example:
 
@@ -56,6 +56,11 @@ class StateGradientProbe:
         self.layer = _find(model, layer)
         self._x = keras.tree.map_structure(ops.convert_to_tensor, x)
         self._y = keras.tree.map_structure(ops.convert_to_tensor, y)
+        lengths = [tensor.shape[0] for tensor in keras.tree.flatten((self._x, self._y))]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"x and y of the probe batch differ in length: {' and '.join(map(str, lengths))}"
+            )
         seen = {}
         with _call_replaced(self.layer, _recording(self.layer, seen)), _kept(model):
             model(self._x, training=False)

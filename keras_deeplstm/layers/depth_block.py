@@ -71,6 +71,10 @@ class DepthLayer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if not hasattr(self.dtype_policy, "compute_dtype"):  # Keras takes the config of anything
+            raise ValueError(
+                f"Argument `dtype` must be a Keras dtype. Received: {kwargs['dtype']!r}"
+            )
         self.units = validation.positive_integer("units", units, at_most=MAX_UNITS)
         self.depth = validation.positive_integer("depth", depth, at_most=MAX_DEPTH)
         self.activation = functions.get("activation", activation)
@@ -326,6 +330,11 @@ def agree(shape, expected):
 
 def check_mask(mask, expected, axes):
     """Raise ValueError unless the mask has the expected shape; `axes` says what that is."""
+    if not hasattr(mask, "shape"):
+        raise ValueError(
+            f"Argument `mask` must be an array or a tensor of shape {axes}={tuple(expected)}. "
+            f"Received: mask={validation.shown(mask)} (of type {type(mask)})"
+        )
     if not agree(mask.shape, expected):
         raise ValueError(
             f"Argument `mask` must have shape {axes}={tuple(expected)}. "

@@ -30,6 +30,8 @@ def get(name, value):
         ValueError, TypeError: It stands for none of that kind.
     """
     kind = name.rpartition("_")[2]
+    if value is None and kind == "initializer":  # Keras would take it, and fail later
+        raise ValueError(f"Argument `{name}` must be a Keras initializer. Received: {name}=None")
     if isinstance(value, dict) and not _is_meant_for(kind, value):
         raise ValueError(
             f"Argument `{name}` must be a Keras {kind}, or a callable. Received a config for "

@@ -17,7 +17,7 @@ from keras_deeplstm.layers.depth_block import (
     with_gate_biases,
 )
 from keras_deeplstm.layers.gates import gates, product
-from keras_deeplstm.layers.scan import Probe, probe_of, recurrence, scan
+from keras_deeplstm.layers.scan import Probe, probe_of, recurrence, scan, with_rows
 
 EPSILON = 1e-3
 
@@ -316,6 +316,8 @@ class GridLSTM2D(DepthLayer):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Apply the layer to `(batch, time, features)`; `mask` has the shape `(batch, time)`."""
         self._check_call(sequences, initial_state, mask)
+        if self.stateful:
+            sequences = with_rows(sequences, self.states[0].shape[0])
         x = ops.swapaxes(self._numbers(sequences), 0, 1)
         valid = None if mask is None else ops.transpose(ops.cast(mask, "bool"))
         if self.go_backwards:

@@ -176,6 +176,18 @@ def recurrence(cell, z, carry, kernel, valid=None):
     return run(z, carry, kernel, valid)
 
 
+def with_rows(x, count):
+    """`x` itself; where its number of rows is known only when it runs, an error unless `count`.
+
+    Else a batch of one row would be broadcast over the states of several.
+    """
+    if keras.backend.backend() == "tensorflow":  # the others know it
+        import tensorflow as tf
+
+        return tf.ensure_shape(x, (count, *x.shape[1:]))
+    return x
+
+
 def _cut(carry, path):
     if path == "hidden":
         return (ops.stop_gradient(carry[0]), *carry[1:])

@@ -1,0 +1,228 @@
+"""What can be typed after `deeplstm`: the commands, their options, and what the help says of them.
+
+What a command then does is in `cli.py`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from keras_deeplstm.experiments.config import RunConfig
+from keras_deeplstm.experiments.search.config import SearchConfig
+from keras_deeplstm.experiments.sequences.config import SequenceConfig
+from keras_deeplstm.experiments.text.config import TextConfig
+
+DESCRIPTION = """Experiments with LSTMs along the depth of a network.
+
+Each command explains its options: deeplstm run --help. With --debug, an error shows its traceback.
+--version shows the version."""
+
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """What all commands that train one run have in common; each has its `config` besides."""
+
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the run's folder. If not given, it is made from the settings and a number: that of
+    an unfinished run with exactly these settings, which then goes on, or else a new one."""
+    new: bool = False
+    """Without --name: start a new run even if one with these settings is unfinished."""
+    runs_dir: Folder = Path("runs")
+    """Where the run's folder is made."""
+    checkpoint_share: Share = None
+    """Share of the training time that checkpoints may take, 0.02 if not given. Epochs, or what is
+    reported in their place, all get one if they are long against writing it; with 1 in any case."""
+    overwrite: bool = False
+    """Replace the run of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(TrainCommand):
+    """Train one model on one task. The same command again goes on with a run that was
+    interrupted, after its last checkpoint, as if nothing had happened."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    data_dir: OptionalFolder = None
+    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
+    devices: Literal["one", "all"] = "one"
+    """Train on one device, or with a part of each batch on all of this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTextCommand(TrainCommand):
+    """Train a character language model on a text. The same command again goes on with a run that
+    was interrupted, after its last checkpoint, as if nothing had happened."""
+
+    config: Annotated[TextConfig, tyro.conf.arg(name="")]
+    data_dir: OptionalFolder = None
+    """Folder with texts that have a name; else the environment variable DEEPLSTM_DATA, else Keras'
+    cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveCommand(TrainCommand):
+    """Train a model on new sequences of a task until the task is solved. The same command again
+    goes on with a run that was interrupted, after its last checkpoint, as if nothing had
+    happened."""
+
+    config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
+    data_dir: OptionalFolder = None
+    """Folder with data sets, for the task "series"; else the environment variable DEEPLSTM_DATA."""
+
+
+@dataclass(frozen=True)
+class SampleCommand:
+    """Write text with the best model of a run of `deeplstm train-text`."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run's folder, or its name."""
+    prompt: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
+    """Text to go on from; without one, the begin of the validation text, which is not printed."""
+    length: int = 2000
+    """Number of symbols to write."""
+    temperature: float = 1.0
+    """Below 1, likely symbols become likelier; 0 always takes the likeliest."""
+    top_k: int | None = None
+    """Draw only from this many of the likeliest symbols."""
+    top_p: float | None = None
+    """Draw only from the fewest likeliest symbols that have this probability together."""
+    seed: int | None = None
+    """The same seed gives the same text."""
+    runs_dir: Folder = Path("runs")
+    """Where a run's folder is looked for by its name."""
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """Search depth, state size, dropout and more with keras-tuner, and write a report. The same
+    command again goes on with a search that was interrupted.
+
+    A RANGE is 2..50 for anything between, 10,30,100 for one of these, 10 for always that."""
+
+    config: Annotated[SearchConfig, tyro.conf.arg(name="")]
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the search's folder; if not given, search-TASK-TUNER."""
+    time_limit: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    """No trial begins after this many minutes."""
+    workers: int = 0
+    """Start keras-tuner's chief and this many workers. On several machines, its environment
+    variables do the same; see docs/scaling.md."""
+    retrain: bool = False
+    """In the end, train the best model once more as a run, and keep it."""
+    devices: Literal["one", "all"] = "one"
+    """Train each model on one device, or with a part of each batch on all of this machine."""
+    data_dir: OptionalFolder = None
+    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
+    runs_dir: Folder = Path("runs")
+    """Where the search's folder is made."""
+    overwrite: bool = False
+    """Replace the search of that name."""
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """Train the runs of a study and write its report. Finished runs are not run again, and one
+    that was interrupted goes on."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
+    """Name of the study; `deeplstm list studies` shows them all."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """Task of all runs; if not given, the first one of the study. Studies of images also take the
+    path of data of your own; see `deeplstm list tasks`."""
+    epochs: int | None = None
+    """Passes over the training set; None leaves them to the study."""
+    seeds: int = 1
+    """Train every model with this many seeds: 0, 1, ... The report shows means and intervals."""
+    folds: int | None = None
+    """Train every model on each of this many folds of a stratified cross-validation. The test data
+    are no part of it."""
+    only: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    """Train only the runs with this in their names; * stands for any text."""
+    limit: int | None = None
+    """Train at most this many runs now."""
+    restarts: int | None = None
+    """How many times a run that diverges, or does not solve its task, is tried again with another
+    seed (1000 higher); None: once, but not at all if runs have tasks to solve, since their success
+    rate is a result."""
+    data_dir: OptionalFolder = None
+    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
+    runs_dir: Folder = Path("runs")
+    """Where the study's folder is made."""
+    checkpoint_share: Share = None
+    """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
+    overwrite: bool = False
+    """Train all runs anew."""
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write the report of runs, or of a study, again."""
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
+    ]
+    """Folders of runs, or folders that contain them, such as a study's."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """The page; else report.html in the folder, or in the one that several folders share."""
+
+
+@dataclass(frozen=True)
+class PublishCommand:
+    """Write what studies have found for others to read: tables, and a page with the answers and
+    pictures."""
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
+    ]
+    """Folders of studies, in the order of the page."""
+    tables: Folder = Path("experiments/results")
+    """Folder for the tables: of each study a row for each model, and a row for each run."""
+    page: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/results.md")
+    """The page, in Markdown; its pictures lie beside it in a folder of its name."""
+
+
+@dataclass(frozen=True)
+class ListCommand:
+    """List runs, tasks or studies."""
+
+    what: tyro.conf.Positional[Literal["runs", "tasks", "sequences", "studies"]] = "runs"
+    """What to list."""
+    runs_dir: Folder = Path("runs")
+    """Where the runs' folders are."""
+
+
+COMMANDS = {
+    "run": RunCommand,
+    "train-text": TrainTextCommand,
+    "sample": SampleCommand,
+    "solve": SolveCommand,
+    "study": StudyCommand,
+    "search": SearchCommand,
+    "report": ReportCommand,
+    "publish": PublishCommand,
+    "list": ListCommand,
+}
+
+
+def parse(arguments: list[str]) -> object:
+    """The command that was typed, an object of one of the classes above.
+
+    Raises:
+        ConfigError: A setting cannot be used.
+        SystemExit: Help was asked for, or an argument is wrong; it has been said.
+    """
+    return tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="deeplstm",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
