@@ -136,7 +136,7 @@ def train_a_step(drawn):
     features = made.units  # as it has to be without projections of a grid's inputs
     shape = (3, 4, features) if layer is GridLSTM2D else (3, features)
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
-    inputs = keras.Input(shape[1:])
+    inputs = keras.Input(batch_shape=shape)  # states that are kept need the size of a batch
     outputs = keras.tree.flatten(made(inputs))
     model = keras.Model(inputs, [keras.layers.Flatten()(output) for output in outputs])
     model.compile("sgd", "mse", run_eagerly=True)
