@@ -161,7 +161,10 @@ def _draw_orthogonal(initializer, count, rows, columns, dtype):
     One by one, the 4,000 matrices of an LSTM block of depth 1000 take several times as long.
     """
     shape = (count, max(rows, columns), min(rows, columns))
-    q, r = ops.qr(keras.random.normal(shape, seed=initializer.seed, dtype=dtype))
+    dtype = keras.backend.standardize_dtype(dtype)
+    drawn = "float32" if dtype in ("float16", "bfloat16") else dtype  # halves have no factors
+    q, r = ops.qr(keras.random.normal(shape, seed=initializer.seed, dtype=drawn))
     # Makes the distribution of q uniform (Mezzadri, arXiv math-ph/0609050).
     q = q * ops.sign(ops.diagonal(r, axis1=-2, axis2=-1))[:, None, :]
-    return initializer.gain * (ops.transpose(q, (0, 2, 1)) if rows < columns else q)
+    q = ops.transpose(q, (0, 2, 1)) if rows < columns else q
+    return ops.cast(initializer.gain * q, dtype)
