@@ -16,11 +16,14 @@ from keras_deeplstm.experiments.summary import Group, labels
 STUDY = STUDIES["hochreiter-1997"]
 
 
-@pytest.mark.parametrize(
+every_study = pytest.mark.parametrize(
     "study",
     [study for study in STUDIES.values() if isinstance(study, SequenceStudy)],
     ids=lambda study: study.name,
 )
+
+
+@every_study
 def test_every_run_has_a_name_of_its_own(study):
     plan = study.plan("", seeds=3)
     assert len(plan) == 3 * len(study.configs(""))
@@ -28,6 +31,23 @@ def test_every_run_has_a_name_of_its_own(study):
     if study.name.startswith("hochreiter"):
         for config in plan.values():
             assert config.sequences == config.make_task().paper_sequences
+
+
+@every_study
+@pytest.mark.parametrize("solved", [True, False])
+def test_every_study_has_an_answer(study, solved):
+    """Whatever its runs come to, the first ones of them alone included."""
+    result = {"solved": solved, "sequences": 700 if solved else None, "reach": 12}
+    result |= {"test_error": 0.125 if solved else None, "test_wrong": 0.0 if solved else None}
+    configs = study.configs("")
+    groups = [
+        Group(config, label, [types.SimpleNamespace(result=result)])
+        for config, label in zip(configs, labels(configs), strict=True)
+    ]
+    for some in (groups, groups[:1]):
+        answer = study.answer(some)
+        assert answer and all(sentence.endswith(".") for sentence in answer)
+        assert ("700" in " ".join(answer) or "0.12" in " ".join(answer)) == solved
 
 
 def test_all_tasks_of_the_paper():

@@ -49,13 +49,13 @@ def _algorithm_configs(dataset):
         SequenceConfig(
             task,
             model,
-            sequences=400_000,
-            evaluate_every=8000,
+            sequences=300_000,
+            evaluate_every=6000,
             batch_size=32,
             learning_rate=2e-3,
             jit_compile=True,
         )
-        for task in ("addition:digits=5", "memorization:length=10")
+        for task in ("addition:digits=2", "memorization:length=5")
         for model in (grid, untied, stacked)
     ]
 
