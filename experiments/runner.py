@@ -14,7 +14,7 @@ from keras_deeplstm.experiments.summary import labels, ratio_text
 from keras_deeplstm.experiments.tasks import DataError, get_task
 from keras_deeplstm.experiments.text.config import TextConfig
 from keras_deeplstm.experiments.text.sampling import text_outcome
-from keras_deeplstm.experiments.worker import CallError, Worker
+from keras_deeplstm.experiments.worker import TRAININGS, CallError, Worker
 
 # The n-th restart of a run without success adds n times this to its seed, which is smaller.
 RESTART_SEED = 1000
@@ -151,6 +151,7 @@ class _Runner:
         self.progress.disable = not self.progress.console.file.isatty()
         self.pace = None  # seconds for a unit of work, measured
         self.rows = []  # of the run's metrics: one for each epoch, or for a part of one
+        self.trained = 0  # runs, by the present process of the worker
 
     def say(self, line):
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -213,6 +214,10 @@ class _Runner:
         run = runs.load(folder)
         if not self.options["overwrite"] and run.state in ("finished", "diverged"):
             return run.state
+        if self.trained == TRAININGS:
+            self.worker.renew()
+            self.trained = 0
+        self.trained += 1
         title += config.repetition
         self.rows = []
         self.progress.update(self.bar, description=title)

@@ -16,6 +16,10 @@ from typing import Any
 from keras_deeplstm.experiments import signals
 from keras_deeplstm.experiments.tasks import DataError
 
+# TensorFlow keeps memory of every model that has been trained in a process, 4 MiB of the smallest
+# and more of deeper ones. So a process is replaced after as many trainings.
+TRAININGS = 25
+
 
 class CallError(Exception):
     """The call raised an error, or its process died; says which."""
@@ -40,6 +44,13 @@ class Worker:
         """Send the process SIGTERM: it ends at once, or at the end of a training step."""
         if self._process is not None:
             self._process.terminate()
+
+    def renew(self):
+        """End the process, which must be idle; the next call starts another one."""
+        self.stop()
+        if self._process is not None:
+            self._process.join()
+            self._process = None
 
     def call(self, function: Callable, *arguments, on_message: Callable[[Any], None]) -> Any:
         """Return `function(send, *arguments)`, executed in the other process.

@@ -15,7 +15,7 @@ from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import TUNERS, SearchConfig
 from keras_deeplstm.experiments.search.oracles import ATTEMPTS
-from keras_deeplstm.experiments.search.tuner import RunTuner, search_in
+from keras_deeplstm.experiments.search.tuner import Renewal, RunTuner, search_in
 
 SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": 4}
 
@@ -98,6 +98,21 @@ def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when):
     assert told(folder) == trials
     if when != "torn":
         assert len(training.finished) == finished
+
+
+@pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
+def test_a_process_for_each_few_trials(golden, tmp_path):
+    config, trials, _ = golden
+    processes = 1
+    while True:
+        try:
+            search(config, tmp_path / "shared", most=3)
+            break
+        except Renewal:
+            processes += 1
+            assert len(told(tmp_path / "shared")) == 3 * (processes - 1)
+    assert processes == len(trials) // 3 + 1
+    assert told(tmp_path / "shared") == trials
 
 
 def test_bayesian_goes_on_as_it_would_have(tmp_path, training):

@@ -38,3 +38,12 @@ def test_calls_and_deaths(call):
     with pytest.raises(CallError, match="killed by SIGKILL; most likely the memory"):
         call(worker_calls.kill_itself)
     assert call(worker_calls.add, 1, 1) == 2
+
+
+def test_a_process_can_be_renewed():
+    with Worker() as worker:
+        worker.renew()  # there is none yet
+        first = worker.call(worker_calls.number, on_message=None)
+        assert worker.call(worker_calls.number, on_message=None) == first
+        worker.renew()
+        assert worker.call(worker_calls.number, on_message=None) != first

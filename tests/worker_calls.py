@@ -30,3 +30,7 @@ def lack_data(send):
 
 def modules(send):
     return "keras" in sys.modules, signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def number(send):
+    return os.getpid()

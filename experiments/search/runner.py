@@ -19,24 +19,26 @@ from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.view import View
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.tasks import DataError
-from keras_deeplstm.experiments.worker import CallError, Worker
+from keras_deeplstm.experiments.worker import TRAININGS, CallError, Worker
 
 # Several processes share what there is.
 SHARING = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def search_here(send, config, folder, options, environment):
-    """Search in the worker's process; return the error that ended it, or None."""
+    """Search in the worker's process; return the error that ended it, None, or "renew"."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one passes it on
     os.environ.update(environment)
     name = os.environ.get("KERASTUNER_TUNER_ID", "tuner0")
     path = folder / f"{name}.log"
     with open(path, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         load_keras()
-        from keras_deeplstm.experiments.search.tuner import search_in
+        from keras_deeplstm.experiments.search.tuner import Renewal, search_in
 
         try:
-            return search_in(config, folder, on_message=send, **options)
+            return search_in(config, folder, on_message=send, most=TRAININGS, **options)
+        except Renewal:
+            return "renew"
         except (ConfigError, RunExistsError, DataError) as error:
             return error
         except Exception as error:
@@ -180,7 +182,9 @@ class _Crew:
     def __init__(self, stack, config, folder, options, environments):
         self.error = None
         self._folder = folder
-        self._arguments = (config, folder, options)
+        self._config = config
+        self._options = options
+        self._begun = time.monotonic()
         self._environments = environments
         self._workers = {name: stack.enter_context(Worker()) for name in environments}
         self._threads = {}
@@ -213,9 +217,12 @@ class _Crew:
             thread.join()
 
     def _work(self, name, say):
-        arguments = (*self._arguments, self._environments[name])
         while not self._stopped:
             before = records.read_all(self._folder)
+            options = dict(self._options)
+            if options.get("time_limit") is not None:  # of which others have used a part
+                options["time_limit"] -= time.monotonic() - self._begun
+            arguments = (self._config, self._folder, options, self._environments[name])
             try:
                 error = self._workers[name].call(search_here, *arguments, on_message=say)
             except DataError as caught:
@@ -228,6 +235,9 @@ class _Crew:
                     say(f"{name}: {caught}. Another one goes on")
                     continue
                 error = caught
+            if error == "renew":
+                self._workers[name].renew()
+                continue
             if error is not None:
                 self.error = self.error or error
                 self.stop()

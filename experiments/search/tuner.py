@@ -23,6 +23,10 @@ from keras_deeplstm.experiments.training import train
 FATAL = (DataError, OSError, runs.RunExistsError)
 
 
+class Renewal(Exception):
+    """A process has done its share of the trials; another one is to go on."""
+
+
 class RunTuner(keras_tuner.Tuner):
     """A tuner of keras-tuner whose trials are runs in the folder of the search.
 
@@ -34,6 +38,7 @@ class RunTuner(keras_tuner.Tuner):
         data_dir: Folder with data sets.
         time_limit: No trial begins after this many seconds.
         sizes: Input shape and number of classes, if only the data tell; see `Task.sizes`.
+        most: Raise `Renewal` after this many trials.
         **options: Further arguments of `training.train`.
     """
 
@@ -44,8 +49,10 @@ class RunTuner(keras_tuner.Tuner):
         data_dir: Path | None = None,
         time_limit: float | None = None,
         sizes: tuple[tuple[int, ...], int] | None = None,
+        most: int | None = None,
         **options,
     ):
+        self._left = most
         self._config = config
         self._folder = folder
         self._options = {"data_dir": data_dir, **options}
@@ -78,6 +85,14 @@ class RunTuner(keras_tuner.Tuner):
         if outcome.state != "finished":
             raise keras_tuner.errors.FailedTrialError(outcome.reason)
         return outcome.score
+
+    def on_trial_end(self, trial):
+        """End the process if this was the last trial of its share."""
+        super().on_trial_end(trial)
+        if self._left is not None:
+            self._left -= 1
+            if not self._left:
+                raise Renewal
 
     def _outcome(self, values, folder):
         results, scores = [], []
@@ -146,6 +161,7 @@ def search_in(
         ConfigError: keras-tuner refuses a range.
         DataError: The data are absent or damaged.
         RunExistsError: Another process trains one of the runs.
+        Renewal: This process has done its share; only with the option `most`.
         OSError: Something could not be written.
         Interrupted: SIGINT or SIGTERM came.
     """
