@@ -59,7 +59,7 @@ DAMAGES = [truncate, flip, empty, replace_by_a_folder]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_does_not_count(tmp_path, damage):
-    """CFG-30, REL-3."""
+    """FI-10, FI-11, FI-12, CFG-30, REL-3: the checksum in the name also tells another step."""
     save_epochs(tmp_path, 1, 2)
     damage(next(tmp_path.glob("epoch_0002*")))
     checkpoint, damaged = newest(tmp_path)

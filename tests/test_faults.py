@@ -3,13 +3,19 @@
 The ids are those of the catalogue of faults. The long tests take every moment, the others a sample.
 """
 
+import dataclasses
 import functools
+import hashlib
+import http.server
 import itertools
+import multiprocessing
 import re
 import shutil
+import threading
 import time
 
 import pytest
+import worker_calls
 from faults import error_at, full_disk_at, moments
 from finished_runs import make_run
 from golden import assert_same
@@ -24,6 +30,8 @@ from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.tuner import search_in
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.sequences.training import train as train_on_sequences
+from keras_deeplstm.experiments.tasks import DataError
+from keras_deeplstm.experiments.text import sources
 from keras_deeplstm.experiments.text.config import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.text.training import train as train_on_text
 from keras_deeplstm.experiments.training import train
@@ -160,6 +168,21 @@ def test_a_lock_that_a_dead_process_has_left(tmp_path):
             runs.check_usable(folder, SEQUENCES)
 
 
+@pytest.mark.long
+def test_a_hundred_starts_at_the_same_moment(tmp_path):
+    """FI-15: of three processes one has the run, each time."""
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(3), context.Queue()
+    arguments = (tmp_path, 100, barrier, answers)
+    processes = [context.Process(target=worker_calls.compete, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    won = [answers.get() for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(number for some in won for number in some) == list(range(100))
+
+
 def test_a_clock_that_jumps(work_in, tmp_path, monkeypatch):
     """FI-28: a day back after each look; durations do not come from this clock."""
     now = itertools.count(time.time(), -86_400)
@@ -255,3 +278,47 @@ def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
         if not happened:
             break
     assert pages() == new
+
+
+# Downloads.
+
+
+def test_a_download_that_breaks_off(tmp_path, monkeypatch):
+    """FI-25, FI-27: whatever came of it before, the next call has the whole file, or an error."""
+    content = b"To be, or not to be, that is the question. " * 100
+    digest = hashlib.sha256(content).hexdigest()
+    answers = iter([(200, content[: len(content) // 2]), (200, content[::-1]), (404, b"")])
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = next(answers, (200, content))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: tmp_path)
+    monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        corpus = dataclasses.replace(
+            sources.CORPORA["tinyshakespeare"],
+            url=f"http://127.0.0.1:{server.server_port}/input.txt",
+            url_sha256=digest,
+            sha256=digest,
+            size=len(content),
+        )
+        monkeypatch.setitem(sources.CORPORA, "tinyshakespeare", corpus)
+        for _ in range(3):
+            with pytest.raises(DataError, match="could not be downloaded"):
+                sources.load("tinyshakespeare")
+        assert sources.load("tinyshakespeare").encode() == content
+        # Killed in the middle: the half of a file lies where Keras looks for the whole.
+        (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+        path.write_bytes(content[:999])
+        assert sources.load("tinyshakespeare").encode() == content
+        server.shutdown()
+    assert sources.load("tinyshakespeare").encode() == content  # from the cache

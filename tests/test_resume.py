@@ -191,7 +191,7 @@ def test_checkpoints_take_no_more_than_their_share(tmp_path, reference):
 
 
 def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
-    """CFG-30, REL-3."""
+    """FI-10: CFG-30, REL-3."""
     newest = max((folder / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])
     assert go_on(folder) == [
@@ -202,7 +202,7 @@ def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
 
 
 def test_all_checkpoints_damaged(folder):
-    """CFG-30, REL-3."""
+    """FI-11: CFG-30, REL-3."""
     for path in (folder / "checkpoints").iterdir():
         path.write_bytes(b"")
     for _ in range(2):
@@ -250,6 +250,8 @@ def test_disk_full(folder, reference):
 
 
 def test_sigterm_finishes_the_step(folder, reference):
+    """FI-08."""
+
     def stop(epoch):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -262,7 +264,7 @@ def test_sigterm_finishes_the_step(folder, reference):
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
-    """REL-8."""
+    """FI-18: REL-8."""
     config = RunConfig(
         "digits", ModelConfig("dense", 3, 8, activation="relu"), epochs=3, learning_rate=1e-3
     )
@@ -289,7 +291,7 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
 
 
 def test_one_process_per_run(tmp_path, capsys):
-    """One works, the other one says so and leaves; the first one is stopped, and goes on."""
+    """FI-15: one works, the other says so and leaves; the first is stopped, and goes on."""
     script = tmp_path / "deeplstm"
     script.write_text(
         "import signal, sys\n"

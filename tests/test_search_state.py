@@ -69,6 +69,7 @@ def test_all_trials_once(golden, tmp_path):
 
 @pytest.mark.parametrize("when", ["before", "after", "torn"])
 def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when):
+    """FI-22."""
     config, trials, finished = golden
     if config.tuner == "bayesian":
         pytest.skip("its proposals take seconds; test_bayesian_goes_on_as_it_would_have")
@@ -142,7 +143,7 @@ def test_bayesian_goes_on_as_it_would_have(tmp_path, training):
 @pytest.mark.parametrize("name", ["record.json", "outcome.json", "seed0/config.json"])
 @pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
 def test_damaged_by_hand(golden, tmp_path, training, name, content):
-    """TUN-11, REL-18."""
+    """FI-23: TUN-11, REL-18."""
     config, trials, _ = golden
     folder = tmp_path / "golden"
     number = "0003" if name == "record.json" else trials[-1][0]
@@ -195,6 +196,8 @@ def test_foreign_files_do_no_harm(tmp_path, training):
 
 
 def test_a_poisonous_trial_is_given_up(tmp_path, training):
+    """FI-20."""
+
     def kill(config):
         if config.model.depth == depth:
             raise Killed
@@ -255,7 +258,7 @@ def test_executions_and_folds(tmp_path, training):
 
 @pytest.mark.parametrize("direction", ["val_accuracy", "val_loss"])
 def test_no_number_never_wins(tmp_path, training, direction):
-    """TUN-10."""
+    """FI-24: TUN-10."""
 
     def behave(config):
         depth = config.model.depth

@@ -202,6 +202,7 @@ register(Study("trouble", "What if?", ("parity",), lambda task: [
 
 
 def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
+    """FI-19, FI-21."""
     script = tmp_path / "deeplstm"
     code = file.read_text()
     place = code.index("if __name__")
