@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 from pathlib import Path
 
 from keras_deeplstm.experiments import runs
@@ -77,12 +78,25 @@ def _published(folder, findings, tables, pictures):
         "files": files,
         "missing": missing,
         "problems": [problem for problem in findings.problems if problem[1] != "missing"],
-        "commands": findings.commands,
+        "commands": list(dict.fromkeys(map(_without_places, findings.commands))),
         "settings": findings.settings,
         "environment": findings.finished[0].environment,
         "resumed": len(findings.resumed),
         "runs": len(findings.finished),
     }
+
+
+def _without_places(command):
+    """A command without the folders of whoever has typed it."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # no command of ours
+        return command
+    for option in ("--runs-dir", "--data-dir"):
+        if option in words[:-1]:
+            place = words.index(option)
+            del words[place : place + 2]
+    return shlex.join(words)
 
 
 def _chosen(section, names, several):

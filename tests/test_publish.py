@@ -18,6 +18,19 @@ def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):
     return folder
 
 
+def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
+    folder = make_study(tmp_path / "depth-limit-digits")
+    for name, where in (("shallow", "--runs-dir /here"), ("deep", "--data-dir d --runs-dir x")):
+        path = folder / name / "environment.json"
+        command = f"deeplstm study depth-limit {where} --only '*a b*'"
+        runs.write_json(path, runs.read_json(path) | {"command": command})
+    path = folder / "deeper" / "environment.json"
+    runs.write_json(path, runs.read_json(path) | {"command": "it's none"})
+    publish([folder], tmp_path / "tables", tmp_path / "results.md")
+    page = (tmp_path / "results.md").read_text()
+    assert "```\ndeeplstm study depth-limit --only '*a b*'\ndeeplstm run digits\n```" in page
+
+
 def test_page_and_tables(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
     publish([folder], tmp_path / "tables", tmp_path / "docs" / "results.md")
