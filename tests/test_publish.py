@@ -28,7 +28,7 @@ def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
     runs.write_json(path, runs.read_json(path) | {"command": "it's none"})
     publish([folder], tmp_path / "tables", tmp_path / "results.md")
     page = (tmp_path / "results.md").read_text()
-    assert "```\ndeeplstm study depth-limit --only '*a b*'\ndeeplstm run digits\n```" in page
+    assert "```\ndeeplstm study depth-limit --only '*a b*'\nit's none\n```" in page
 
 
 def test_page_and_tables(tmp_path):

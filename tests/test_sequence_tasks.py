@@ -41,6 +41,7 @@ TEXTS = [
     "counting:letters=abc,largest=5",
     "periodic-bits:period=3",
     "parity:bits=50",
+    "parity:bits=9,curriculum=true",
     "addition:digits=3",
     "addition",
     "memorization:length=4,vocabulary=6",
@@ -549,7 +550,7 @@ def test_periodic_bits():
 @law
 def test_parity(seed, bits):
     batch = draw(f"parity:bits={bits}", 20, seed)
-    assert set(np.unique(batch.x)) <= {0, 1}
+    assert set(np.unique(batch.x)) <= {-1, 1}
     for row, target in zip(batch.x.tolist(), batch.y.tolist(), strict=True):
         assert target == [row.count(1) % 2]
 
@@ -557,10 +558,24 @@ def test_parity(seed, bits):
 def test_parity_is_balanced():
     task = parse("parity")
     batch = task.sample(np.random.default_rng(0), 10_000)
-    assert abs(batch.x.mean(axis=0) - 0.5).max() < 0.02 and abs(batch.y.mean() - 0.5) < 0.02
+    assert abs(batch.x.mean(axis=0)).max() < 0.04 and abs(batch.y.mean() - 0.5) < 0.02
     assert len(np.unique(batch.x, axis=0)) == 256
     assert task.score(np.abs(batch.y - 0.49), batch)[0].all()
     assert not task.score(np.full_like(batch.y, 0.5), batch)[0].any()
+
+
+def test_parity_with_a_curriculum():
+    """In training the first m bits, all m equally often; in the test all of them."""
+    task = parse("parity:bits=5,curriculum=true")
+    batch = task.sample(np.random.default_rng(0), 10_000)
+    shown = (batch.x != 0).sum(axis=1)
+    assert (np.diff(batch.x != 0, axis=1).sum(axis=1) == (shown < 5)).all() and (
+        batch.x[:, 0]
+    ).all()
+    assert np.bincount(shown).tolist()[0] == 0 and np.bincount(shown)[1:].min() > 1900
+    assert ((batch.x == 1).sum(axis=1, keepdims=True) % 2 == batch.y).all()
+    test = task.test(np.random.default_rng(0), 100)
+    assert (test.x != 0).all() and ((test.x == 1).sum(axis=1, keepdims=True) % 2 == test.y).all()
 
 
 def answers(batch):

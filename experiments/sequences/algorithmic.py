@@ -15,10 +15,13 @@ PAPER = "Kalchbrenner, Danihelka & Graves 2016, Grid Long Short-Term Memory, arX
 class Parity(SequenceTask):
     """Tell whether the number of ones among bits is odd; all bits are seen at once.
 
-    The bits are random, 0 and 1 equally likely. The task has no time: it is for depth.
+    The bits are random, 0 and 1 equally likely; the inputs are -1 and 1. The task has no time: it
+    is for depth.
 
     Args:
         bits: Number of bits.
+        curriculum: In training, show only the first m bits and 0 for the others; all m are equally
+            likely. Test sequences show all bits.
 
     The answer is right if the output is on the right side of 0.5; its error is the absolute one.
     The criterion is the project's own.
@@ -40,9 +43,11 @@ class Parity(SequenceTask):
     criterion: ClassVar = Criterion(1000, wrong=0, error=None)
 
     bits: int = 8
+    curriculum: bool = False
 
     def __post_init__(self):
         validation.positive_integer("bits", self.bits)
+        validation.boolean("curriculum", self.curriculum)
 
     @property
     def features(self) -> int:
@@ -61,9 +66,20 @@ class Parity(SequenceTask):
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
         """See the class."""
+        shown = self.bits
+        if self.curriculum:
+            shown = generator.integers(1, self.bits + 1, size=(count, 1))
+        return self._draw(generator, count, shown)
+
+    def test(self, generator: np.random.Generator, count: int) -> Batch:
+        """See `SequenceTask`."""
+        return self._draw(generator, count, self.bits)
+
+    def _draw(self, generator, count, shown):
         bits = generator.integers(2, size=(count, self.bits))
-        y = bits.sum(axis=1, keepdims=True) % 2
-        return Batch(bits.astype("float32"), y.astype("float32"), None, None)
+        seen = np.arange(self.bits) < shown
+        y = np.sum(bits * seen, axis=1, keepdims=True) % 2
+        return Batch(((2 * bits - 1) * seen).astype("float32"), y.astype("float32"), None, None)
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """See the class."""
