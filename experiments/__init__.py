@@ -4,6 +4,8 @@ With a task or a study of your own, a file of some twenty lines is a command of 
 define them, `register` them and call `main`. See docs/own-task.md.
 """
 
+from typing import Any
+
 from keras_deeplstm.experiments.cli import main
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, grid
@@ -40,7 +42,7 @@ def register(item: Task | Study) -> None:
     >>> RunConfig("xor").title
     'xor: UnfoldedLSTMBlock untied, depth 10'
     """
-    known = TASKS if isinstance(item, Task) else STUDIES
+    known: dict[str, Any] = TASKS if isinstance(item, Task) else STUDIES
     if known.get(item.name, item) is not item:
         raise ValueError(f"There is already a {type(item).__name__.lower()} called {item.name!r}")
     known[item.name] = item

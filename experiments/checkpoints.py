@@ -79,7 +79,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[int]]:
             content = path.read_bytes()
         except OSError:
             content = b""
-        if _digest(content) != NAME.fullmatch(path.name)[2]:
+        if _digest(content) != path.stem.rpartition("-")[2]:
             damaged.append(epoch)
             continue
         try:

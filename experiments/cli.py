@@ -9,7 +9,7 @@ import shlex
 import sys
 import textwrap
 import traceback
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from keras_deeplstm import __version__, validation
@@ -156,7 +156,11 @@ def search(command: commands.SearchCommand, line: str) -> int:
             validation.positive_integer("workers", command.workers, at_most=1000)
         if command.time_limit is not None:
             validation.finite("time_limit", command.time_limit, positive=True)
-    options = {"devices": command.devices, "data_dir": command.data_dir, "command": line}
+    options: dict[str, Any] = {
+        "devices": command.devices,
+        "data_dir": command.data_dir,
+        "command": line,
+    }
     found, ended = run_search(
         config,
         folder,
@@ -204,7 +208,7 @@ def publish(command: commands.PublishCommand, line: str) -> int:
 def list_(command: commands.ListCommand, line: str) -> int:
     """Print a list."""
     if command.what == "tasks":
-        rows = [(task.name, task.description) for task in TASKS.values()]
+        rows: list[tuple[str, ...]] = [(task.name, task.description) for task in TASKS.values()]
         rows += OWN_DATA.items()
     elif command.what == "sequences":
         rows = [(name, task().description) for name, task in SEQUENCE_TASKS.items()]
@@ -321,7 +325,7 @@ def _print_text(text):
 
 # The command.
 
-ACTIONS = {
+ACTIONS: dict[type, Callable[[Any, str], int]] = {
     commands.RunCommand: run,
     commands.TrainTextCommand: train_text,
     commands.SampleCommand: sample,
@@ -362,8 +366,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, but no information
-    with suppress(AttributeError):  # what stands in for the terminal in a notebook
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal does not know
+    # Names that the terminal does not know. What stands in for it in a notebook has no such method.
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
     debug = "--debug" in argv
     try:
         command = commands.parse([argument for argument in argv if argument != "--debug"])

@@ -3,9 +3,10 @@
 What a command then does is in `cli.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -199,7 +200,7 @@ class ListCommand:
     """Where the runs' folders are."""
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "run": RunCommand,
     "train-text": TrainTextCommand,
     "sample": SampleCommand,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
@@ -59,6 +59,13 @@ class SequenceModel:
     """Of each block: its name in words, and the options it knows beyond those that all have."""
     DEFAULT_UNITS: ClassVar[int]
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # both are dataclasses
+    block: str
+    depth: int
+    units: int | None
+    parameters: int | None
+    dropout: float
+
     def _changed(self):
         """The options of blocks that differ from their defaults."""
         common = ("block", "depth", "units", "parameters", "dropout")
@@ -100,6 +107,15 @@ class Settings:
     RESULTS: ClassVar[tuple[str, ...]]
     """The numbers that `result.json` of a finished run must hold."""
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # all kinds are dataclasses
+    model: Any  # has a label, a depth and, unless `title` is another, a size
+    seed: int
+
+    @property
+    def subject(self) -> str:
+        """The task or text for people."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return dataclasses.asdict(self)
@@ -115,7 +131,7 @@ class Settings:
         """One line that names the run: ``"tinyshakespeare: GridLSTM2D, depth 2, 128 units"``."""
         return f"{self.subject}: {self.model.label}, depth {self.model.depth}, {self.model.size}"
 
-    def repeated(self, seed: int) -> "Settings":
+    def repeated(self, seed: int) -> Self:
         """The same with another seed."""
         return dataclasses.replace(self, seed=seed)
 

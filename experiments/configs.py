@@ -15,7 +15,7 @@ def from_dict(data: dict[str, Any]) -> Config:
     A run that has a text is one of `deeplstm train-text`, one that has a number of sequences is one
     of `deeplstm solve`.
     """
-    kind = RunConfig
+    kind: type[Config] = RunConfig
     if isinstance(data, dict):
         kind = TextConfig if "text" in data else SequenceConfig if "sequences" in data else kind
     return kind.from_dict(data)

@@ -61,4 +61,5 @@ def number_of_devices() -> int:
 
 def even_parts(data: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The data without the last few, so that devices get equal parts: the engines need that."""
-    return tuple(array[: len(array) - len(array) % number_of_devices()] for array in data)
+    x, y = (array[: len(array) - len(array) % number_of_devices()] for array in data)
+    return x, y

@@ -115,8 +115,8 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
     handles, labels = ax.get_legend_handles_labels()
-    if ax.get_legend() is not None:
-        ax.get_legend().remove()
+    if (legend := ax.get_legend()) is not None:
+        legend.remove()
     if handles:
         # Below the axes, where it covers no data.
         columns = 1 if max(map(len, labels)) > 20 else 3

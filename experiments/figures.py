@@ -54,11 +54,11 @@ def sections(groups: list[Group]) -> list[Section]:
     groups = sorted(groups, key=_panel)
     colors = colors_of(groups)
     panels = []
-    for (_, depth), members in itertools.groupby(groups, key=_panel):
-        members = list(members)
+    for (_, depth), together in itertools.groupby(groups, key=_panel):
+        members = list(together)
         title = f"{members[0].config.subject}, depth {depth}"
-        for first in range(0, len(members), LINES):
-            panels.append((title, members[first : first + LINES]))
+        for begin in range(0, len(members), LINES):
+            panels.append((title, members[begin : begin + LINES]))
     depth_rows = _depth_pictures(panels)
     if len(groups) == 1 and depth_rows[0]:
         depth_rows[0].append(_heatmap(groups[0]))

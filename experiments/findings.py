@@ -33,7 +33,7 @@ class Findings:
     def subject(self) -> str | None:
         """The task or text of a study, if it has one for all runs."""
         subjects = [run.config.subject for run in self.found if run.config]
-        return subjects[0] if subjects and self.study.datasets else None
+        return subjects[0] if subjects and self.study and self.study.datasets else None
 
     @property
     def answer(self) -> list[str]:
@@ -54,8 +54,9 @@ class Findings:
     @property
     def settings(self) -> dict[str, str]:
         """Training settings with the value, or the values, that the finished runs have."""
-        values = {}
+        values: dict[str, dict[str, None]] = {}
         for run in self.finished:
+            assert run.config is not None
             for name, value in run.config.flat().items():
                 told = ("task", "text", "fold")
                 if name not in told and not name.startswith("model."):
@@ -94,7 +95,7 @@ def collect(folders: list[Path]) -> Findings:
         found, problems = _planned(plan, {run.name: run for run in found})
     # Runs of several kinds have no table in common; the first one decides.
     config = next((type(run.config) for run in found if run.config), None)
-    kind = KINDS.get(config, CLASSIFIERS)
+    kind = KINDS.get(config, CLASSIFIERS) if config else CLASSIFIERS
     finished, unfinished = [], []
     for run in found:
         try:
@@ -166,20 +167,22 @@ def _planned(plan, present):
 def table(findings: Findings) -> pd.DataFrame:
     """A row for each run."""
     results = findings.kind.results
-    rows = [
-        {
-            "run": run.name,
-            "task": run.config.subject,
-            "model": group.label,
-            "depth": run.config.model.depth,
-            "seed": run.config.seed,
-            "fold": run.config.fold if run.config.flat().get("folds") else None,
-            **{key: run.result.get(key) for key in results},
-            "seconds": run.result["seconds"],
-        }
-        for group in findings.groups
-        for run in group.runs
-    ]
+    rows = []
+    for group in findings.groups:
+        for run in group.runs:
+            assert run.config is not None
+            settings = run.config.flat()
+            row = {
+                "run": run.name,
+                "task": run.config.subject,
+                "model": group.label,
+                "depth": run.config.model.depth,
+                "seed": run.config.seed,
+                "fold": settings["fold"] if settings.get("folds") else None,
+                **{key: run.result.get(key) for key in results},
+                "seconds": run.result["seconds"],
+            }
+            rows.append(row)
     names = ["run", "task", "model", "depth", "seed", "fold", *results, "seconds"]
     # As objects, so that a ratio that does not exist stays None and does not become NaN.
     return pd.DataFrame(rows, columns=names, dtype=object)

@@ -68,12 +68,12 @@ class Journal(keras.callbacks.Callback):
             if name not in checkpoint.notes:  # of a version that did not record this
                 continue
             prefix = f"{name}/"
-            arrays = {
+            state = {
                 key.removeprefix(prefix): array
                 for key, array in checkpoint.arrays.items()
                 if key.startswith(prefix)
             }
-            recorder.set_state(checkpoint.notes[name] | arrays)
+            recorder.set_state(checkpoint.notes[name] | state)
         self.torch_rng = checkpoint.arrays.get("torch_rng")
         self.rows = checkpoint.notes["rows"]
         self.seconds = checkpoint.notes["seconds"]

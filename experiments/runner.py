@@ -3,6 +3,7 @@
 import dataclasses
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from keras_deeplstm.experiments import runs, signals
 from keras_deeplstm.experiments.config import ConfigError, RunConfig
@@ -120,7 +121,7 @@ def run_study(
             folder / "study.json",
             {"study": study.name, "command": command, "runs": list(plan), "restarts": restarts},
         )
-        options = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
+        options: dict[str, Any] = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
         if checkpoint_share is not None:
             options["checkpoint_share"] = checkpoint_share
         with Worker() as worker, signals.delayed(worker.stop) as check_signals:

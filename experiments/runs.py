@@ -80,7 +80,7 @@ def _sync_folder(folder):
             os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write `content` atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)

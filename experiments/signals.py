@@ -47,7 +47,7 @@ def delayed(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[]
     Args:
         on_first: Called when the first signal comes.
     """
-    received = []
+    received: list[int] = []
 
     def handler(signum, frame):
         if received:

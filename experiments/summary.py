@@ -66,8 +66,10 @@ def group_runs(finished: list[runs.Run]) -> list[Group]:
     Two runs of the very same settings are no two samples: the second is a group of its own, with
     the name of its folder for a label.
     """
-    groups, repeated = {}, []
+    groups: dict[Config, list[runs.Run]] = {}
+    repeated = []
     for run in finished:
+        assert run.config is not None
         members = groups.setdefault(run.config.repeated(0), [])
         if any(member.config == run.config for member in members):
             repeated.append(Group(run.config, run.name, [run]))
@@ -85,7 +87,7 @@ def labels(configs: list[Config]) -> list[str]:
     The depth, the seed and the fold are not part of it, nor is how it was compiled, nor a budget of
     parameters that belongs to a depth.
     """
-    by_subject = {}
+    by_subject: dict[str, list[Config]] = {}
     for config in configs:
         by_subject.setdefault(config.subject, []).append(config)
     named = {subject: _varying(some) for subject, some in by_subject.items()}

@@ -7,6 +7,7 @@ text with the two, and a `Sampler` writes it piece by piece.
 import codecs
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,8 +61,9 @@ class Vocabulary:
         Raises:
             ValueError: The text is empty.
         """
-        symbols = sorted(set(text))
-        return cls(bytes(symbols) if isinstance(text, bytes) else "".join(symbols))
+        if isinstance(text, bytes):
+            return cls(bytes(sorted(set(text))))
+        return cls("".join(sorted(set(text))))
 
     @property
     def of_bytes(self) -> bool:
@@ -85,7 +87,8 @@ class Vocabulary:
         """
         if self.of_bytes and isinstance(text, str):
             text = text.encode()
-        unknown = sorted(set(text) - set(self.symbols))
+        symbols: set[Any] = set(text)  # strings, or numbers of bytes
+        unknown = sorted(symbols - set(self.symbols))
         if unknown:
             kind = "bytes" if self.of_bytes else "characters"
             shown = ", ".join(map(repr, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
@@ -117,7 +120,7 @@ class Vocabulary:
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for numbers in pieces:
-            symbols = [self.symbols[number] for number in numbers]
+            symbols: list[Any] = [self.symbols[number] for number in numbers]
             yield decoder.decode(bytes(symbols)) if self.of_bytes else "".join(symbols)
         if self.of_bytes and (rest := decoder.decode(b"", final=True)):
             yield rest
@@ -267,7 +270,7 @@ class Sampler:
         symbols = len(self.vocabulary)
         settings = np.array([temperature, min(top_k or symbols, symbols), top_p or 1], "float32")
         if not prompt:
-            newline = 10 if self.vocabulary.of_bytes else "\n"
+            newline: Any = 10 if self.vocabulary.of_bytes else "\n"
             known = newline in self.vocabulary.symbols
             first = self.vocabulary.symbols.index(newline) if known else 0
             given = np.array([first], "int32")

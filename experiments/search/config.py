@@ -139,9 +139,15 @@ class SearchConfig:
         return [name for name, v in self.ranges.items() if isinstance(v, tuple | list)]
 
     @property
+    def measure(self) -> str:
+        """The objective, or what stands for it if none was given."""
+        assert self.objective is not None  # since `_check`
+        return self.objective
+
+    @property
     def maximize(self) -> bool:
         """Whether a higher objective is better."""
-        return not self.objective.endswith("loss")
+        return not self.measure.endswith("loss")
 
     def best_first(self, score: float) -> float:
         """A key to sort scores by."""

@@ -34,6 +34,10 @@ class Recorded:
     On one machine a single process calls it, on several a single thread of the chief's service.
     """
 
+    # The oracle has them.
+    trials: dict[str, Trial]
+    ongoing_trials: dict[str, Trial]
+
     def __init__(self, config, folder, time_limit=None, sizes=None, **options):
         # Without `max_trials`, so that the numbers of the trials have the same form however many
         # there are to be. A seed of 0 would be none.
@@ -77,8 +81,9 @@ class Recorded:
             ConfigError: The oracle does not create the trials that the records tell of.
         """
         known = {int(record.trial): record for record in found}
-        events, again = [], []
-        began = 0
+        events: list[tuple[float, int, Record | None]] = []
+        again = []
+        began = 0.0
         for number in reversed(range(max(known, default=-1) + 1)):
             record = known.get(number)
             began = record.began if record else began - 1 / 2

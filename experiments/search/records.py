@@ -67,6 +67,24 @@ class Record:
         """`"running"`, or one of `ENDED`."""
         return self.outcome.state if self.outcome else "running"
 
+    @property
+    def result(self) -> Outcome:
+        """The outcome of a trial that has ended."""
+        assert self.outcome is not None
+        return self.outcome
+
+    @property
+    def score(self) -> float:
+        """The objective of a finished trial."""
+        assert self.result.score is not None
+        return self.result.score
+
+    @property
+    def end(self) -> int:
+        """Number of the event of the end of a trial that has ended."""
+        assert self.ended is not None
+        return self.ended
+
 
 def trial_folder(folder: Path, trial: str) -> Path:
     """The folder of a trial; keras-tuner would choose the same."""

@@ -14,7 +14,7 @@ NAMED = 3  # best trials whose commands are shown
 def ranked(found: list[Record], config: SearchConfig) -> list[Record]:
     """The finished trials, the best first."""
     finished = [record for record in found if record.state == "finished"]
-    return sorted(finished, key=lambda record: config.best_first(record.outcome.score))
+    return sorted(finished, key=lambda record: config.best_first(record.score))
 
 
 def title(record: Record, config: SearchConfig) -> str:
@@ -29,13 +29,13 @@ def title(record: Record, config: SearchConfig) -> str:
 
 def result_text(record: Record, config: SearchConfig) -> str:
     """What came of a trial, in a line."""
-    outcome = record.outcome
+    outcome = record.result
     if outcome.state == "skipped":
         return f"skipped: {outcome.reason}"
     if outcome.state != "finished":
         return f"{outcome.state.upper()}: {outcome.reason}"
     return (
-        f"{config.objective} {score_text(outcome.score, config)}, "
+        f"{config.objective} {score_text(record.score, config)}, "
         f"{outcome.parameters:,} parameters, first/last gradient "
         f"{ratio_text(outcome.gradient_ratio)}, {outcome.seconds:.0f} s"
     )
@@ -50,7 +50,7 @@ def value_text(value: Any) -> str:
 
 def score_text(score: float, config: SearchConfig) -> str:
     """An accuracy in percent, anything else with four digits."""
-    return f"{score:.1%}" if config.objective.endswith("accuracy") else f"{score:.4g}"
+    return f"{score:.1%}" if config.measure.endswith("accuracy") else f"{score:.4g}"
 
 
 def ended_in_failures(found: list[Record]) -> bool:
@@ -58,7 +58,7 @@ def ended_in_failures(found: list[Record]) -> bool:
 
     Trials that diverged or were skipped are findings, not failures.
     """
-    ended = sorted((r for r in found if r.ended is not None), key=lambda record: record.ended)
+    ended = sorted((r for r in found if r.ended is not None), key=lambda record: record.end)
     last = [record.state for record in ended if record.state != "skipped"][-FAILURES:]
     return last == ["failed"] * FAILURES
 
@@ -78,8 +78,8 @@ def conclusion(found: list[Record], config: SearchConfig, out_of_time: bool) -> 
     lines = []
     failures = ended_in_failures(found)
     if failures:
-        last = max(ended, key=lambda record: record.ended)
-        lines.append(f"Stopped: the last {FAILURES} trials failed. {last.outcome.reason}")
+        last = max(ended, key=lambda record: record.end)
+        lines.append(f"Stopped: the last {FAILURES} trials failed. {last.result.reason}")
     elif len(ended) < planned and out_of_time:
         lines.append(f"The time limit was reached after {len(ended)} of {planned} trials")
     elif len(ended) < planned:
@@ -93,12 +93,12 @@ def conclusion(found: list[Record], config: SearchConfig, out_of_time: bool) -> 
                 f"No best model"
             )
         elif not failures:
-            lines.append(f"None of {len(ended)} trials succeeded. {ended[-1].outcome.reason}")
+            lines.append(f"None of {len(ended)} trials succeeded. {ended[-1].result.reason}")
         return False, lines
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     lines.append(f"{len(ended)} trials: {words}. The best, by {config.objective}:")
     for record in best[:NAMED]:
-        lines.append(f"  {score_text(record.outcome.score, config)}  {command(record, config)}")
+        lines.append(f"  {score_text(record.score, config)}  {command(record, config)}")
     return not failures, lines
 
 

@@ -28,9 +28,10 @@ class View:
         self._live = None
         if self._console.file.isatty():  # `is_terminal` believes FORCE_COLOR
             self._live = Live(console=self._console, auto_refresh=False)
-        self._shown = None  # trials that have ended
+        self._shown: set[str] | None = None  # trials that have ended
         self._before = 0  # how many of them when this began
-        self._began = self._last = None  # when the first trial began here, and the last one ended
+        self._began: float | None = None  # when the first trial began here
+        self._last: float | None = None  # when the last one ended
 
     def __enter__(self):
         if self._live is not None:
@@ -58,7 +59,7 @@ class View:
         if self._began is None and len(found) > self._before:
             self._began = time.monotonic()
         ended = [record for record in found if record.state != "running"]
-        for record in sorted(ended, key=lambda record: record.ended):
+        for record in sorted(ended, key=lambda record: record.end):
             if record.trial not in self._shown:
                 self._shown.add(record.trial)
                 self._last = time.monotonic()
@@ -71,7 +72,7 @@ class View:
     @property
     def pace(self) -> str:
         """How fast trials have ended here, or "" if none has."""
-        if self._last is None:
+        if self._shown is None or self._began is None or self._last is None:
             return ""
         count, seconds = len(self._shown) - self._before, self._last - self._began
         return (

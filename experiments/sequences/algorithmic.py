@@ -66,7 +66,7 @@ class Parity(SequenceTask):
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
         """See the class."""
-        shown = self.bits
+        shown: int | np.ndarray = self.bits
         if self.curriculum:
             shown = generator.integers(1, self.bits + 1, size=(count, 1))
         return self._draw(generator, count, shown)

@@ -87,16 +87,16 @@ class Counting(SequenceTask):
             return "n up to 1000 and more, trained with a Kalman filter"
         return None
 
-    def strings(self, n: Sequence[int], steps: int = 0) -> Batch:
+    def strings(self, n: Sequence[int] | np.ndarray, steps: int = 0) -> Batch:
         """One string for each n, padded to the longest of them, and to `steps` at least."""
-        n = np.asarray(n)
+        counts = np.asarray(n)
         letters = len(self.letters)
-        mask = mask_of(1 + letters * n, max(steps, 1 + letters * n.max()))
+        mask = mask_of(1 + letters * counts, max(steps, 1 + letters * counts.max()))
         # Of each step, how many letters came before, which letter it is and its place among its n.
         # The step of S, which has none before, is the place before the first letter.
         before = np.arange(mask.shape[1]) - 1
-        letter, place = np.divmod(before, n[:, None])
-        follows = letter + (place == n[:, None] - 1)
+        letter, place = np.divmod(before, counts[:, None])
+        follows = letter + (place == counts[:, None] - 1)
         padding = letters + 1
         x = one_hot(np.where(mask, letter + 1, padding), padding)
         y = one_hot(np.where(mask, follows, padding), padding)
@@ -136,6 +136,7 @@ class Counting(SequenceTask):
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """See the class."""
+        assert batch.mask is not None
         right = (np.abs(outputs - batch.y) < 0.5).all(axis=-1)
         wrong = ~right & batch.mask
         return ~wrong.any(axis=1), wrong.sum(axis=1) / batch.mask.sum(axis=1)

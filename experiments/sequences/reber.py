@@ -93,6 +93,7 @@ class Reber(SequenceTask):
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """See the class."""
+        assert batch.truth is not None and batch.mask is not None
         least = np.where(batch.truth, outputs, np.inf).min(axis=-1)
         most = np.where(batch.truth, -np.inf, outputs).max(axis=-1)
         wrong = ~(least > most) & batch.mask  # so that NaN is wrong

@@ -151,7 +151,7 @@ class Series(SequenceTask):
         last = len(self._training) - self.inputs - self.horizon
         return self._windows(generator.integers(last, size=count, endpoint=True))
 
-    def test(self, generator: np.random.Generator, count: int) -> Batch:
+    def test(self, generator: np.random.Generator | None, count: int) -> Batch:
         """The last windows, in their order; nothing is drawn, `count` is not used."""
         last = len(self.values) - self.inputs - self.horizon
         return self._windows(np.arange(last - TESTS + 1, last + 1))

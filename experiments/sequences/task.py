@@ -1,11 +1,12 @@
 """What every sequence task has: sequences drawn at random, a score and a criterion of success."""
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -114,6 +115,7 @@ class SequenceTask(ABC):
     ([True, True, True, True], [0.0, 0.0, 0.0, 0.0])
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # all tasks are dataclasses
     name: ClassVar[str]
     source: ClassVar[str]
     """Paper, and where in it the task is defined."""
@@ -126,13 +128,26 @@ class SequenceTask(ABC):
     """How many sequences tell at the end how good a model is; as Hochreiter & Schmidhuber did."""
     data_dir: ClassVar[Path | None] = None
     """Folder with data sets, of a task that reads any; see `reading`."""
-    checksum: ClassVar[str] = ""
-    """Of the data of such a task."""
-    features: int
-    """Number of inputs, of each step if there are steps."""
-    outputs: int
-    steps: int | None
-    """Number of steps of a batch: the longest sequence; None of a task without time."""
+
+    @property
+    def checksum(self) -> str:
+        """Of the data of such a task."""
+        return ""
+
+    @property
+    @abstractmethod
+    def features(self) -> int:
+        """Number of inputs, of each step if there are steps."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Number of outputs."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int | None:
+        """Number of steps of a batch: the longest sequence; None of a task without time."""
 
     @property
     @abstractmethod

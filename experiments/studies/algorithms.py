@@ -1,6 +1,7 @@
 """Algorithms: parity, addition and memorization of the Grid LSTM paper; counting; periodic bits."""
 
 import dataclasses
+from typing import Any
 
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies.sequences import BOTH, LONG, SequenceStudy, solved_answer
@@ -12,7 +13,7 @@ ONE_LSTM = SequenceModelConfig(
 )
 
 # Networks of the same depth with at most as many parameters as it has for 16 bits.
-_SHARED = {"depth": 16, "parameters": 70_657}
+_SHARED: dict[str, Any] = {"depth": 16, "parameters": 70_657}
 RIVALS = (
     SequenceModelConfig("unfolded_lstm", input_mode="state", output="both", **_SHARED),
     SequenceModelConfig("dense", activation="tanh", **_SHARED),
@@ -23,7 +24,10 @@ RIVALS = (
 
 
 # All at once, and with a curriculum: the first bits alone, in part of the training sequences.
-BITS = {"parity": RIVALS, "parity:bits=16,curriculum=true": RIVALS}
+BITS: dict[str, tuple[SequenceModelConfig, ...]] = {
+    "parity": RIVALS,
+    "parity:bits=16,curriculum=true": RIVALS,
+}
 BITS |= {f"parity:bits={bits},curriculum=true": () for bits in (32, 64, 128, 250)}
 
 

@@ -140,14 +140,14 @@ def task_by_task(groups: list[Group], name: Callable[[Group], str]) -> list[str]
         name: What a sentence calls a group.
     """
     sentences = []
-    for task in dict.fromkeys(group.config.task for group in groups):
-        members = [group for group in groups if group.config.task == task]
+    for task in dict.fromkeys(_settings(group).task for group in groups):
+        members = [group for group in groups if _settings(group).task == task]
         found = [
             f"{name(group)} {counts_text(_counts(group))} in {len(_counts(group))} of "
             f"{len(group.runs)} runs"
             for group in members
         ]
-        paper = members[0].config.make_task().paper
+        paper = _settings(members[0]).make_task().paper
         published = f"; published: {paper}" if paper else ""
         sentences.append(f"{task}: {enumerate_words(found)}{published}.")
     return sentences
@@ -155,7 +155,7 @@ def task_by_task(groups: list[Group], name: Callable[[Group], str]) -> list[str]
 
 def solved_answer(groups: list[Group]) -> list[str]:
     """How many of the tasks each model solves in most of its runs, then task by task."""
-    by_model = {}
+    by_model: dict[str, list[Group]] = {}
     for group in groups:
         by_model.setdefault(group.label, []).append(group)
     counts = [
@@ -164,6 +164,11 @@ def solved_answer(groups: list[Group]) -> list[str]:
     ]
     first = f"Tasks solved in at least {MOST:.0%} of the runs: {enumerate_words(counts)}."
     return [first, *task_by_task(groups, lambda group: group.name)]
+
+
+def _settings(group: Group) -> SequenceConfig:
+    assert isinstance(group.config, SequenceConfig)
+    return group.config
 
 
 def _block(group):

@@ -138,10 +138,10 @@ class Study:
         settings = settings_not_in_names(base)
         plan = {}
         for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
-            changes = {"folds": folds, "fold": fold + 1} if folds else {}
-            config = dataclasses.replace(
-                config, seed=seed, epochs=epochs or config.epochs, **changes
-            )
+            changes: dict[str, Any] = {"folds": folds, "fold": fold + 1} if folds else {}
+            if epochs:
+                changes["epochs"] = epochs
+            config = dataclasses.replace(config, seed=seed, **changes)
             words = [f"{name}{config.flat()[name]}" for name in settings]
             plan["-".join([config.slug, *words])] = config
         return plan

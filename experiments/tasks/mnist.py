@@ -52,7 +52,7 @@ def load(data_dir: Path | None = None) -> Splits:
                 f"'{source}' is not MNIST: {key} must be uint8 of shape {shape}. "
                 f"Received: {array.dtype} of shape {array.shape}"
             )
-        found = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        found = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         if found != sha256:
             raise DataError(
                 f"'{source}' is damaged: sha256 of {key} is {found[:12]}..., "

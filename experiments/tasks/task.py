@@ -27,7 +27,10 @@ def check_memory(source: Path, size: int) -> None:
         )
 
 
-def part(x: np.ndarray, y: np.ndarray, count: int):
+Pair = tuple[np.ndarray, np.ndarray]  # inputs and targets
+
+
+def part(x: np.ndarray, y: np.ndarray, count: int) -> tuple[Pair, Pair]:
     """Part examples in two, each with its share of every class; always in the same way.
 
     Args:
@@ -64,9 +67,9 @@ class Splits(NamedTuple):
     [30, 10, 10]
     """
 
-    train: tuple[np.ndarray, np.ndarray]
-    validation: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
+    train: Pair
+    validation: Pair
+    test: Pair
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray) -> "Splits":
@@ -92,7 +95,7 @@ class Splits(NamedTuple):
         found = hashlib.sha256()
         for array in map(np.ascontiguousarray, itertools.chain(*self)):
             found.update(f"{array.dtype.str}{array.shape}".encode())
-            found.update(array)
+            found.update(array.data)
         return found.hexdigest()[:16]
 
     def fold(self, number: int, folds: int) -> "Splits":

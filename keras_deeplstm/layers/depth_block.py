@@ -228,7 +228,7 @@ class DepthBlock(DepthLayer):
     masks and shapes the output.
     """
 
-    _states = ("h",)  # the carry of the scan
+    _states: tuple[str, ...] = ("h",)  # the carry of the scan
 
     def __init__(self, units, depth, *, return_all_steps, **kwargs):
         super().__init__(units, depth, **kwargs)
