@@ -11,7 +11,7 @@ PYTEST ?= -n 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo docs test notebooks test-backends test-long soak check format clean
+.PHONY: help demo docs test notebooks test-backends test-long soak check format dist clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,11 @@ check: $(MARK)  ## Lint, look whether everything is formatted, and check the typ
 format: $(MARK)  ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+dist: $(MARK)  ## Build the wheel and the source archive in dist/, and check what they say of themselves
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 clean:  ## Remove the virtual environment and build products, not the runs
 	rm -rf $(VENV) build dist *.egg-info
