@@ -125,5 +125,5 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
         figure.set_size_inches(width, height + 0.2 * max(0, rows - 3))  # room for a long legend
         figure.legend(handles, list(map(plain, labels)), loc="outside lower center", ncols=columns)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
+    figure.savefig(file, format="png", dpi=150, bbox_inches="tight")  # with long titles
     return Picture(base64.b64encode(file.getvalue()).decode(), alt, caption)
