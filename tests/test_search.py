@@ -88,8 +88,6 @@ def test_every_builder(builder, arguments, options):
 def test_five_lines_of_a_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = README.read_text().partition("## Search")[2].split("```")[1].removeprefix("python\n")
-    for line in filter(None, code.splitlines()):
-        assert line in search.__doc__
     for long, short in {
         "depth=(2, 50)": "depth=(2, 4), units=4",
         "max_trials=20": "max_trials=2",
