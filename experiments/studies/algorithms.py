@@ -46,6 +46,15 @@ def _parity_configs(dataset):
     ]
 
 
+# Training sequences, at most: for the larger ones about an hour of two cores in all.
+SIZES = {
+    "addition:digits=2": 300_000,
+    "addition:digits=3": 900_000,
+    "memorization:length=5": 300_000,
+    "memorization:length=10": 900_000,
+}
+
+
 def _algorithm_configs(dataset):
     grid = SequenceModelConfig("grid_lstm", depth=4, units=100, tied=True, **BOTH)
     untied = dataclasses.replace(grid, tied=False)
@@ -54,13 +63,13 @@ def _algorithm_configs(dataset):
         SequenceConfig(
             task,
             model,
-            sequences=300_000,
+            sequences=sequences,
             evaluate_every=6000,
             batch_size=32,
             learning_rate=2e-3,
             jit_compile=True,
         )
-        for task in ("addition:digits=2", "memorization:length=5")
+        for task, sequences in SIZES.items()
         for model in (grid, untied, stacked)
     ]
 

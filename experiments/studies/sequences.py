@@ -123,7 +123,7 @@ def _published_answer(groups):
     for group in groups:
         by_model.setdefault(_block(group), []).append(group)
     sentences = []
-    for label, members in by_model.items():
+    for label, members in sorted(by_model.items(), key=lambda item: -len(item[1])):
         solved = [group for group in members if _share(group) >= MOST]
         sentences.append(
             f"{label} solves {len(solved)} of {len(members)} tasks in at least {MOST:.0%} of its "
