@@ -16,8 +16,8 @@ from typing import Any
 from keras_deeplstm.experiments import signals
 from keras_deeplstm.experiments.tasks import DataError
 
-# TensorFlow keeps memory of every model that has been trained in a process, 4 MiB of the smallest
-# and more of deeper ones. So a process is replaced after as many trainings.
+# TensorFlow keeps memory of every model that has been trained in a process, more of a deeper one,
+# so a process is replaced after as many trainings.
 TRAININGS = 25
 
 

@@ -402,15 +402,14 @@ def _read_out(
 ):  # fmt: skip
     validation.positive_integer("features", features)
     if output_range is not None:
-        bounds = tuple(output_range) if hasattr(output_range, "__len__") else ()
-        low, high = bounds if len(bounds) == 2 else (0.0, 0.0)
-        low, high = (validation.finite("output_range", bound) for bound in (low, high))
-        if not low < high:
+        is_pair = hasattr(output_range, "__len__") and len(output_range) == 2
+        bounds = [validation.finite("output_range", b) for b in output_range] if is_pair else []
+        if not bounds or not bounds[0] < bounds[1]:
             raise ValueError(
                 "Argument `output_range` must be (low, high) with low < high. "
                 f"Received: output_range={output_range}"
             )
-
+        low, high = bounds
     if skip and not return_sequences:
         raise ValueError("`skip=True` needs `return_sequences=True`: an input belongs to its step")
 

@@ -66,10 +66,9 @@ class Parity(SequenceTask):
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
         """See the class."""
-        shown: int | np.ndarray = self.bits
-        if self.curriculum:
-            shown = generator.integers(1, self.bits + 1, size=(count, 1))
-        return self._draw(generator, count, shown)
+        if not self.curriculum:
+            return self.test(generator, count)
+        return self._draw(generator, count, generator.integers(1, self.bits + 1, size=(count, 1)))
 
     def test(self, generator: np.random.Generator, count: int) -> Batch:
         """See `SequenceTask`."""

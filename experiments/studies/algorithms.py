@@ -46,7 +46,7 @@ def _parity_configs(dataset):
     ]
 
 
-# Training sequences, at most: for the larger ones about an hour of two cores in all.
+# Training sequences, at most.
 SIZES = {
     "addition:digits=2": 300_000,
     "addition:digits=3": 900_000,
