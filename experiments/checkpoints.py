@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_deeplstm.experiments.runs import write_bytes
+from keras_deeplstm.experiments.files import write_bytes
 
 VERSION = 1
 KEPT = 2

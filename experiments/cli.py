@@ -14,12 +14,12 @@ from typing import Any
 
 from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import commands, runs, signals
-from keras_deeplstm.experiments.config import ConfigError, config_errors
 from keras_deeplstm.experiments.runner import MAX_RESTARTS, outcome, run_study
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
+from keras_deeplstm.experiments.settings import ConfigError, config_errors
 from keras_deeplstm.experiments.startup import check_backend, load_keras
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.settings import ConfigError
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files, runs
 from keras_deeplstm.experiments.kinds import CLASSIFIERS, KINDS, Kind
 from keras_deeplstm.experiments.runner import MAX_RESTARTS, restarts_of, without_success
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES, Study
 from keras_deeplstm.experiments.summary import Group, group_runs
 
@@ -121,7 +121,7 @@ def collect(folders: list[Path]) -> Findings:
 def _plan(path):
     """What `run_study` has written."""
     try:
-        plan = runs.read_json(path)
+        plan = files.read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"Cannot read '{path}': {error}") from None
     known = isinstance(plan, dict) and isinstance(plan.get("study"), str)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.experiments import checkpoints, runs
+from keras_deeplstm.experiments import checkpoints, files
 
 
 class DivergedError(Exception):
@@ -114,7 +114,7 @@ class Journal(keras.callbacks.Callback):
         seconds = round(time.perf_counter() - self.epoch_started, 3)
         row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
         self.rows.append(row)
-        runs.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
+        files.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
         if not math.isfinite(row["loss"]):
             raise DivergedError(f"The loss became {row['loss']} in {self.epoch_name(epoch + 1)}")
         if self.saving <= self.share * (time.perf_counter() - self.started):

@@ -5,11 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files
 from keras_deeplstm.experiments.figures import FILTERS, STATES
 from keras_deeplstm.experiments.findings import collect, summary, table
 from keras_deeplstm.experiments.report import render
+from keras_deeplstm.experiments.settings import ConfigError
 
 SHOWN = 4  # pictures of a section on the page; all are in the study's report
 
@@ -34,7 +34,7 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
     kept = {file for study in studies for file in study["files"]}
     notes = dict.fromkeys(study["note"] for study in studies)
     text = render("results.md", studies=studies, notes=notes, folder=pictures.name)
-    runs.write_text(page, text)
+    files.write_text(page, text)
     # Not before: the page that was there may show them.
     for stale in set(pictures.glob("*.png")) - kept:
         stale.unlink()
@@ -49,17 +49,17 @@ def _finished(folder):
 
 def _published(folder, findings, tables, pictures):
     groups, name = findings.groups, folder.name
-    runs.write_text(tables / f"{name}-runs.csv", runs.csv_of(table(findings)))
-    runs.write_text(tables / f"{name}.csv", runs.csv_of(summary(findings)))
+    files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
+    files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
     by_depth = sorted(groups, key=lambda group: group.config.model.depth)
     deepest = {group.label: group.name for group in by_depth}
-    shown, files = {}, []
+    shown, drawn = {}, []
     writings = {}
     for section in findings.kind.sections(groups, []):
         for picture in _chosen(section, deepest.values(), not findings.study.datasets):
-            file = pictures / f"{name}-{len(files) + 1}.png"
-            runs.write_bytes(file, base64.b64decode(picture.data))
-            files.append(file)
+            file = pictures / f"{name}-{len(drawn) + 1}.png"
+            files.write_bytes(file, base64.b64decode(picture.data))
+            drawn.append(file)
             shown.setdefault(section.title, []).append((file.name, picture))
         writings |= {section.title: section.writings} if section.writings else {}
     missing = [run for run, state, _ in findings.problems if state == "missing"]
@@ -75,7 +75,7 @@ def _published(folder, findings, tables, pictures):
         "note": findings.kind.note,
         "sections": shown,
         "writings": writings,
-        "files": files,
+        "files": drawn,
         "missing": missing,
         "problems": [problem for problem in findings.problems if problem[1] != "missing"],
         "commands": list(dict.fromkeys(map(_without_places, findings.commands))),

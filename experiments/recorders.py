@@ -5,7 +5,7 @@ import math
 from keras_deeplstm.callbacks import FilterImages, GaborSimilarity, GradientFlow, StateGradients
 from keras_deeplstm.callbacks.gradient_plots import first_last_ratio, state_ratios
 from keras_deeplstm.diagnostics.state_gradients import layers_with_states
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import files
 
 PROBED = 64  # validation examples on which the gradients of the states are measured
 
@@ -29,7 +29,7 @@ def write(recorders, config, folder):
     see `state_ratios`. `gabor_r2_*`: median over the filters, see `gabor_similarity`.
     """
     frame = recorders["gradients"].to_frame()
-    runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
+    files.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
     # Without the weights that are not stacked over depth: a tied model has no ratio.
     ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
     # Single batches differ much once the loss is small.
@@ -44,7 +44,7 @@ def write(recorders, config, folder):
     state, memory, gabor = {}, {}, {}
     if "states" in recorders:
         frame = recorders["states"].to_frame()
-        runs.write_text(folder / "state_gradients.csv", frame.to_csv(index=False))
+        files.write_text(folder / "state_gradients.csv", frame.to_csv(index=False))
         ratios = state_ratios(frame)
         state, memory = ratios["first_last"], ratios["memory"]
     if "gabor" in recorders:

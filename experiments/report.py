@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import files
 from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.findings import collect, summary, table
 from keras_deeplstm.experiments.tasks import get_task
@@ -45,9 +45,9 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         resumed=findings.resumed,
     )
     output = output or common / "report.html"
-    runs.write_text(output, html)
-    runs.write_text(output.with_name("table.csv"), runs.csv_of(table(findings)))
-    runs.write_text(output.with_name("summary.csv"), runs.csv_of(summary(findings)))
+    files.write_text(output, html)
+    files.write_text(output.with_name("table.csv"), files.csv_of(table(findings)))
+    files.write_text(output.with_name("summary.csv"), files.csv_of(summary(findings)))
     return output
 
 

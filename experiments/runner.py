@@ -5,10 +5,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from keras_deeplstm.experiments import runs, signals
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments import files, runs, signals
+from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.configs import Config
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, sequence_outcome
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.studies import Study
 from keras_deeplstm.experiments.summary import labels, ratio_text
@@ -117,7 +118,7 @@ def run_study(
     for name, config in chosen.items():
         runs.check_usable(folder / name, config, overwrite)
     with runs.lock(folder):
-        runs.write_json(
+        files.write_json(
             folder / "study.json",
             {"study": study.name, "command": command, "runs": list(plan), "restarts": restarts},
         )
@@ -239,9 +240,9 @@ class _Runner:
             if run.state not in ("failed", "diverged"):
                 # A process that died could not say so itself.
                 folder.mkdir(exist_ok=True)
-                runs.write_json(folder / "config.json", config.to_dict())
+                files.write_json(folder / "config.json", config.to_dict())
                 reason = {"state": "failed", "reason": str(error)}
-                runs.write_json(folder / "result.json", reason)
+                files.write_json(folder / "result.json", reason)
             state = "diverged" if run.state == "diverged" else "failed"
             self.say(f"{title}: {state.upper()}: {error}")
             return state

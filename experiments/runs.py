@@ -3,8 +3,7 @@
 A run is a folder with `environment.json` and `config.json` from its start on; `metrics.csv` after
 each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `state_gradients.csv`,
 `filters/`, `model.keras` and, last of all, `result.json` at its end; what a run of a text has in
-their place says `text/training.py`. Each file is written under another name and renamed when
-complete: whoever reads sees the old file or the new one, never half of one.
+their place says `text/training.py`.
 
 The state of a run is not a note that a killed process could leave behind, it is read off:
 `result.json` says "finished", "failed" or "diverged"; without it a run is "running" as long as a
@@ -12,12 +11,10 @@ living process holds its lock, which the kernel takes back from a dead one; else
 if an epoch was finished, and "created" if not.
 """
 
-import json
 import math
 import os
 import platform
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +28,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments import configs
-from keras_deeplstm.experiments.config import ConfigError, differences
+from keras_deeplstm.experiments import configs, files
 from keras_deeplstm.experiments.configs import Config
+from keras_deeplstm.experiments.settings import ConfigError, differences
 
 # Not those that Windows takes for a device or cuts short: a folder may be copied there.
 NAME = re.compile(
@@ -53,82 +50,6 @@ PACKAGES = ("keras_deeplstm", "keras", "tensorflow", "jax", "torch", "numpy", "s
 
 class RunExistsError(Exception):
     """The folder of a run is taken: by other settings, another process or other files."""
-
-
-@contextmanager
-def atomic(path: Path):
-    """Yield a path to write to; it becomes `path` if the block ends without an error."""
-    # The suffix stays, because `model.save` insists on it.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder):
-    """Make a rename in `folder` survive a power failure, where the system knows how to."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write `content` atomically."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically, in UTF-8 and with the line ends it has."""
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write `data` atomically as strict JSON; a NaN or an infinity raises a ValueError."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote.
-
-    Raises:
-        OSError, ValueError: It cannot be read, or is no strict JSON with each key once.
-    """
-    text = path.read_text(encoding="utf-8")
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_finite)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _unique(pairs):
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"Duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
-    return found
-
-
-def _not_finite(name):
-    raise ValueError(f"Non-finite number {name}")
-
-
-def csv_of(frame) -> str:
-    """A table as CSV. A text that a spreadsheet would take for a formula gets a leading '."""
-
-    def harmless(value):
-        formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        return f"'{value}" if formula else value
-
-    return frame.map(harmless).to_csv(index=False)
 
 
 @dataclass(frozen=True)
@@ -167,7 +88,7 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, machine and command of the run, and a checksum of its data."""
-        found = read_json(self.folder / "environment.json")
+        found = files.read_json(self.folder / "environment.json")
         texts = ("command", "backend") if isinstance(found, dict) else ()
         if not texts or not all(isinstance(found.get(name), str) for name in texts):
             raise ValueError("environment.json: it must hold the command and the backend")
@@ -241,11 +162,11 @@ def load(folder: Path) -> Run:
     """
     try:
         _check_no_links(folder)
-        config = configs.from_dict(read_json(folder / "config.json"))
+        config = configs.from_dict(files.read_json(folder / "config.json"))
     except (OSError, ValueError, ConfigError) as error:
         return Run(folder, None, "damaged", f"config.json: {error}", {})
     try:
-        result = read_json(folder / "result.json")
+        result = files.read_json(folder / "result.json")
         state, reason = result["state"], result.get("reason", "")
         _check_result(config, result, state, reason)
     except FileNotFoundError:
@@ -429,8 +350,8 @@ def begin(
     if overwrite or _is_void(folder):
         _remove(path for path in folder.iterdir() if path.name != LOCK)
         record = {} if data is None else {"data": data}
-        write_json(folder / "environment.json", environment(command) | record)
-        write_json(folder / "config.json", config.to_dict())
+        files.write_json(folder / "environment.json", environment(command) | record)
+        files.write_json(folder / "config.json", config.to_dict())
         return load(folder)
     tidy(folder)
     run = load(folder)
@@ -458,7 +379,7 @@ def _check_data(run, data):
             f"The data of run '{run.name}' have changed since it was started. "
             f"Use --overwrite or another place for the new run"
         )
-    write_json(run.folder / "environment.json", run.environment | {"data": data})
+    files.write_json(run.folder / "environment.json", run.environment | {"data": data})
 
 
 def tidy(folder: Path) -> None:

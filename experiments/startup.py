@@ -5,7 +5,7 @@ import os
 import sys
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.config import ConfigError, config_errors
+from keras_deeplstm.experiments.settings import ConfigError, config_errors
 
 BACKENDS = ("tensorflow", "jax", "torch")
 

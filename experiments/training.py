@@ -19,12 +19,13 @@ from typing import Any
 import keras
 
 from keras_deeplstm import models
-from keras_deeplstm.experiments import checkpoints, recorders, runs, signals
+from keras_deeplstm.experiments import checkpoints, files, recorders, runs, signals
 from keras_deeplstm.experiments.batches import Shuffled
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.configs import Config
 from keras_deeplstm.experiments.devices import even_parts, number_of_devices, using_devices
 from keras_deeplstm.experiments.journal import DivergedError, Journal
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import get_task
 
 # The share of the training time that checkpoints may take; so long epochs all get one.
@@ -161,7 +162,7 @@ def attempt(
             if isinstance(error, DivergedError):
                 result = {"state": "diverged", "reason": str(error)}
             with suppress(OSError):  # on a full disk; then the first error is the one to report
-                runs.write_json(folder / "result.json", result)
+                files.write_json(folder / "result.json", result)
             raise
 
 
@@ -225,7 +226,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
         seconds = journal.elapsed()
 
         numbers = recorders.write(recording, config, folder)
-        with runs.atomic(folder / "model.keras") as path:
+        with files.atomic(folder / "model.keras") as path:
             model.save(path)
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
         result = {
@@ -240,7 +241,7 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             **numbers,
             "resumed_after_epochs": journal.resumed_after,
         }
-        runs.write_json(folder / "result.json", result)
+        files.write_json(folder / "result.json", result)
     runs.tidy(folder)
     return result
 

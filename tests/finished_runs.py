@@ -5,7 +5,7 @@ import math
 
 import pandas as pd
 
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import files, runs
 from keras_deeplstm.experiments.config import RunConfig
 
 PIXEL = base64.b64decode(
@@ -20,7 +20,7 @@ def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9, **settings):
     runs.begin(folder, config, "deeplstm run digits")
     metrics = {"epoch": [1, 2], "loss": [2.3, 0.1], "accuracy": [0.1, 1.0]}
     metrics |= {"val_loss": [2.3, 0.2], "val_accuracy": [0.1, accuracy], "seconds": [1.0, 0.5]}
-    runs.write_text(folder / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False))
+    files.write_text(folder / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False))
     rows = [
         (step, "block", "recurrent_kernel", math.nan if model.tied else depth, "norm", norm)
         for step, ratio in ((1, start), (10, end))
@@ -28,7 +28,7 @@ def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9, **settings):
     ]
     columns = ["step", "layer", "weight", "depth", "statistic", "value"]
     frame = pd.DataFrame(rows, columns=columns)
-    runs.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
+    files.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
     (folder / "filters").mkdir()
     for epoch in (0, 1, 2):
         (folder / "filters" / f"epoch_{epoch:04d}.png").write_bytes(PIXEL)
@@ -40,5 +40,5 @@ def make_run(folder, model, start=1.0, end=1.0, accuracy=0.9, **settings):
         "seconds_per_epoch": 0.5,
     }
     result |= {"gradient_ratio_start": start, "gradient_ratio_end": end}
-    runs.write_json(folder / "result.json", result)
+    files.write_json(folder / "result.json", result)
     return runs.load(folder)

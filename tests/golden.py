@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import files
 
 OWN = ("seconds", "seconds_per_epoch", "symbols_per_second", "date")
 OWN += ("resumed_after_epochs", "resumed_after_steps")
@@ -14,8 +14,8 @@ OWN += ("resumed_after_epochs", "resumed_after_steps")
 
 def content(folder: Path) -> dict[str, object]:
     """All files by name; without times, and without how often the run was interrupted."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): _content(path) for path in files}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): _content(path) for path in found}
 
 
 def assert_same(folder: Path, reference: Path) -> None:
@@ -31,7 +31,7 @@ def _content(path):
         weights = keras.models.load_model(path).weights
         return [np.asarray(keras.ops.convert_to_numpy(weight)).tobytes() for weight in weights]
     if path.suffix == ".json":
-        data = runs.read_json(path)
+        data = files.read_json(path)
         return {key: value for key, value in data.items() if key not in OWN}
     if path.name == "metrics.csv":
         return pd.read_csv(path).drop(columns="seconds").to_csv()

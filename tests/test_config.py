@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig, differences
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings import ConfigError, differences
 
 
 def test_defaults_are_those_of_the_layers():

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments.batches import Shuffled
-from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.devices import using_devices
+from keras_deeplstm.experiments.settings import ConfigError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # In another process: the number of devices is fixed when the backend starts. An epoch is a step.

@@ -21,7 +21,7 @@ from finished_runs import make_run
 from golden import assert_same
 from search_training import Training, told
 
-from keras_deeplstm.experiments import checkpoints, runs
+from keras_deeplstm.experiments import checkpoints, files, runs
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.publish import publish
 from keras_deeplstm.experiments.report import write_report
@@ -240,7 +240,7 @@ def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
     study.mkdir()
     make_run(study / "one", ModelConfig(depth=10))
     names = {"study": "depth-limit", "command": "", "runs": ["one", "two"]}
-    runs.write_json(study / "study.json", names)
+    files.write_json(study / "study.json", names)
     page = tmp_path / "docs" / "results.md"
 
     def write():

@@ -22,10 +22,11 @@ from hostile_configs import LAMBDA, registered
 
 import keras_deeplstm
 from keras_deeplstm.callbacks import GradientFlow, gradient_plots, plot_filters
-from keras_deeplstm.experiments import cli, drawing, runs
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments import cli, drawing, files, runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.report import write_report
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.text.config import TextConfig
 
 ROOT = Path(__file__).parents[1]
@@ -101,10 +102,10 @@ def _package():
 
 def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
     """SEC-2, SEC-8."""
-    files = _package()
-    assert len(files) > 80
+    sources = _package()
+    assert len(sources) > 80
     found = []
-    for path in files:
+    for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Name | ast.Attribute):
@@ -132,7 +133,7 @@ def test_sec_9_a_hostile_model_of_a_text_run(tmp_path, capsys):
     config = TextConfig()
     runs.begin(tmp_path / "a", config)
     known = {"symbols": "ab", "opening": "a"}
-    runs.write_json(tmp_path / "a" / "vocabulary.json", known)
+    files.write_json(tmp_path / "a" / "vocabulary.json", known)
     layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"function": LAMBDA}}
     with zipfile.ZipFile(tmp_path / "a" / "best.keras", "w") as file:
         file.writestr("config.json", json.dumps({**layer, "registered_name": None}))
@@ -303,7 +304,7 @@ def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
     activation = ModelConfig("dense", depth=3, units=4, activation=SCRIPT + "$x_{$")
     make_run(tmp_path / "activation", activation)
     command = {**runs.load(tmp_path / "activation").environment, "command": SCRIPT}
-    runs.write_json(tmp_path / "activation" / "environment.json", command)
+    files.write_json(tmp_path / "activation" / "environment.json", command)
     page = _Page(write_report([tmp_path]))
     assert not page.tags & {"script", "iframe"}
     assert SCRIPT in page.text  # the command

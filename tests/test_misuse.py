@@ -35,7 +35,8 @@ from keras_deeplstm.callbacks import (
     StateGradients,
 )
 from keras_deeplstm.experiments import cli, runs, startup
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import own
 from keras_deeplstm.experiments.tasks.task import DataError
 from keras_deeplstm.initializers import GateBias, OrthogonalGates

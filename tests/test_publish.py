@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from finished_runs import PIXEL, make_run
 
-from keras_deeplstm.experiments import cli, runs
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig
+from keras_deeplstm.experiments import cli, files
+from keras_deeplstm.experiments.config import ModelConfig
 from keras_deeplstm.experiments.publish import publish
+from keras_deeplstm.experiments.settings import ConfigError
 
 
 def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):
@@ -14,7 +15,7 @@ def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):
     for name, depth, accuracy in (("shallow", 10, 0.97), ("deep", 30, 0.98), ("deeper", 100, 0.5)):
         make_run(folder / name, ModelConfig(depth=depth), 0.5, 1.0, accuracy)
     study = {"study": "depth-limit", "command": "", "runs": list(planned)}
-    runs.write_json(folder / "study.json", study)
+    files.write_json(folder / "study.json", study)
     return folder
 
 
@@ -23,9 +24,9 @@ def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
     for name, where in (("shallow", "--runs-dir /here"), ("deep", "--data-dir d --runs-dir x")):
         path = folder / name / "environment.json"
         command = f"deeplstm study depth-limit {where} --only '*a b*'"
-        runs.write_json(path, runs.read_json(path) | {"command": command})
+        files.write_json(path, files.read_json(path) | {"command": command})
     path = folder / "deeper" / "environment.json"
-    runs.write_json(path, runs.read_json(path) | {"command": "it's none"})
+    files.write_json(path, files.read_json(path) | {"command": "it's none"})
     publish([folder], tmp_path / "tables", tmp_path / "results.md")
     page = (tmp_path / "results.md").read_text()
     assert "```\ndeeplstm study depth-limit --only '*a b*'\nit's none\n```" in page

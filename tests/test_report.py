@@ -7,10 +7,11 @@ import pytest
 from finished_runs import make_run
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.experiments import figures, runs
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments import figures, files, runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.report import write_report
 from keras_deeplstm.experiments.sequences.config import SequenceConfig
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES, best_first
 from keras_deeplstm.experiments.summary import (
     Estimate,
@@ -84,7 +85,7 @@ def test_hostile_names_and_reasons_are_text(tmp_path):
     hostile = "<script>alert('&')</script>$x_{"
     make_run(tmp_path / "a", UNTIED)
     runs.begin(tmp_path / "b", RunConfig("digits"), "")
-    runs.write_json(tmp_path / "b" / "result.json", {"state": "failed", "reason": hostile})
+    files.write_json(tmp_path / "b" / "result.json", {"state": "failed", "reason": hostile})
     # Two runs of one model are told apart by their folders' names.
     make_run(tmp_path / "img src=x onerror=1 $x_{", UNTIED)
     page = Page(write_report([tmp_path]))
@@ -99,7 +100,7 @@ def test_runs_without_a_result_are_named(tmp_path):
     runs.begin(tmp_path / "killed", RunConfig("digits"), "")
     runs.begin(tmp_path / "diverged", RunConfig("digits"), "")
     reason = "FloatingPointError: The loss became nan in epoch 3"
-    runs.write_json(tmp_path / "diverged" / "result.json", {"state": "failed", "reason": reason})
+    files.write_json(tmp_path / "diverged" / "result.json", {"state": "failed", "reason": reason})
     make_run(tmp_path / "torn", TANH)
     (tmp_path / "torn" / "metrics.csv").write_text("")
     text = Page(write_report([tmp_path])).text
@@ -128,7 +129,7 @@ def test_page_of_a_study(tmp_path):
     make_run(tmp_path / "a", UNTIED, 0.5, 0.25)
     make_run(tmp_path / "b", TANH, 1e-7, 1e-9)
     make_run(tmp_path / "not part of it", TIED, None, None)
-    runs.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a", "b", "c"]})
+    files.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a", "b", "c"]})
     page = Page(write_report([tmp_path]))
     assert STUDIES["depth"].question in page.text
     assert "arrives in UnfoldedLSTMBlock untied (90.0% test accuracy) and fades in" in page.text
@@ -157,10 +158,10 @@ def record_states(run, first, memory):
     rows += [(*row[:2], "h", *row[3:]) for row in rows if row[3] == "total"]
     columns = ["layer", "direction", "state", "path", "depth", "time", "value", "epoch"]
     text = pd.DataFrame(rows, columns=columns).to_csv(index=False)
-    runs.write_text(run.folder / "state_gradients.csv", text)
+    files.write_text(run.folder / "state_gradients.csv", text)
     numbers = {"state_gradient_ratio_start": first, "memory_path_ratio_start": memory / first}
     numbers |= {"gabor_r2_start": 0.25, "gabor_r2_end": 0.375}
-    runs.write_json(run.folder / "result.json", run.result | {"state": "finished"} | numbers)
+    files.write_json(run.folder / "result.json", run.result | {"state": "finished"} | numbers)
 
 
 def test_gradients_of_states_side_by_side(tmp_path):
@@ -285,7 +286,7 @@ def test_page_of_several_seeds(tmp_path):
         names += [f"u{seed}", f"t{seed}"]
         make_run(tmp_path / f"u{seed}", UNTIED, 1.0, end, accuracy, seed=seed)
         make_run(tmp_path / f"t{seed}", TIED, None, None, accuracy - 0.3, seed=seed)
-    runs.write_json(tmp_path / "study.json", {"study": "depth", "runs": names, "restarts": 1})
+    files.write_json(tmp_path / "study.json", {"study": "depth", "runs": names, "restarts": 1})
     page = Page(write_report([tmp_path]))
     assert (
         "arrives in UnfoldedLSTMBlock untied (92.0% ± 5.0 test accuracy, in 2 of 3 runs)"
@@ -314,9 +315,9 @@ def test_page_of_folds(tmp_path):
 
 def test_a_restart_stands_for_the_run_that_diverged(tmp_path):
     runs.begin(tmp_path / "a", RunConfig("digits", UNTIED, epochs=2))
-    runs.write_json(tmp_path / "a" / "result.json", {"state": "diverged", "reason": "in epoch 1"})
+    files.write_json(tmp_path / "a" / "result.json", {"state": "diverged", "reason": "in epoch 1"})
     make_run(tmp_path / "a-restart1", UNTIED, seed=1000)
-    runs.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a"], "restarts": 1})
+    files.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a"], "restarts": 1})
     page = Page(write_report([tmp_path]))
     assert "a: diverged (in epoch 1; tried again with seed 1000)" in page.text
     assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["a-restart1"]
@@ -330,9 +331,9 @@ def test_a_restart_stands_for_the_run_that_has_not_solved_its_task(tmp_path):
         pd.DataFrame([row]).to_csv(tmp_path / name / "metrics.csv", index=False)
         result = {"state": "finished", "solved": solved, "sequences": 32 if solved else None}
         result |= {"units": 100, "parameters": 5, "seconds": 1.0, "trained_sequences": 32}
-        runs.write_json(tmp_path / name / "result.json", result)
+        files.write_json(tmp_path / name / "result.json", result)
     study = {"study": "hochreiter-1997", "runs": ["a"], "restarts": 1}
-    runs.write_json(tmp_path / "study.json", study)
+    files.write_json(tmp_path / "study.json", study)
     page = Page(write_report([tmp_path]))
     assert "a: finished (not solved; tried again with seed 1000)" in page.text
     assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["a-restart1"]

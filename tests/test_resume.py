@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.diagnostics import state_gradients
-from keras_deeplstm.experiments import checkpoints, cli, runs
+from keras_deeplstm.experiments import checkpoints, cli, files, runs
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.journal import DivergedError
 from keras_deeplstm.experiments.signals import Interrupted
@@ -222,8 +222,8 @@ def test_a_checkpoint_of_another_model_is_refused(folder):
 
 def test_another_backend_is_refused(folder):
     """CFG-22."""
-    environment = runs.read_json(folder / "environment.json")
-    runs.write_json(folder / "environment.json", environment | {"backend": "numpy"})
+    environment = files.read_json(folder / "environment.json")
+    files.write_json(folder / "environment.json", environment | {"backend": "numpy"})
     with pytest.raises(runs.RunExistsError, match="was started with backend 'numpy', the current"):
         go_on(folder)
 

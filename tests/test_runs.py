@@ -3,8 +3,9 @@ import os
 
 import pytest
 
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments import files, runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings import ConfigError
 
 CONFIG = RunConfig("digits", epochs=3)
 
@@ -12,12 +13,12 @@ CONFIG = RunConfig("digits", epochs=3)
 def test_atomic_write_leaves_the_old_file_when_the_writer_raises(tmp_path):
     """REL-1, REL-16."""
     path = tmp_path / "result.json"
-    runs.write_json(path, {"a": 1})
-    with pytest.raises(ValueError), runs.atomic(path) as temporary:
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError), files.atomic(path) as temporary:
         temporary.write_text("half of")
         raise ValueError
     with pytest.raises(ValueError, match="JSON"):
-        runs.write_json(path, {"a": float("nan")})
+        files.write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["result.json"]
 
@@ -32,15 +33,15 @@ def test_states(tmp_path):
         assert runs.load(folder).state == "running"
     assert runs.load(folder).state == "interrupted"
 
-    runs.write_json(folder / "result.json", {"state": "diverged", "reason": "in epoch 3"})
+    files.write_json(folder / "result.json", {"state": "diverged", "reason": "in epoch 3"})
     assert runs.load(folder).state == "diverged"
 
-    runs.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
+    files.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
     run = runs.load(folder)
     assert (run.state, run.reason, run.result) == ("failed", "no luck", {})
 
     numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
-    runs.write_json(folder / "result.json", {"state": "finished", **numbers})
+    files.write_json(folder / "result.json", {"state": "finished", **numbers})
     run = runs.load(folder)
     assert (run.name, run.config, run.state) == ("a", CONFIG, "finished")
     assert run.result["test_accuracy"] == 0.5
@@ -94,9 +95,9 @@ def test_the_name_of_a_run_that_was_given_none(tmp_path):
     with runs.lock(folder):
         assert runs.name_for(tmp_path, CONFIG).endswith("-seed0-2")
     for state in ("finished", "diverged"):
-        runs.write_json(folder / "result.json", {"state": state})
+        files.write_json(folder / "result.json", {"state": state})
         assert runs.name_for(tmp_path, CONFIG).endswith("-seed0-2")
-    runs.write_json(folder / "result.json", {"state": "failed"})
+    files.write_json(folder / "result.json", {"state": "failed"})
     assert runs.name_for(tmp_path, CONFIG) == first
 
 
@@ -138,13 +139,13 @@ def test_going_on_tidies(tmp_path):
     leftovers = [folder / ".model.0a1b2c3d.keras", folder / "checkpoints" / ".epoch_0001.npz"]
     for path in leftovers:
         path.touch()
-    runs.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
+    files.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
     assert runs.begin(folder, CONFIG).state == "failed"
     assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "environment.json"]
     assert not os.listdir(folder / "checkpoints")
 
     numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
-    runs.write_json(folder / "result.json", {"state": "finished", **numbers})
+    files.write_json(folder / "result.json", {"state": "finished", **numbers})
     runs.tidy(folder)
     assert not (folder / "checkpoints").exists()
 

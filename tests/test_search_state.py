@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from search_training import Training, told
 
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments import files
+from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.journal import DivergedError
 from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import TUNERS, SearchConfig
 from keras_deeplstm.experiments.search.oracles import ATTEMPTS
 from keras_deeplstm.experiments.search.tuner import Renewal, RunTuner, search_in
+from keras_deeplstm.experiments.settings import ConfigError
 
 SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": 4}
 
@@ -73,7 +74,7 @@ def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when):
     config, trials, finished = golden
     if config.tuner == "bayesian":
         pytest.skip("its proposals take seconds; test_bayesian_goes_on_as_it_would_have")
-    write, count = runs.write_bytes, 0
+    write, count = files.write_bytes, 0
 
     def deadly(path, content):
         nonlocal count
@@ -85,7 +86,7 @@ def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when):
         if count == 0:
             raise Killed
 
-    monkeypatch.setattr(runs, "write_bytes", deadly)
+    monkeypatch.setattr(files, "write_bytes", deadly)
     # One search that is killed at its first write, goes on, is killed at its second one, ...
     folder = tmp_path / "killed"
     for number in range(1, 200):
@@ -251,7 +252,7 @@ def test_executions_and_folds(tmp_path, training):
     names = sorted(path.name for path in (tmp_path / "a" / "trial_0001").glob("seed*"))
     assert names == [f"seed{seed}-fold{fold}of3" for seed in (0, 1) for fold in (1, 2, 3)]
     config = RunConfig.from_dict(
-        runs.read_json(tmp_path / "a" / "trial_0001" / names[-1] / "config.json")
+        files.read_json(tmp_path / "a" / "trial_0001" / names[-1] / "config.json")
     )
     assert (config.seed, config.fold, config.folds) == (1, 3, 3)
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments import cli
-from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.studies.sequences import SequenceStudy
 from keras_deeplstm.experiments.summary import Group, labels

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments import cli, configs, runs
-from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.report import write_report
 from keras_deeplstm.experiments.runner import outcome
 from keras_deeplstm.experiments.sequences import TASKS, parse
@@ -24,6 +23,7 @@ from keras_deeplstm.experiments.sequences.training import (
     make_optimizer,
     train,
 )
+from keras_deeplstm.experiments.settings import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm import experiments
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments import files, runs
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.runner import matching, restarts_of
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
 from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
 
@@ -220,7 +221,7 @@ def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
     assert lines[4].startswith("3/3 parity, DenseStack learning_rate 0.001, depth 2: test ")
 
     folder = tmp_path / "trouble-parity"
-    states = [runs.read_json(path)["state"] for path in folder.glob("*/result.json")]
+    states = [files.read_json(path)["state"] for path in folder.glob("*/result.json")]
     assert sorted(states) == ["diverged", "diverged", "failed", "finished"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "failed (the process ended with status 9)" in page

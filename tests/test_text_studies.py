@@ -8,7 +8,7 @@ import pytest
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.summary import Group, labels
 from keras_deeplstm.experiments.text.config import TextModelConfig

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import checkpoints, cli, runs
-from keras_deeplstm.experiments.config import ConfigError, RunConfig
+from keras_deeplstm.experiments import checkpoints, cli, files, runs
+from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.journal import DivergedError
 from keras_deeplstm.experiments.report import write_report
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.text import sources
 from keras_deeplstm.experiments.text.config import TextConfig, TextModelConfig
@@ -338,7 +339,7 @@ def test_results(folder):
     assert rows["loss"].iloc[-1] < 0.8 * rows["loss"].iloc[0]
 
     # The best model is an ordinary one, and the test loss is its loss on the test text.
-    known = runs.read_json(folder / "run" / "vocabulary.json")
+    known = files.read_json(folder / "run" / "vocabulary.json")
     vocabulary = Vocabulary.from_config(known)
     assert vocabulary.symbols == "".join(sorted(set(TEXT)))
     model = keras.models.load_model(folder / "run" / "best.keras")

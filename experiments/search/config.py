@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.config import ConfigError, ModelConfig, RunConfig
+from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import get_task, resolve
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")

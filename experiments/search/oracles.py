@@ -15,11 +15,11 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_deeplstm import models, search
-from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import HYPERBAND_FACTOR
 from keras_deeplstm.experiments.search.records import Outcome, Record
 from keras_deeplstm.experiments.search.results import ended_in_failures
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import get_task
 
 # A trial that takes its process down this often without a new checkpoint is given up.

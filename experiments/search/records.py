@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments import files
 
 ENDED = ("finished", "diverged", "failed", "skipped")
 
@@ -95,7 +95,7 @@ def write(folder: Path, record: Record) -> None:
     """Write a trial's record into the folder of its search."""
     path = trial_folder(folder, record.trial) / "record.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_json(path, dataclasses.asdict(record))
+    files.write_json(path, dataclasses.asdict(record))
 
 
 def read(folder: Path, trial: str) -> Record:
@@ -104,7 +104,7 @@ def read(folder: Path, trial: str) -> Record:
     Raises:
         OSError, ValueError, TypeError: It is absent or damaged.
     """
-    data = runs.read_json(trial_folder(folder, trial) / "record.json")
+    data = files.read_json(trial_folder(folder, trial) / "record.json")
     if data["outcome"] is not None:
         data["outcome"] = Outcome(**data["outcome"])
     record = Record(**data)
@@ -134,7 +134,7 @@ def read_all(folder: Path, on_damaged: Callable[[Path], None] | None = None) -> 
 def write_outcome(folder: Path, trial: str, values: dict[str, Any], outcome: Outcome) -> None:
     """Write what came of a trial with these values, before anybody is told."""
     path = trial_folder(folder, trial) / "outcome.json"
-    runs.write_json(path, {"values": values, "outcome": dataclasses.asdict(outcome)})
+    files.write_json(path, {"values": values, "outcome": dataclasses.asdict(outcome)})
 
 
 def read_outcome(
@@ -153,7 +153,7 @@ def read_outcome(
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.5)
     try:
-        data = runs.read_json(path)
+        data = files.read_json(path)
         if data["values"] == values:
             return Outcome(**data["outcome"])
     except FileNotFoundError:

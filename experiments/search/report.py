@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files
 from keras_deeplstm.experiments.report import render
 from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.figures import pareto, sections
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.runner import read_config
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.summary import ratio_text
 
 
@@ -64,11 +64,11 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
         sections=sections(table, config),
         settings={"tuner": config.tuner, **_settings(config)},
         environments=_environment(found, folder),
-        commands=[runs.read_json(folder / "search.json").get("command", "")],
+        commands=[files.read_json(folder / "search.json").get("command", "")],
     )
     output = output or folder / "report.html"
-    runs.write_text(output, html)
-    runs.write_text(output.with_name("trials.csv"), runs.csv_of(table))
+    files.write_text(output, html)
+    files.write_text(output.with_name("trials.csv"), files.csv_of(table))
     return output
 
 
@@ -140,7 +140,7 @@ def _environment(found, folder):
     """That of the newest run that has one."""
     for record in reversed(found):
         for path in records.trial_folder(folder, record.trial).glob("*/environment.json"):
-            return [runs.read_json(path)]
+            return [files.read_json(path)]
     return []
 
 

@@ -10,13 +10,13 @@ import traceback
 from contextlib import ExitStack, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
-from keras_deeplstm.experiments import runs, signals
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files, runs, signals
 from keras_deeplstm.experiments.runs import RunExistsError
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.view import View
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.startup import load_keras
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.worker import TRAININGS, CallError, Worker
@@ -148,7 +148,7 @@ def begin(folder: Path, config: SearchConfig, overwrite: bool = False, command: 
         check_same(folder, config)
     for half_written in [*folder.glob(".search.*"), *folder.glob("trial_*/.record.*")]:
         half_written.unlink()
-    runs.write_json(path, {"settings": config.to_dict(), "command": command})
+    files.write_json(path, {"settings": config.to_dict(), "command": command})
 
 
 def _wait_for_chief(folder):
@@ -173,7 +173,7 @@ def check_same(folder: Path, config: SearchConfig) -> None:
 
 def read_config(folder: Path) -> SearchConfig:
     """The settings of the search in `folder`."""
-    return SearchConfig.from_dict(runs.read_json(folder / "search.json")["settings"])
+    return SearchConfig.from_dict(files.read_json(folder / "search.json")["settings"])
 
 
 class _Crew:

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.config import (
+from keras_deeplstm.experiments.config import UNITS
+from keras_deeplstm.experiments.sequences import SequenceTask, parse, spec
+from keras_deeplstm.experiments.settings import (
     OPTIMIZERS,
-    UNITS,
     ConfigError,
     SequenceModel,
     Settings,
@@ -20,7 +21,6 @@ from keras_deeplstm.experiments.config import (
     config_errors,
     refuse_unknown,
 )
-from keras_deeplstm.experiments.sequences import SequenceTask, parse, spec
 
 _BIASES = ("forget_bias", "input_gate_bias")
 BLOCKS = {

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from keras_deeplstm import models
-from keras_deeplstm.experiments import runs, signals
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files, runs, signals
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.sequences import guessing
 from keras_deeplstm.experiments.sequences.config import OVER_TIME, SequenceConfig
 from keras_deeplstm.experiments.sequences.task import SequenceTask, activated
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.training import (
     CHECKPOINT_SHARE,
     attempt,
@@ -313,9 +313,9 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
             "seconds": round(journal.elapsed(), 2),
             "resumed_after_steps": [config.steps_of_part * p for p in journal.resumed_after],
         }
-        with runs.atomic(folder / "model.keras") as path:
+        with files.atomic(folder / "model.keras") as path:
             model.save(path)
-        runs.write_json(folder / "result.json", result)
+        files.write_json(folder / "result.json", result)
     runs.tidy(folder)
     return result
 
@@ -336,7 +336,7 @@ def _write_examples(folder, task, predict):
         columns = {"step": np.arange(len(values)), "value": values, "forecast": forecast}
         frames.append(pd.DataFrame({"example": name, **columns}))
     if frames:
-        runs.write_text(folder / "examples.csv", pd.concat(frames).to_csv(index=False))
+        files.write_text(folder / "examples.csv", pd.concat(frames).to_csv(index=False))
 
 
 def _guess(task, run, on_epoch):
@@ -354,10 +354,10 @@ def _guess(task, run, on_epoch):
         test = {"wrong": None, "error": None, "seen": 0}
         if found is not None:
             test = _tested(lambda x: found.predict(x, x[..., 0] != PADDING)[0], task)
-            with runs.atomic(run.folder / "weights.npz") as path, open(path, "wb") as file:
+            with files.atomic(run.folder / "weights.npz") as path, open(path, "wb") as file:
                 np.savez(file, **found.weights)
         row = {"epoch": 1, "sequences": seen, **test, "seconds": round(seconds, 2)}
-        runs.write_text(run.folder / "metrics.csv", pd.DataFrame([row]).to_csv(index=False))
+        files.write_text(run.folder / "metrics.csv", pd.DataFrame([row]).to_csv(index=False))
         if on_epoch:
             on_epoch(row)
         result = {
@@ -375,6 +375,6 @@ def _guess(task, run, on_epoch):
             "seconds": round(seconds, 2),
             "resumed_after_steps": [],
         }
-        runs.write_json(run.folder / "result.json", result)
+        files.write_json(run.folder / "result.json", result)
     runs.tidy(run.folder)
     return result

@@ -8,12 +8,12 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from keras_deeplstm.experiments.config import ConfigError
 from keras_deeplstm.experiments.sequences.config import (
     BLOCKS,
     SequenceConfig,
     SequenceModelConfig,
 )
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.study import (
     Study,
     enumerate_words,

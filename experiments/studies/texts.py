@@ -7,7 +7,7 @@ of each model on 100 MB of Wikipedia; the models here are small enough for a lap
 import dataclasses
 import os
 
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.study import Study, enumerate_words
 from keras_deeplstm.experiments.summary import number_text
 from keras_deeplstm.experiments.text.config import TextConfig, TextModelConfig

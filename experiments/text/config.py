@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.config import (
+from keras_deeplstm.experiments.settings import (
     OPTIMIZERS,
     ConfigError,
     SequenceModel,

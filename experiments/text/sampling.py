@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files, runs
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.text.config import TextConfig
 
@@ -68,7 +68,7 @@ def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:
 
     check_sampled(folder)
     try:
-        known = runs.read_json(folder / "vocabulary.json")
+        known = files.read_json(folder / "vocabulary.json")
         vocabulary, opening = Vocabulary.from_config(known), opening_of(known)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{folder / 'vocabulary.json'}' is damaged: {error}") from None

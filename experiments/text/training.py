@@ -17,9 +17,9 @@ from typing import Any
 
 import keras
 
-from keras_deeplstm.experiments import runs, signals
-from keras_deeplstm.experiments.config import ConfigError
+from keras_deeplstm.experiments import files, runs, signals
 from keras_deeplstm.experiments.journal import DivergedError, Journal
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.text import sources, streams
 from keras_deeplstm.experiments.text.config import TextConfig
@@ -87,7 +87,7 @@ def train(
     known = {**vocabulary.get_config(), "opening": _opening(text, config)}
 
     def work(run):
-        runs.write_json(folder / "vocabulary.json", known)
+        files.write_json(folder / "vocabulary.json", known)
         options = (checkpoint_share, on_report, on_message)
         return _fit(model, vocabulary, opening_of(known), parts, run, *options)
 
@@ -213,7 +213,7 @@ class Evaluations(keras.callbacks.Callback):
             self.best = row
             # Before the checkpoint: none refers to a best model that is not there.
             self.plain.set_weights(self.inner.get_weights())
-            with runs.atomic(self.folder / "best.keras") as path:
+            with files.atomic(self.folder / "best.keras") as path:
                 self.plain.save(path)
         if self.sampler:
             self.sampler.set_weights(self.inner.get_weights())
@@ -224,7 +224,7 @@ class Evaluations(keras.callbacks.Callback):
             )
             self.sample = "".join(pieces)
             self.samples.append({**row, "text": self.sample})
-            runs.write_text(self.folder / "samples.txt", samples_text(self.samples))
+            files.write_text(self.folder / "samples.txt", samples_text(self.samples))
 
 
 def samples_text(samples: list[dict[str, Any]]) -> str:
@@ -303,6 +303,6 @@ def _fit(model, vocabulary, opening, data, run, checkpoint_share, on_report, on_
             ),
             "resumed_after_steps": [plan.steps * part for part in journal.resumed_after],
         }
-        runs.write_json(folder / "result.json", result)
+        files.write_json(folder / "result.json", result)
     runs.tidy(folder)
     return result
