@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MARK := $(VENV)/.installed
 TORCH ?= torch==2.13.0
 # Two processes: compiling, which most of the time goes into, uses one core.
-PYTEST ?= -n 2
+PYTEST ?= -n 2 --dist worksteal
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py [--output FILE]      (KERAS_BACKEND chooses the backend)
 
-The model is the paper's (arXiv 1507.01526): a tied 2-LSTM of 6 layers with 1,000 units and
+The model is the paper's (arXiv 1507.01526) as far as we know it: a tied 2-LSTM of 6 layers with 1,000 units and
 depth-first priority over 205 symbols, inputs projected into hidden state and memory, both read out;
 16.8 million parameters. The symbols are random: the time of a step does not depend on them.
 """
@@ -22,7 +22,7 @@ from measure import MACHINE
 from keras_deeplstm.layers import GridLSTM2D
 
 SYMBOLS = 205
-CHARACTERS = 100_000_000  # in the paper's training, validation and test data
+CHARACTERS = 100_000_000  # of Wikipedia, in one pass
 
 
 def wikipedia_model(units, depth):

@@ -105,26 +105,27 @@ class DivergenceGuard(TapCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """Keep the weights from before the first epoch."""
         if self._good is None and self.model.built:
-            self._keep()
+            self._keep("from before the first epoch")
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep the weights of a good epoch; put those of the last good one back after a bad."""
         self._judge()
         if not self.diverged:
-            self._keep()
+            self._keep("of the last good epoch")
             return
         message = f"Training diverged in step {self.step}: {self.reason}."
         if self._good is None:
             message += " There are no earlier weights: the model was not built before."
         else:
-            for variable, value in self._good:
+            when, values = self._good
+            for variable, value in values:
                 variable.assign(value)
-            message += " The weights are those of the last good epoch."
+            message += f" The weights are those {when}."
         warnings.warn(message, stacklevel=2)
 
-    def _keep(self):
+    def _keep(self, when):
         variables = [*self.model.variables, *self.model.optimizer.variables]
-        self._good = [(v, ops.copy(v)) for v in variables]
+        self._good = when, [(v, ops.copy(v)) for v in variables]
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""

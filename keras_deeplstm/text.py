@@ -209,8 +209,13 @@ class Sampler:
                 f"The model must return logits (batch, time, {len(vocabulary)}), one for each "
                 f"symbol of the vocabulary. Received: a model with output_shape={shape}"
             )
+        step = with_states(model, inference=True)
+        if len(step.inputs) == 1:
+            raise ValueError(
+                "The model has no recurrent layer, so it knows nothing of the text before a symbol"
+            )
         self.vocabulary = vocabulary
-        self._loop = _Loop(with_states(model, inference=True))
+        self._loop = _Loop(step)
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Take other weights, such as those of a model that has been trained since.

@@ -62,6 +62,9 @@ def test_folds():
         assert fold.test is data.test
     again = data.fold(2, 5)
     assert np.array_equal(again.train[0], folds[1].train[0])
+    for number in (0, 6):
+        with pytest.raises(ValueError, match=f"from 1 to 5. Received: number={number}"):
+            data.fold(number, 5)
 
 
 def test_unknown_task():

@@ -322,3 +322,6 @@ def test_a_model_for_another_vocabulary():
         Sampler(language_model("lstm", symbols=11), LETTERS)
     with pytest.raises(ValueError, match="must return logits"):
         Sampler(models.sequence_classifier(3, 10, "lstm", units=2), LETTERS)
+    blind = keras.Sequential([keras.Input((None,)), keras.layers.Embedding(10, 10)])
+    with pytest.raises(ValueError, match="no recurrent layer, so it knows nothing"):
+        Sampler(blind, LETTERS)

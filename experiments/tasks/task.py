@@ -110,12 +110,16 @@ class Splits(NamedTuple):
             The new splits.
 
         Raises:
-            ValueError: There are fewer than 2 folds, or fewer examples of every class than folds.
-            IndexError: There are fewer than `number` folds.
+            ValueError: There are fewer than 2 folds, or fewer examples of every class than folds,
+                or `number` is none of them.
         """
         # Imported here, so that the command's help need not wait for scikit-learn.
         from sklearn.model_selection import StratifiedKFold
 
+        if not 1 <= number <= folds:
+            raise ValueError(
+                f"Argument `number` must be from 1 to {folds}. Received: number={number}"
+            )
         x, y = map(np.concatenate, zip(self.train, self.validation, strict=True))
         splitter = StratifiedKFold(folds, shuffle=True, random_state=SPLIT_SEED)
         train, validation = list(splitter.split(x, y))[number - 1]
