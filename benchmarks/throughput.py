@@ -4,8 +4,8 @@
 
 The model is the paper's (arXiv 1507.01526) as far as we know it: a tied 2-LSTM of 6 layers with
 1,000 units and depth-first priority over 205 symbols, inputs projected into hidden state and
-memory, both read out; 16.8 million parameters. The symbols are random: the time of a step does not depend
-on them.
+memory, both read out; 16.8 million parameters. The symbols are random: the time of a step does not
+depend on them.
 """
 
 import argparse
