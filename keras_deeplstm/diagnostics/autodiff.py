@@ -56,7 +56,8 @@ def _tensorflow(function, variables, differentiated, gradients):
         found = tape.gradient(value, sources, unconnected_gradients="zero")
         return value, [tf.convert_to_tensor(g) for g in found]
 
-    return run
+    # Not called itself: TensorFlow would take each further model for a retracing, and warn.
+    return lambda tensors: run.get_concrete_function(tensors)(tensors)
 
 
 def _jax(function, variables, differentiated, gradients):
