@@ -1,4 +1,5 @@
 import json
+import logging
 
 import keras
 import matplotlib
@@ -240,3 +241,18 @@ def test_wrong_use():
         state_gradients(model, X, Y, layer="densf")
     with pytest.raises(ValueError, match="`every` must be a positive integer"):
         StateGradients(X, Y, every=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own warning")
+def test_no_warning_however_many_models_are_measured(monkeypatch):
+    """TensorFlow takes the functions of several models for one that is traced again and again."""
+    warnings = []
+    handler = logging.Handler()
+    handler.emit = warnings.append
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "handlers", [handler])
+    x, y = np.ones((2, 4)), np.array([0, 1])
+    for _ in range(4):
+        model = models.classifier((4,), 3, depth=2, units=2)
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        state_gradients(model, x, y)
+    assert not warnings
