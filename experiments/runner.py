@@ -205,10 +205,15 @@ class _Runner:
             runs.tidy(run.folder)
         if todo and finished:
             self.pace = sum(r.result["seconds"] for r in finished) / sum(
-                _work(r.config) for r in finished
+                _work(r.config, _epochs_of(r)) for r in finished
             )
-            self.say(f"Estimated time: {_duration(self.pace * sum(map(_work, todo.values())))}")
+            self._estimate("Estimated time", todo.values(), sum(map(_work, todo.values())))
         return todo
+
+    def _estimate(self, words, configs, work):
+        open_end = any(isinstance(c, SequenceConfig) and not c.full for c in configs)
+        most = " at most; a run ends when its task is solved" if open_end else ""
+        self.say(f"{words}: {_duration(self.pace * work)}{most}")
 
     def _run_one(self, name, config, title):
         """Train one run, and return its state."""
@@ -258,8 +263,8 @@ class _Runner:
             if others:
                 seconds = sum(other["seconds"] for other in others)
                 seconds /= epoch - first["epoch"]
-                self.pace = seconds / (_work(config) / (epochs + COMPILING))
-                self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
+                self.pace = seconds / _work_of_epoch(config)
+                self._estimate("Estimated time, from the first epochs", [config], left)
         self.progress.update(
             self.bar,
             description=f"{title}, epoch {epoch:g}/{epochs}",
@@ -273,14 +278,28 @@ FIXED = 30
 COMPILING = 3
 
 
-def _work(config):
+def _work(config, epochs=None):
+    """Of a run, or of one that has ended after so many epochs."""
+    epochs = _epochs(config) if epochs is None else epochs
+    return _work_of_epoch(config) * (epochs + COMPILING)
+
+
+def _work_of_epoch(config):
     # Of a run on a text or on a sequence task, an epoch is long against all that is fixed.
-    fixed = FIXED if isinstance(config, RunConfig) else 0
-    return (config.model.depth + fixed) * (_epochs(config) + COMPILING)
+    if isinstance(config, SequenceConfig):
+        return config.model.depth * config.steps_of_part * (config.make_task().steps or 1)
+    return config.model.depth + (FIXED if isinstance(config, RunConfig) else 0)
 
 
 def _epochs(config):
     return config.parts if isinstance(config, SequenceConfig) else config.epochs
+
+
+def _epochs_of(run):
+    """How many a finished run has had: one on a sequence task ends when that is solved."""
+    if isinstance(run.config, SequenceConfig):
+        return run.config.parts * run.result["trained_sequences"] / run.config.sequences
+    return run.config.epochs
 
 
 def _titles(chosen):
