@@ -131,8 +131,11 @@ def study(command: commands.StudyCommand, line: str) -> int:
         for option in ("limit", "epochs"):
             if getattr(command, option) is not None:
                 validation.positive_integer(option, getattr(command, option))
-        if command.restarts:
-            validation.positive_integer("restarts", command.restarts, at_most=MAX_RESTARTS)
+        if command.restarts is not None and not 0 <= command.restarts <= MAX_RESTARTS:
+            raise ConfigError(
+                f"Argument `restarts` must be an integer from 0 to {MAX_RESTARTS}. "
+                f"Received: restarts={command.restarts}"
+            )
     succeeded, report = run_study(
         study,
         study.plan(dataset, command.epochs, command.seeds, command.folds),
@@ -267,6 +270,10 @@ def _options(command: Any, line: str) -> dict[str, Any]:
 def _folder_to_train(command):
     """The folder for the run of a command; None if the run is finished, and says so."""
     if command.name is None:
+        if command.overwrite:
+            raise ConfigError(
+                "--overwrite needs --name, the run that is to be replaced. --new begins another one"
+            )
         name = runs.name_for(command.runs_dir, command.config, command.new)
     elif command.new:
         raise ConfigError("--new has no meaning with --name. Use --overwrite or another --name")
@@ -379,7 +386,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:
-        print("deeplstm: interrupted. The same command goes on", file=sys.stderr)
+        anew = [option for option in ("--overwrite", "--new") if option in argv]
+        which = f"Without {anew[0]}, the same" if anew else "The same"
+        print(f"deeplstm: interrupted. {which} command goes on", file=sys.stderr)
         return getattr(interrupt, "status", 130)
     except BrokenPipeError:
         # The reader, such as `head`, has gone. Python would complain when it flushes at the end.

@@ -171,7 +171,8 @@ class ReportCommand:
     ]
     """Folders of runs, or folders that contain them, such as a study's."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The page; else report.html in the folder, or in the one that several folders share."""
+    """The page, beside which lie its tables, NAME-table.csv and so on; else report.html in the
+    folder, or in the one that several folders share, with table.csv."""
 
 
 @dataclass(frozen=True)

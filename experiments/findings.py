@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_deeplstm.experiments import files, runs
+from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.kinds import CLASSIFIERS, KINDS, Kind
-from keras_deeplstm.experiments.runner import MAX_RESTARTS, restarts_of, without_success
+from keras_deeplstm.experiments.runner import read_plan, restarts_of, without_success
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES, Study
 from keras_deeplstm.experiments.summary import Group, group_runs
@@ -90,9 +90,10 @@ def collect(folders: list[Path]) -> Findings:
     found = find(folders)
     study, problems = None, []
     if len(folders) == 1 and (folders[0] / "study.json").exists():
-        plan = _plan(folders[0] / "study.json")
+        plan = read_plan(folders[0] / "study.json")
         study = plan["study"]
-        found, problems = _planned(plan, {run.name: run for run in found})
+        own = [run for run in found if run.folder.parent == folders[0]]
+        found, problems = _planned(plan, {run.name: run for run in own})
     # Runs of several kinds have no table in common; the first one decides.
     config = next((type(run.config) for run in found if run.config), None)
     kind = KINDS.get(config, CLASSIFIERS) if config else CLASSIFIERS
@@ -116,23 +117,6 @@ def collect(folders: list[Path]) -> Findings:
     found = [run for run in found if run.config is None or type(run.config) is config]
     groups = group_runs(finished)
     return Findings(kind, STUDIES.get(study), found, finished, unfinished, problems, groups)
-
-
-def _plan(path):
-    """What `run_study` has written."""
-    try:
-        plan = files.read_json(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read '{path}': {error}") from None
-    known = isinstance(plan, dict) and isinstance(plan.get("study"), str)
-    names, restarts = (plan.get("runs"), plan.get("restarts", 0)) if known else (None, 0)
-    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not listed or type(restarts) is not int or not 0 <= restarts <= MAX_RESTARTS:
-        raise ConfigError(
-            f"'{path}' is damaged: it must hold the name of a study, the names of its runs, and at "
-            f"most {MAX_RESTARTS} restarts"
-        )
-    return plan
 
 
 def _check_numbers(run, names):

@@ -89,8 +89,9 @@ def _median_ratio(values):
 
 
 INTERVALS = (
-    "± is the 95 % t-interval of a mean over three seeds or more, brackets hold the range of two; "
-    "one run has neither, and another seed gives other numbers. Seconds are of training and test, "
+    "± is the 95 % t-interval of a mean over three runs or more, brackets hold the range of two; "
+    "one run has neither, and another seed gives other numbers. Folds of one data set overlap, so "
+    "that their interval is too narrow. Seconds are of training and test, "
     "with compilation and what is recorded meanwhile; they depend on what else the machine did."
 )
 
@@ -109,8 +110,9 @@ CLASSIFIERS = Kind(
     note="Test accuracy is that of the last epoch on the whole test set. Gradient first/last: norm "
     "of the loss gradient of the first recurrent matrix divided by that of the last, in the first "
     "training step, and as the median over the last tenth of the recorded steps; – : all steps "
-    "share one matrix. Memory/total: gradient of the first memory cell that comes back through the "
-    f"memory cells alone, divided by all of it, before training. {INTERVALS}",
+    "share one matrix, or the gradient is zero. Memory/total: gradient of the first memory cell "
+    "that comes back through the memory cells alone, divided by all of it, before training. "
+    f"{INTERVALS}",
     sections=lambda groups, unfinished: figures.sections(groups),
 )
 

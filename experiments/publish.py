@@ -24,20 +24,30 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
         page: The Markdown file. Its pictures lie beside it in a folder of its name.
 
     Raises:
-        ConfigError: A folder is no study's, or has no finished run.
+        ConfigError: A folder is no study's, or has no finished run; two have one name; the page is
+            a folder.
     """
     pictures = page.with_suffix("")
-    found = [_finished(folder) for folder in folders]  # before anything is written
+    # All of this before anything is written.
+    names = [folder.resolve().name for folder in folders]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"Two studies have the name {name!r}, after which files are named")
+    if page.is_dir():
+        raise ConfigError(f"'{page}' is a folder, not the file of a page")
+    found = [_finished(folder) for folder in folders]
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
     for folder in (tables, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    studies = [_published(*each, tables, pictures) for each in zip(folders, found, strict=True)]
+    studies = [_published(*each, tables, pictures) for each in zip(names, found, strict=True)]
     kept = {file for study in studies for file in study["files"]}
     notes = dict.fromkeys(study["note"] for study in studies)
     text = render("results.md", studies=studies, notes=notes, folder=pictures.name)
     files.write_text(page, text)
-    # Not before: the page that was there may show them.
+    # Not before, because the page that was there shows them; and no others.
     for stale in set(pictures.glob("*.png")) - kept:
-        stale.unlink()
+        if f"({pictures.name}/{stale.name})" in before:
+            stale.unlink()
 
 
 def _finished(folder):
@@ -47,8 +57,8 @@ def _finished(folder):
     return findings
 
 
-def _published(folder, findings, tables, pictures):
-    groups, name = findings.groups, folder.name
+def _published(name, findings, tables, pictures):
+    groups = findings.groups
     files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
     files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
     by_depth = sorted(groups, key=lambda group: group.config.model.depth)
@@ -96,6 +106,7 @@ def _without_places(command):
         if option in words[:-1]:
             place = words.index(option)
             del words[place : place + 2]
+        words = [word for word in words if not word.startswith(f"{option}=")]
     return shlex.join(words)
 
 

@@ -8,13 +8,15 @@ import jinja2
 from keras_deeplstm.experiments import files
 from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.findings import collect, summary, table
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import get_task
 
 
 def write_report(folders: list[Path], output: Path | None = None) -> Path:
     """Write the report of runs and return its path.
 
-    Beside the page are `table.csv`, a row for each run, and `summary.csv`, a row for each model.
+    Beside `report.html` are `table.csv`, a row for each run, and `summary.csv`, a row for each
+    model; beside another page, `NAME.html`, they are `NAME-table.csv` and `NAME-summary.csv`.
 
     Args:
         folders: Folders of runs, or folders that contain them, such as a study's.
@@ -22,10 +24,19 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
             folders share.
 
     Raises:
-        ConfigError: One of the folders holds no run.
+        ConfigError: One of the folders holds no run, or the page would take the place of that of
+            a study.
     """
     findings = collect(folders)
     common = common_folder(folders)
+    if output is None and len(folders) > 1:
+        for name in ("study.json", "search.json"):
+            if (common / name).exists():
+                raise ConfigError(
+                    f"'{common}' has a report of its own, which is of all its runs. "
+                    f"Use --output FILE for one of some of them"
+                )
+    prefix = "" if output is None else f"{output.stem}-"
     kind, groups, finished = findings.kind, findings.groups, findings.finished
     tasks = dict.fromkeys(run.config.task for run in finished if isinstance(run.config, RunConfig))
     html = render(
@@ -46,8 +57,8 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     )
     output = output or common / "report.html"
     files.write_text(output, html)
-    files.write_text(output.with_name("table.csv"), files.csv_of(table(findings)))
-    files.write_text(output.with_name("summary.csv"), files.csv_of(summary(findings)))
+    files.write_text(output.with_name(f"{prefix}table.csv"), files.csv_of(table(findings)))
+    files.write_text(output.with_name(f"{prefix}summary.csv"), files.csv_of(summary(findings)))
     return output
 
 

@@ -116,11 +116,18 @@ def run_study(
     """
     chosen = matching(plan, only)
     for name, config in chosen.items():
-        runs.check_usable(folder / name, config, overwrite)
+        for attempt, one in restarts_of(name, config, restarts).items():
+            runs.check_usable(folder / attempt, one, overwrite)
     with runs.lock(folder):
+        others, most = _earlier(folder, plan)
         files.write_json(
             folder / "study.json",
-            {"study": study.name, "command": command, "runs": list(plan), "restarts": restarts},
+            {
+                "study": study.name,
+                "command": command,
+                "runs": [*plan, *others],
+                "restarts": max(restarts, most),
+            },
         )
         options: dict[str, Any] = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
         if checkpoint_share is not None:
@@ -130,6 +137,46 @@ def run_study(
             succeeded = runner.run(chosen, limit, restarts, overwrite)
             report = runner.call(report_here, [folder])
     return succeeded, report
+
+
+def _earlier(folder, plan):
+    """What an earlier start of the study has planned beyond this one.
+
+    Returns:
+        The names of its runs with other seeds, and its number of restarts: they stay in the report.
+    """
+    try:
+        before = read_plan(folder / "study.json")
+    except ConfigError:  # there is none, or it is damaged
+        return [], 0
+    models = [config.repeated(0) for config in plan.values()]
+    others = []
+    for name in before["runs"]:
+        config = runs.load(folder / name).config if name not in plan else None
+        if config is not None and config.repeated(0) in models:
+            others.append(name)
+    return others, before.get("restarts", 0)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """What `run_study` has written of a study: `study`, `command`, `runs`, `restarts`.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        plan = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read '{path}': {error}") from None
+    known = isinstance(plan, dict) and isinstance(plan.get("study"), str)
+    names, restarts = (plan.get("runs"), plan.get("restarts", 0)) if known else (None, 0)
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not listed or type(restarts) is not int or not 0 <= restarts <= MAX_RESTARTS:
+        raise ConfigError(
+            f"'{path}' is damaged: it must hold the name of a study, the names of its runs, and at "
+            f"most {MAX_RESTARTS} restarts"
+        )
+    return plan
 
 
 class _Runner:
@@ -179,7 +226,7 @@ class _Runner:
                         break
                 succeeded = succeeded and state == "finished"
                 self.left -= _work(config)
-        return succeeded
+        return succeeded and not self.lost
 
     def _announce(self, chosen, limit, restarts, overwrite):
         """Say what there is to do, and return it."""
@@ -193,9 +240,9 @@ class _Runner:
             else:
                 todo[name] = config
                 begun += any(run.state in ("interrupted", "failed") for run in attempts)
-        diverged = len(chosen) - len(finished) - len(todo)
+        self.lost = len(chosen) - len(finished) - len(todo)
         words = [f"{len(finished)} finished"] if finished else []
-        words += [f"{diverged} diverged and are not run again"] if diverged else []
+        words += [f"{self.lost} diverged and are not run again"] if self.lost else []
         words += [f"{begun} begun"] if begun else []
         todo = dict(list(todo.items())[:limit])
         subset = f" of {self.total}" if len(chosen) < self.total else ""
@@ -204,16 +251,10 @@ class _Runner:
         for run in finished:
             runs.tidy(run.folder)
         if todo and finished:
-            self.pace = sum(r.result["seconds"] for r in finished) / sum(
-                _work(r.config, _epochs_of(r)) for r in finished
-            )
-            self._estimate("Estimated time", todo.values(), sum(map(_work, todo.values())))
+            seconds = sum(run.result["seconds"] for run in finished)
+            self.pace = seconds / sum(_work(run.config) for run in finished)
+            self.say(f"Estimated time: {_duration(self.pace * sum(map(_work, todo.values())))}")
         return todo
-
-    def _estimate(self, words, configs, work):
-        open_end = any(isinstance(c, SequenceConfig) and not c.full for c in configs)
-        most = " at most; a run ends when its task is solved" if open_end else ""
-        self.say(f"{words}: {_duration(self.pace * work)}{most}")
 
     def _run_one(self, name, config, title):
         """Train one run, and return its state."""
@@ -245,7 +286,8 @@ class _Runner:
             if run.state not in ("failed", "diverged"):
                 # A process that died could not say so itself.
                 folder.mkdir(exist_ok=True)
-                files.write_json(folder / "config.json", config.to_dict())
+                if run.config is None:
+                    files.write_json(folder / "config.json", config.to_dict())
                 reason = {"state": "failed", "reason": str(error)}
                 files.write_json(folder / "result.json", reason)
             state = "diverged" if run.state == "diverged" else "failed"
@@ -258,13 +300,14 @@ class _Runner:
         epoch, epochs = row["epoch"], _epochs(config)
         left = self.left - _work(config) * epoch / epochs
         self.rows.append(row)
-        if self.pace is None and (len(self.rows) == 4 or epoch == epochs):
+        known = self.pace is not None or _ends_when_solved(config)
+        if not known and (len(self.rows) == 4 or epoch == epochs):
             first, *others = self.rows  # the first one compiles
             if others:
                 seconds = sum(other["seconds"] for other in others)
                 seconds /= epoch - first["epoch"]
-                self.pace = seconds / _work_of_epoch(config)
-                self._estimate("Estimated time, from the first epochs", [config], left)
+                self.pace = seconds / (_work(config) / (epochs + COMPILING))
+                self.say(f"Estimated time, from the first epochs: {_duration(self.pace * left)}")
         self.progress.update(
             self.bar,
             description=f"{title}, epoch {epoch:g}/{epochs}",
@@ -278,28 +321,20 @@ FIXED = 30
 COMPILING = 3
 
 
-def _work(config, epochs=None):
-    """Of a run, or of one that has ended after so many epochs."""
-    epochs = _epochs(config) if epochs is None else epochs
-    return _work_of_epoch(config) * (epochs + COMPILING)
-
-
-def _work_of_epoch(config):
+def _work(config):
+    if _ends_when_solved(config):
+        return 1  # nobody knows how long it takes, so the mean of those before has to do
     # Of a run on a text or on a sequence task, an epoch is long against all that is fixed.
-    if isinstance(config, SequenceConfig):
-        return config.model.depth * config.steps_of_part * (config.make_task().steps or 1)
-    return config.model.depth + (FIXED if isinstance(config, RunConfig) else 0)
+    fixed = FIXED if isinstance(config, RunConfig) else 0
+    return (config.model.depth + fixed) * (_epochs(config) + COMPILING)
+
+
+def _ends_when_solved(config):
+    return isinstance(config, SequenceConfig) and not config.full
 
 
 def _epochs(config):
     return config.parts if isinstance(config, SequenceConfig) else config.epochs
-
-
-def _epochs_of(run):
-    """How many a finished run has had: one on a sequence task ends when that is solved."""
-    if isinstance(run.config, SequenceConfig):
-        return run.config.parts * run.result["trained_sequences"] / run.config.sequences
-    return run.config.epochs
 
 
 def _titles(chosen):

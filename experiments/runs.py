@@ -16,7 +16,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -307,7 +307,11 @@ def _check_content(folder, config, overwrite):
         return
     run = load(folder)
     if folder.is_symlink() or run.config is None:
-        raise RunExistsError(f"'{folder}' exists and is not a run. Use another --name")
+        reason = "a link" if folder.is_symlink() else run.reason
+        raise RunExistsError(
+            f"'{folder}' exists and is not a run that can be read ({reason}). "
+            f"Move it away, or use another place for the new run"
+        )
     if not overwrite and run.config != config:
         raise RunExistsError(
             f"Run '{folder.name}' has other settings ({differences(run.config, config)}). "
@@ -348,7 +352,7 @@ def begin(
         _check_content(folder, config, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite or _is_void(folder):
-        _remove(path for path in folder.iterdir() if path.name != LOCK)
+        remove(path for path in folder.iterdir() if path.name != LOCK)
         record = {} if data is None else {"data": data}
         files.write_json(folder / "environment.json", environment(command) | record)
         files.write_json(folder / "config.json", config.to_dict())
@@ -387,12 +391,13 @@ def tidy(folder: Path) -> None:
 
     Needs the run's lock.
     """
-    _remove(path for path in folder.rglob(".*") if path.name != LOCK)
+    remove(path for path in folder.rglob(".*") if path.name != LOCK)
     if load(folder).state == "finished":
-        _remove([folder / "checkpoints"])
+        remove([folder / "checkpoints"])
 
 
-def _remove(paths):
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and folders; a link, not what it leads to."""
     for path in list(paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

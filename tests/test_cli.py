@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import cli, runs, studies
+from keras_deeplstm.experiments import cli, commands, runs, studies
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import DataError
 
@@ -88,6 +88,8 @@ def test_the_package_is_the_command():
         ("study depth --only nothing", "No run matches --only 'nothing'."),
         ("study depth --checkpoint-share 2", "`checkpoint_share` must be a number in [0, 1]."),
         ("run digits --name a --new", "--new has no meaning with --name."),
+        ("run digits --overwrite", "--overwrite needs --name, the run that is to be replaced."),
+        ("study depth --restarts -1", "`restarts` must be an integer from 0 to"),
         ("study depth --limit 0", "Argument `limit` must be a positive integer."),
         ("study depth --epochs 0", "Argument `epochs` must be a positive integer."),
         ("report nosuch", "'nosuch' holds no keras_deeplstm runs"),
@@ -289,6 +291,21 @@ def test_exit_status(error, code, monkeypatch, capfd):
     if code == 1:
         assert status(["list", "--debug"]) == 1
         assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [("--epochs=3", "The same"), ("--overwrite", "Without --overwrite, the same")],
+)
+def test_how_an_interrupted_command_goes_on(option, hint, monkeypatch, capsys, folder):
+    """With --overwrite it would begin anew."""
+
+    def interrupted(command, line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.ACTIONS, commands.RunCommand, interrupted)
+    assert status(["run", "digits", "--name", "a", option]) == 130
+    assert capsys.readouterr().err == f"deeplstm: interrupted. {hint} command goes on\n"
 
 
 def test_a_reader_that_has_gone(folder):

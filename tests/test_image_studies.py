@@ -100,24 +100,28 @@ def test_models_of_one_depth_have_equal_parameters(dataset):
 
 
 def test_answer_of_the_depth_limit():
-    results = [{"test_accuracy": 0.95, "gradient_ratio_start": 0.5}] * 10
+    results = [
+        {"test_accuracy": 0.95, "gradient_ratio_start": 0.5, "state_gradient_ratio_start": 2.0}
+    ] * 10
     results[4] = {"test_accuracy": 0.93, "gradient_ratio_start": None}  # tied
-    results[6] = {"test_accuracy": 0.114, "gradient_ratio_start": 1.2e-9}  # tanh
+    tanh = {"gradient_ratio_start": None, "state_gradient_ratio_start": 1.2e-9}
+    results[6] = {"test_accuracy": 0.114, **tanh}
     results += [{"test_accuracy": 0.955, "gradient_ratio_start": 0.25}]
     results += [{"test_accuracy": 0.5, "gradient_ratio_start": 0.25}]
     answer = STUDIES["depth-limit"].answer(groups_of("depth-limit", results))
     assert answer[0] == (
         "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (95.5%)."
     )
-    assert "UnfoldedLSTMBlock untied trains at depth 10 (95.0%, 0.50) and 30 (95.5%, 0.25)." in (
-        answer
+    assert (
+        "UnfoldedLSTMBlock untied trains at depth 10 (95.0%, 0.50, 2.0) and 30 (95.5%, 0.25, –)."
+        in (answer)
     )
     assert (
-        "UnfoldedLSTMBlock untied input-bias-depth trains at depth 10 (95.0%, 0.50) and does not "
-        "at depth 30 (50.0%, 0.25)." in answer
+        "UnfoldedLSTMBlock untied input-bias-depth trains at depth 10 (95.0%, 0.50, 2.0) and does "
+        "not at depth 30 (50.0%, 0.25, –)." in answer
     )
-    assert "DenseStack tanh glorot_uniform does not train at depth 10 (11.4%, 1.2e-9)." in answer
-    tied = "UnfoldedLSTMBlock tied bias1.0 units 50 trains at depth 10 (95.0%, 0.50)."
+    assert "DenseStack tanh glorot_uniform does not train at depth 10 (11.4%, –, 1.2e-9)." in answer
+    tied = "UnfoldedLSTMBlock tied bias1.0 units 50 trains at depth 10 (95.0%, 0.50, 2.0)."
     assert tied in answer
     nothing = groups_of("depth-limit", [{"test_accuracy": 0.1}] * 2)
     assert STUDIES["depth-limit"].answer(nothing)[0] == "None of the networks trains."

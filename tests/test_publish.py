@@ -21,7 +21,7 @@ def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):
 
 def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
-    for name, where in (("shallow", "--runs-dir /here"), ("deep", "--data-dir d --runs-dir x")):
+    for name, where in (("shallow", "--runs-dir /here"), ("deep", "--data-dir d --runs-dir=x")):
         path = folder / name / "environment.json"
         command = f"deeplstm study depth-limit {where} --only '*a b*'"
         files.write_json(path, files.read_json(path) | {"command": command})
@@ -64,10 +64,25 @@ def test_pictures_of_an_earlier_page_are_removed(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
     pictures = tmp_path / "results"
     pictures.mkdir()
-    (pictures / "old.png").write_bytes(PIXEL)
+    for name in ("old.png", "of-the-user.png"):
+        (pictures / name).write_bytes(PIXEL)
+    (tmp_path / "results.md").write_text("![of an earlier study](results/old.png)\n")
     publish([folder], tmp_path / "tables", tmp_path / "results.md")
     assert (pictures / "depth-limit-digits-1.png").exists()
     assert not (pictures / "old.png").exists()
+    assert (pictures / "of-the-user.png").exists()
+
+
+def test_two_studies_of_one_name_or_a_page_that_is_a_folder(tmp_path):
+    """Nothing is written: the tables of one would have taken the place of the other's."""
+    one = make_study(tmp_path / "depth-limit-digits")
+    (tmp_path / "other").mkdir()
+    other = make_study(tmp_path / "other" / "depth-limit-digits")
+    with pytest.raises(ConfigError, match="Two studies have the name 'depth-limit-digits'"):
+        publish([one, other], tmp_path / "tables", tmp_path / "results.md")
+    with pytest.raises(ConfigError, match="is a folder, not the file of a page"):
+        publish([one], tmp_path / "tables", tmp_path / "other")
+    assert not (tmp_path / "tables").exists() and not (tmp_path / "results.md").exists()
 
 
 def test_what_is_no_study(tmp_path, capsys):

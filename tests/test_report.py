@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -236,6 +237,11 @@ def test_answer_of_the_depth_study(tmp_path):
     assert STUDIES["depth"].answer(group_runs(finished[2:3]))[0] == (
         "No finished run has a gradient for each step."
     )
+    # 0 / 0: a gradient that has vanished everywhere, in weights of their own for each step.
+    nowhere = [make_run(tmp_path / "g", deep, None, None, 0.1)]
+    assert STUDIES["depth"].answer(group_runs(nowhere))[0] == (
+        "At depth 30 the gradient fades in UnfoldedLSTMBlock untied (10.0% test accuracy)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -354,3 +360,34 @@ def test_the_answer_of_any_study(tmp_path):
         "On digits, the highest test accuracy is that of DenseStack tanh, depth 10 (90.0%).",
         "Then come UnfoldedLSTMBlock untied, depth 10 (80.0%).",
     ]
+
+
+def make_study(folder):
+    folder.mkdir()
+    for name, depth in (("one", 10), ("two", 30)):
+        make_run(folder / name, ModelConfig(depth=depth))
+    names = {"study": "depth-limit", "command": "", "runs": ["one", "two"]}
+    files.write_json(folder / "study.json", names)
+    return folder
+
+
+def test_a_copy_of_a_run_is_not_the_run(tmp_path):
+    study = make_study(tmp_path / "depth-limit-digits")
+    shutil.copytree(study / "one", study / "zz" / "one")
+    result = files.read_json(study / "zz" / "one" / "result.json")
+    files.write_json(study / "zz" / "one" / "result.json", result | {"test_accuracy": 0.999})
+    write_report([study])
+    assert pd.read_csv(study / "table.csv")["test_accuracy"].tolist() == [0.9, 0.9]
+
+
+def test_a_report_of_some_runs_of_a_study(tmp_path):
+    """It takes a file of its own, and that of the study stays."""
+    study = make_study(tmp_path / "depth-limit-digits")
+    with pytest.raises(ConfigError, match=r"has a report of its own.* Use --output FILE"):
+        write_report([study / "one", study / "two"])
+    write_report([study])
+    write_report([study / "one", study / "two"], study / "both.html")
+    assert "Study: depth-limit" in (study / "report.html").read_text()
+    assert "2 runs in depth-limit-digits" in (study / "both.html").read_text()
+    for name in ("table.csv", "both-table.csv", "both-summary.csv"):
+        assert len(pd.read_csv(study / name)) == 2

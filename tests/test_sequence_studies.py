@@ -2,12 +2,11 @@
 
 import dataclasses
 import types
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import cli, runner, runs
+from keras_deeplstm.experiments import cli
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES
@@ -133,15 +132,3 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     assert "## hochreiter-1997\n" in published and STUDY.remark in published
     assert "| parity | DenseStack | 1 | 4 | 41 | 0 of 2 | " in published
     assert "\n- parity: DenseStack – in 0 of 2 runs.\n" in published
-
-
-def test_the_estimate_of_what_is_left():
-    """A run that was solved early has taken less than its budget; others may be."""
-    config = SequenceConfig(
-        "two-sequence:length=10", SequenceModelConfig(units=4), sequences=512, evaluate_every=256
-    )
-    ended = runs.Run(Path("run"), config, "finished", "", {"trained_sequences": 256})
-    assert runner._epochs_of(ended) == 1
-    steps = config.make_task().steps
-    assert runner._work(config, 1) == 8 * steps * (1 + runner.COMPILING)
-    assert runner._work(config) == 8 * steps * (2 + runner.COMPILING)

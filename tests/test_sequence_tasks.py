@@ -325,11 +325,11 @@ def test_two_sequence_scores():
         assert correct.tolist() == [True, False]
         np.testing.assert_allclose(error, [limit - 0.001, limit + 0.001], rtol=1e-5)
     a = parse("two-sequence")
-    assert (a.early_criterion, a.criterion) == (Criterion(256, 0, None), Criterion(256, 0, 0.01))
+    assert a.criterion == Criterion(256, 0, 0.01)
     b = parse("two-sequence:noise=signal")
-    assert (b.early_criterion, b.criterion) == (Criterion(256, 5, None), Criterion(256, 5, 0.04))
+    assert b.criterion == Criterion(256, 5, 0.04)
     c = parse("two-sequence:noise=targets")
-    assert (c.early_criterion, c.criterion) == (None, Criterion(256, 0, 0.015))
+    assert c.criterion == Criterion(256, 0, 0.015)
 
 
 # Adding and multiplication.

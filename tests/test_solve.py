@@ -85,6 +85,7 @@ def test_settings():
         ("adding --model.parameters 5", "parameters"),
         ("adding --model.skip", "`skip=True` needs `return_sequences=True`"),
         ("adding --model.block guess --model.depth 2", "Block 'guess' has one layer"),
+        ("adding --model.block guess --learning-rate 7", "Its own options: sequences, seed"),
         ("adding --model.block guess --model.tied True", "`model.tied` has no meaning for block"),
     ],
 )
@@ -373,7 +374,7 @@ def test_guessing_solves_what_needs_no_learning(folder, capsys):
     assert task.score(outputs, batch)[0].all()
 
     argv = ["solve", "adding", "--model.block", "guess", "--sequences", 3200, "--name", "a"]
-    assert status(*argv, "--evaluate-every", 32, "--model.units", 2) == 0
+    assert status(*argv, "--model.units", 2) == 0
     assert "\nnot solved with 3,200 sequences; " in capsys.readouterr().out
     page = (folder / "runs" / "a" / "report.html").read_text()
     assert "0 of 1" in page and "<img" not in page

@@ -1,5 +1,6 @@
 """Studies from the outside: the file of docs/own-task.md, killed and started again."""
 
+import dataclasses
 import os
 import pathlib
 import random
@@ -14,11 +15,13 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from finished_runs import make_run
 
 from keras_deeplstm import experiments
-from keras_deeplstm.experiments import files, runs
+from keras_deeplstm.experiments import files, runner, runs
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.runner import matching, restarts_of
+from keras_deeplstm.experiments.sequences.config import SequenceConfig
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
 from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
@@ -278,6 +281,45 @@ def test_restarts():
         "name-restart1": 1003,
         "name-restart2": 2003,
     }
+
+
+def test_a_study_that_is_started_with_fewer_seeds(tmp_path):
+    """The runs of the other seeds, and the restarts, stay in its report; other models do not."""
+    config = RunConfig("digits", ModelConfig(depth=2), epochs=2)
+    make_run(tmp_path / "a", config.model)
+    make_run(tmp_path / "b", config.model, seed=1)
+    make_run(tmp_path / "c", ModelConfig(depth=3))
+    plan = {"study": "x", "command": "", "runs": ["a", "b", "c", "missing"], "restarts": 2}
+    files.write_json(tmp_path / "study.json", plan)
+    assert runner._earlier(tmp_path, {"a": config}) == (["b"], 2)
+    (tmp_path / "study.json").write_text("{")
+    assert runner._earlier(tmp_path, {"a": config}) == ([], 0)
+
+
+def test_a_restart_of_other_settings_is_refused(tmp_path):
+    config = RunConfig("digits", ModelConfig(depth=2), epochs=3)
+    make_run(tmp_path / "a-restart1", config.model, seed=1000)  # with 2 epochs
+    plan = {"a": config}
+    with pytest.raises(runs.RunExistsError, match=r"'a-restart1' has other settings \(epochs: 2"):
+        runner.run_study(STUDIES["depth"], plan, tmp_path, restarts=1)
+    assert not (tmp_path / "study.json").exists()
+
+
+def test_a_run_that_diverged_before_is_no_success_later(tmp_path, capsys):
+    config = RunConfig("digits", ModelConfig(depth=2), epochs=2)
+    make_run(tmp_path / "a", config.model)
+    files.write_json(tmp_path / "a" / "result.json", {"state": "diverged", "reason": "x"})
+    one = runner._Runner(None, None, tmp_path, {"overwrite": False}, 1)
+    assert not one.run({"a": config}, None, 0, False)
+    assert "1 runs (1 diverged and are not run again), 0 to train now" in capsys.readouterr().out
+
+
+def test_the_time_of_runs_that_end_when_they_are_solved():
+    """It is the mean of those before; a share of the most sequences would say hours."""
+    config = SequenceConfig("adding", sequences=100_000)
+    assert runner._work(config) == 1
+    full = dataclasses.replace(config, full=True)
+    assert runner._work(full) == full.model.depth * (full.parts + runner.COMPILING)
 
 
 def test_register():

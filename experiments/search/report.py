@@ -12,13 +12,15 @@ from keras_deeplstm.experiments.search.figures import pareto, sections
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.runner import read_config
 from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.studies.study import enumerate_words
 from keras_deeplstm.experiments.summary import ratio_text
 
 
 def write_search_report(folder: Path, output: Path | None = None) -> Path:
     """Write the report of a search and return its path.
 
-    Beside the page is `trials.csv`, a row for each trial.
+    Beside `report.html` is `trials.csv`, a row for each trial; beside another page, `NAME.html`, it
+    is `NAME-trials.csv`.
 
     Args:
         folder: The search's folder.
@@ -49,7 +51,7 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
     html = render(
         "search.html",
         title=f"Search: {folder.name} ({config.subject})",
-        question=f"Which {_enumerate(config.searched)}? Judged by {config.objective}",
+        question=f"Which {enumerate_words(config.searched)}? Judged by {config.objective}",
         answer=_answer(best, ended, table, config),
         problems=problems,
         best=best,
@@ -66,9 +68,10 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
         environments=_environment(found, folder),
         commands=[files.read_json(folder / "search.json").get("command", "")],
     )
+    trials = "trials.csv" if output is None else f"{output.stem}-trials.csv"
     output = output or folder / "report.html"
     files.write_text(output, html)
-    files.write_text(output.with_name("trials.csv"), files.csv_of(table))
+    files.write_text(output.with_name(trials), files.csv_of(table))
     return output
 
 
@@ -98,7 +101,7 @@ def _answer(best, ended, table, config):
     if not best:
         return [f"None of {len(ended)} trials has a result."]
     winner = best[0]
-    values = _enumerate(
+    values = enumerate_words(
         [
             f"{name} {results.value_text(winner.values[name])}"
             for name in config.searched
@@ -142,7 +145,3 @@ def _environment(found, folder):
         for path in records.trial_folder(folder, record.trial).glob("*/environment.json"):
             return [files.read_json(path)]
     return []
-
-
-def _enumerate(words):
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

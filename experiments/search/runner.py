@@ -1,7 +1,6 @@
 """Search in processes beside this one, and show how it goes."""
 
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -139,11 +138,7 @@ def begin(folder: Path, config: SearchConfig, overwrite: bool = False, command: 
     if names and not names & {"search.json", "search.json.damaged"}:
         raise RunExistsError(f"'{folder}' exists and is not a search. Use another --name")
     if overwrite:
-        for entry in folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry.name != runs.LOCK:
-                entry.unlink()
+        runs.remove(entry for entry in folder.iterdir() if entry.name != runs.LOCK)
     elif path.exists() and records.read_all(folder):  # without a trial, nothing hangs on them
         check_same(folder, config)
     for half_written in [*folder.glob(".search.*"), *folder.glob("trial_*/.record.*")]:

@@ -1,7 +1,7 @@
 """The settings of a run on a sequence task, for Python, the command line and JSON."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
@@ -186,6 +186,8 @@ class SequenceConfig(Settings):
                 raise ValueError(
                     f"Argument `model` must be a SequenceModelConfig. Received: {self.model!r}"
                 )
+            if self.model.block == "guess":
+                self._check_that_nothing_is_trained()
             for name in ("sequences", "evaluate_every", "batch_size", "decay_every"):
                 validation.positive_integer(name, getattr(self, name))
             if self.evaluate_every < self.batch_size:
@@ -193,7 +195,7 @@ class SequenceConfig(Settings):
                     f"Argument `evaluate_every` must be at least batch_size={self.batch_size}. "
                     f"Received: evaluate_every={self.evaluate_every}"
                 )
-            if self.sequences < self.evaluate_every:
+            if self.sequences < self.evaluate_every and self.model.block != "guess":
                 raise ValueError(
                     f"Argument `sequences` must be at least evaluate_every={self.evaluate_every}. "
                     f"Received: sequences={self.sequences}"
@@ -230,6 +232,15 @@ class SequenceConfig(Settings):
                     f"Task {self.subject!r} has {'no ' if over_time else ''}time. Argument "
                     f"`model.block` must be one of {blocks}. Received: {self.model.block!r}"
                 )
+
+    def _check_that_nothing_is_trained(self):
+        own = ("task", "model", "sequences", "seed")
+        changed = [
+            option.name
+            for option in fields(self)
+            if option.name not in own and getattr(self, option.name) != option.default
+        ]
+        refuse_unknown("", changed, "block 'guess', which does not train", own[2:])
 
     def make_task(self) -> SequenceTask:
         """The task."""

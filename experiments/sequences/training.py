@@ -322,7 +322,8 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
 
 def _tested(predict, task):
     # The same sequences for all models and seeds.
-    return examine(predict, task, np.random.default_rng(TEST), sequences=task.test_sequences)
+    generator = np.random.default_rng([0, TEST])
+    return examine(predict, task, generator, sequences=task.test_sequences)
 
 
 def _write_examples(folder, task, predict):

@@ -151,6 +151,8 @@ studies = (
         datasets=(),
         configs=_algorithm_configs,
         answer=solved_answer,
+        remark="All have 4 layers of 100 units, and not the same number of weights: the tied grid "
+        "has the fewest, the untied one the most.",
     ),
     SequenceStudy(
         name="counting",

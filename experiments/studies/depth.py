@@ -54,7 +54,7 @@ def _depth_answer(groups):
 
 def _verdict(group):
     """What most runs of a group say, and how many if not all of them do."""
-    verdicts = [verdict for run in group.runs if (verdict := _verdict_of_run(run.result))]
+    verdicts = [verdict for run in group.runs if (verdict := _verdict_of_run(run))]
     if not verdicts:
         return None
     verdict = statistics.mode(verdicts)
@@ -63,10 +63,10 @@ def _verdict(group):
     return verdict, unanimous
 
 
-def _verdict_of_run(result):
-    ratios = (result["gradient_ratio_start"], result["gradient_ratio_end"])
-    if None in ratios:
-        return None
+def _verdict_of_run(run):
+    ratios = (run.result["gradient_ratio_start"], run.result["gradient_ratio_end"])
+    if None in ratios:  # one matrix for all steps, or no gradient at all
+        return None if run.config.model.tied else "fades"
     if min(ratios) < 1 / ARRIVES_WITHIN:
         return "fades"
     return "grows" if max(ratios) > ARRIVES_WITHIN else "arrives"

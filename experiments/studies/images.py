@@ -162,8 +162,8 @@ def _limit_answer(groups):
         *sentences,
         f"A network is said to train if it reaches {TRAINS:.0%} test accuracy. In brackets: the "
         "gradient norm of the first recurrent matrix divided by that of the last in the first "
-        "training step (tied weights have no such ratio), and that of the first state divided by "
-        "that of the last.",
+        "training step (– : tied weights have no such ratio, nor has a gradient of zero), and that "
+        "of the first state divided by that of the last.",
     ]
 
 
@@ -172,13 +172,19 @@ def _depth_if_trained(group):
     return trained, group.config.model.depth if trained else 0, group.accuracy.mean
 
 
+RATIOS = ("gradient_ratio_start", "state_gradient_ratio_start")
+
+
 def _depths(groups):
     found = []
     for group in groups:
         words = [percent_text(group.accuracy)]
-        for key in ("gradient_ratio_start", "state_gradient_ratio_start"):
-            ratios = group.values(key)
-            words += [ratio_text(statistics.median(ratios))] if ratios else []
+        of_weights, of_states = map(group.values, RATIOS)
+        if of_weights or of_states:  # in their places, because nothing else tells them apart
+            words += [
+                ratio_text(statistics.median(ratios) if ratios else None)
+                for ratios in (of_weights, of_states)
+            ]
         found.append(f"{group.config.model.depth} ({', '.join(words)})")
     return enumerate_words(found)
 
@@ -330,6 +336,10 @@ studies = (
         own_data=True,
         configs=_limit_configs,
         answer=_limit_answer,
+        remark="Two epochs of MNIST, twenty of digits, one learning rate for all: a network that "
+        "does not train here may train with more epochs or another rate. Untied networks of a "
+        "depth have at most as many parameters as the LSTM over depth; tied ones have those of "
+        "one step.",
     ),
     Study(
         name="initializers",

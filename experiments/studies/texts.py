@@ -175,5 +175,6 @@ studies = (
         own_data=True,
         configs=_option_configs,
         answer=_option_answer,
+        remark="All have the same units and layers; some options change the number of weights.",
     ),
 )
