@@ -192,6 +192,8 @@ def report(command: commands.ReportCommand, line: str) -> int:
     """Write a report."""
     if not command.folders:
         raise ConfigError("Name at least one folder of a run or a study")
+    if command.output is not None and not command.output.parent.is_dir():
+        raise ConfigError(f"There is no folder '{command.output.parent}' for --output")
     _report(list(command.folders), command.output)
     return 0
 

@@ -94,6 +94,7 @@ def test_the_package_is_the_command():
         ("study depth --epochs 0", "Argument `epochs` must be a positive integer."),
         ("report nosuch", "'nosuch' holds no keras_deeplstm runs"),
         ("report", "at least one folder"),
+        ("report nosuch --output none/a.html", "There is no folder 'none' for --output"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys, folder):
