@@ -441,6 +441,25 @@ def test_stateful_chunks_equal_the_whole_sequence():
         grid(stateful=True).build((None, 3, FEATURES))
 
 
+def test_stateful_in_a_model_that_fit_builds():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = grid(stateful=True)
+
+        def call(self, x):
+            return self.layer(x)
+
+    x = inputs(2, 6, FEATURES)
+    model = Model()
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse")
+    for chunk in (x[:, :3], x[:, 3:]):
+        model.fit(chunk, np.zeros((2, UNITS)), batch_size=2, verbose=0)
+    _, _, last = grid_reference.grid_lstm(x, weights_of(model.layer), units=UNITS, depth=DEPTH)
+    np.testing.assert_allclose([numpy_of(s) for s in model.layer.states], last, atol=1e-5)
+    assert [s.name for s in model.layer.states] == [f"state_{i}" for i in range(2 * DEPTH)]
+
+
 @pytest.mark.parametrize("merge_mode", ["concat", None])
 def test_bidirectional(merge_mode):
     options = {"return_sequences": True, "return_state": True, "output": "both"}

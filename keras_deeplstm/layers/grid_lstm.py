@@ -274,13 +274,18 @@ class GridLSTM2D(DepthLayer):
                     f"Received: sequences_shape={tuple(sequences_shape)}"
                 )
             # Out of sight of Keras' tracking, so that they are no weights: weights trained with
-            # one batch size load into a layer with another.
+            # one batch size load into a layer with another. By the name of an initializer: a
+            # model that builds itself in `fit` does so where Keras takes no tensors.
             self._held = types.SimpleNamespace(
                 states=[
                     keras.Variable(
-                        zeros, trainable=False, dtype=self.variable_dtype, name=f"state_{i}"
+                        "zeros",
+                        shape=(sequences_shape[0], self.units),
+                        trainable=False,
+                        dtype=self.variable_dtype,
+                        name=f"state_{i}",
                     )
-                    for i, zeros in enumerate(self.get_initial_state(sequences_shape[0]))
+                    for i in range(2 * self.depth)
                 ]
             )
 
