@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_deeplstm import models
+from keras_deeplstm.layers import GridLSTM2D
 from keras_deeplstm.states import CarriedStates, with_states
 from keras_deeplstm.text import AT_ONCE, Sampler, Vocabulary, draw, sample
 
@@ -158,6 +159,31 @@ def test_a_sequential_model_is_a_chain():
     assert len(sample(model, LETTERS, "a", length=3)) == 3
 
 
+@pytest.mark.parametrize(("layer", "size"), [(keras.layers.LSTM, (4,)), (GridLSTM2D, (4, 2))])
+def test_masks_go_from_layer_to_layer(layer, size, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(7, 4, mask_zero=True),
+            layer(*size, return_sequences=True),
+            keras.layers.Dropout(0.5),
+            keras.layers.GRU(3),
+            keras.layers.Dense(2),
+        ]
+    )
+    x = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 0, 0, 0], [0, 3, 4, 5, 6, 0]], "int32")
+    copy = with_states(model)
+    zeros = [np.zeros((3, *state.shape[1:]), "float32") for state in copy.inputs[1:]]
+    whole = model.predict_on_batch(x)
+    np.testing.assert_allclose(copy.predict_on_batch([x, *zeros])[0], whole, atol=1e-6)
+    _, *between = copy.predict_on_batch([x[:, :2], *zeros])
+    outputs, *_ = copy.predict_on_batch([x[:, 2:], *between])
+    np.testing.assert_allclose(outputs, whole, atol=1e-6)
+    copy.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict_on_batch([x, *zeros])[0], whole, atol=1e-6)
+
+
 def test_models_whose_states_cannot_be_passed():
     x = inputs = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(5, 4)(x)
@@ -171,6 +197,10 @@ def test_models_whose_states_cannot_be_passed():
         model = keras.Sequential([keras.Input((None, 3)), layer])
         with pytest.raises(ValueError, match="reads its sequences backwards"):
             with_states(model)
+    nested = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)], name="inner")
+    model = keras.Sequential([keras.Input((None, 3)), nested, keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="Layer 'inner' is a model itself"):
+        with_states(model)
 
 
 # Drawing one symbol.
