@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers.scan import with_rows
 
 MAX_BATCH = 65_536
 
@@ -129,7 +130,8 @@ class CarriedStates(keras.layers.Layer):
         Those of the model, and two sets of states, `(batch_size, units)` each, not trainable.
 
     Raises:
-        ValueError: The model is none, or the batch size is no integer in 1 ... 65,536.
+        ValueError: The model is none, or the batch size is no integer in 1 ... 65,536; when called:
+            the inputs have another number of rows.
 
     Example:
 
@@ -170,7 +172,16 @@ class CarriedStates(keras.layers.Layer):
     def call(self, inputs, begins, training=False):
         """Apply the model to `(batch_size, ...)`, and keep its states."""
         carried = self.training_states if training else self.evaluation_states
-        begins = ops.expand_dims(begins, -1)
+        begins = ops.convert_to_tensor(begins)
+        for name, given in (("inputs", inputs), ("begins", begins)):
+            # One row would be broadcast over the states of all.
+            if given.shape[0] not in (None, self.batch_size):
+                raise ValueError(
+                    f"Argument `{name}` must have batch_size={self.batch_size} rows. "
+                    f"Received: {name}.shape={tuple(given.shape)}"
+                )
+        inputs = with_rows(inputs, self.batch_size)
+        begins = ops.expand_dims(with_rows(begins, self.batch_size), -1)
         states = [ops.convert_to_tensor(state) for state in carried]
         states = [ops.where(begins, ops.zeros_like(state), state) for state in states]
         outputs, *states = self.model([inputs, *states], training=training)

@@ -133,6 +133,19 @@ def test_training_and_evaluation_have_states_of_their_own():
     assert all(np.any(a != b) for a, b in zip(held()[0], training, strict=True))
 
 
+def test_carried_states_refuse_another_number_of_rows():
+    layer = CarriedStates(with_states(language_model("lstm", depth=1)), 3)
+    for name, rows, rows_that_begin in (("inputs", 1, 3), ("begins", 3, 1)):
+        with pytest.raises(ValueError, match=f"Argument `{name}` must have batch_size=3 rows"):
+            layer(symbols(rows, 2), begins=np.ones(rows_that_begin, bool))
+    # Where the number is known only when it runs.
+    inputs, begins = keras.Input((None,), dtype="int32"), keras.Input((), dtype="bool")
+    model = keras.Model((inputs, begins), layer(inputs, begins))
+    assert model.predict_on_batch((symbols(3, 2), np.ones(3, bool))).shape == (3, 2, 10)
+    with pytest.raises(Exception, match=r"must have batch_size=3 rows|expected shape \[3,"):
+        model.predict_on_batch((symbols(1, 2), np.ones(1, bool)))
+
+
 def test_a_layer_that_carries_states_can_be_saved(tmp_path):
     inputs = keras.Input((None,), batch_size=2, dtype="int32")
     begins = keras.Input((), batch_size=2, dtype="bool")
