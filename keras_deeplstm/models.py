@@ -314,14 +314,15 @@ def character_language_model(
         vocabulary_size: Number of different symbols.
         block, depth, units, parameters, name, **block_options: As for `sequence_classifier`.
         batch_size: Number of sequences in a batch; needed with `stateful`.
-        stateful: Carry the state of each row from batch to batch.
+        stateful: Carry the state of each row from batch to batch. On JAX only with "grid_lstm":
+            there `keras.layers.LSTM` loses its states; `states.CarriedStates` carries them.
         dropout: On the outputs of layers, between them and before the readout.
 
     Returns:
         A `keras.Model` from integers `(batch, time)` to logits `(batch, time, vocabulary_size)`.
 
     Raises:
-        ValueError: As for `classifier`; `stateful` without `batch_size`.
+        ValueError: As for `classifier`; `stateful` without `batch_size`, or with "lstm" on JAX.
 
     Example:
 
@@ -332,6 +333,13 @@ def character_language_model(
     validation.positive_integer("vocabulary_size", vocabulary_size)
     if stateful and batch_size is None:
         raise ValueError("With `stateful=True` the `batch_size` must be given. Received: None")
+    if stateful and block == "lstm" and keras.backend.backend() == "jax":
+        # Its states are none of the variables that a compiled step updates.
+        raise ValueError(
+            "On JAX keras.layers.LSTM begins every batch with the same state, so that "
+            "`stateful=True` needs block='grid_lstm', or `states.CarriedStates` around a model "
+            "that is not stateful. Received: block='lstm'"
+        )
     options = {"stateful": stateful, "dropout": dropout, **block_options}
     if block == "grid_lstm":
         options.setdefault("project_inputs", None)
