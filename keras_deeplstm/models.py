@@ -2,9 +2,9 @@
 
 Every builder takes the block by name, its `depth`, either `units` or `parameters`, and passes
 further keyword arguments on to the block. With `parameters=500_000` it chooses the largest `units`
-with which the whole model has at most that many parameters, so that a comparison at equal
-parameters is one argument. Models are not compiled. Classifiers and language models return logits:
-use a loss with `from_logits=True`.
+(up to 65,536) with which the whole model has at most that many parameters, so that a comparison at
+equal parameters is one argument. Models are not compiled. Classifiers and language models return
+logits: use a loss with `from_logits=True`.
 """
 
 import contextvars
@@ -20,6 +20,7 @@ from keras_deeplstm.layers import (
     ResidualBlock,
     UnfoldedLSTMBlock,
 )
+from keras_deeplstm.layers.depth_block import MAX_UNITS
 
 BLOCKS = {
     "unfolded_lstm": UnfoldedLSTMBlock,
@@ -504,9 +505,11 @@ def _fitting_units(units, parameters, total):
             f"No `units` fit the budget: one unit needs {total(1)} parameters. "
             f"Received: parameters={budget}"
         )
+    # Beyond MAX_UNITS the blocks refuse `units`, which the caller has not given.
     fits, too_many = 1, 2
-    while total(too_many) <= budget:
+    while too_many <= MAX_UNITS and total(too_many) <= budget:
         fits, too_many = too_many, 2 * too_many
+    too_many = min(too_many, MAX_UNITS + 1)
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         fits, too_many = (middle, too_many) if total(middle) <= budget else (fits, middle)

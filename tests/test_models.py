@@ -64,6 +64,12 @@ def test_a_budget_gives_the_largest_model_within_it(build, arguments, options):
     assert model.count_params() <= budget < larger.count_params()
 
 
+def test_a_budget_beyond_the_largest_units_gives_those():
+    model = models.classifier((4,), 3, "dense", depth=1, parameters=600_000)
+    assert model.get_layer("block").units == 65_536
+    assert model.count_params() == 5 * 65_536 + 3 * 65_536 + 3
+
+
 def test_depth_and_width_against_known_counts():
     # H&S-like stack of keras.layers.LSTM: 4 (u (f + u) + u) a layer, embedding, readout.
     model = models.character_language_model(65, block="lstm", depth=2, units=128)
