@@ -160,6 +160,21 @@ def test_masks(return_sequences, return_state, with_state, go_backwards):
             np.testing.assert_allclose(numpy_of(a)[row], numpy_of(b)[0], atol=1e-6)
 
 
+def test_backwards_the_mask_is_in_the_order_of_the_output():
+    """Unlike that of keras.layers.LSTM, whose masked mean here is one of padding alone."""
+    layer = grid(go_backwards=True, return_sequences=True)
+    steps = keras.Input((TIME, FEATURES))
+    output = layer(keras.layers.Masking()(steps))
+    model = keras.Model(steps, [output, keras.layers.GlobalAveragePooling1D()(output)])
+    x = inputs() * MASK[..., None]
+    output, mean = model.predict(x[:5], verbose=0)
+    seen = MASK[:5, ::-1, None]
+    np.testing.assert_allclose(mean, (output * seen).sum(1) / seen.sum(1), atol=1e-6)
+    # Row 1 ends with two masked times, which are read first, when there is no output yet.
+    np.testing.assert_allclose(mean[1], output[1, 2:].mean(0), atol=1e-6)
+    np.testing.assert_array_equal(numpy_of(layer.compute_mask(x, MASK)), MASK[:, ::-1])
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
 def test_a_mask_of_ones_changes_nothing(dtype):
     layer = grid(return_sequences=True, output="both")

@@ -81,7 +81,8 @@ class GridLSTM2D(DepthLayer):
             to each layer.
         return_sequences: Return the output of all times instead of the last.
         return_state: Return `(output, h_1, c_1, ..., h_depth, c_depth)` with the last h_T, c_T.
-        go_backwards: Read the sequence from its end; the output is in the order of reading.
+        go_backwards: Read the sequence from its end; the output and its mask are in the order of
+            reading. (`keras.layers.LSTM` leaves the mask in the order of the input.)
         stateful: Start each batch from the last state of the one before. The states are no weights:
             they are not saved, and weights load into a layer with another batch size.
         unroll: Write both loops out in the graph.
@@ -521,8 +522,10 @@ class GridLSTM2D(DepthLayer):
         return {"time": offsets, "depth": offsets}
 
     def compute_mask(self, sequences, mask=None):
-        """The mask of the sequences if they are returned; states have none."""
+        """The mask of the output if sequences are returned; states have none."""
         mask = mask if self.return_sequences else None
+        if mask is not None and self.go_backwards:
+            mask = ops.flip(mask, axis=1)
         return [mask, *[None] * (2 * self.depth)] if self.return_state else mask
 
     def get_config(self):
