@@ -325,7 +325,8 @@ def test_sampled_text_has_the_distribution_of_the_model():
     np.testing.assert_allclose(frequencies(temperature=0.5), cold, atol=0.05)
     np.testing.assert_allclose(frequencies(top_k=2), [0, 4 / 7, 0, 3 / 7], atol=0.05)
     np.testing.assert_allclose(frequencies(top_p=0.8), [0, 4 / 9, 2 / 9, 3 / 9], atol=0.05)
-    assert frequencies(temperature=0) == [0, 1, 0, 0]
+    for temperature in (0, 1e-38, 1e-6):  # a logit divided by 1e-38 is infinite
+        assert frequencies(temperature=temperature) == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("block", ["lstm", "grid_lstm"])
