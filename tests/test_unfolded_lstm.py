@@ -298,6 +298,11 @@ def test_orthogonal_gates():
     initializer = OrthogonalGates(candidate=0.5, seed=3)
     again = OrthogonalGates.from_config(initializer.get_config())
     np.testing.assert_array_equal(numpy_of(again((2, 8))), numpy_of(initializer((2, 8))))
+    # Without a seed a copy draws other values, as with Keras' initializers.
+    clone = UnfoldedLSTMBlock.from_config(layer.get_config())
+    clone.build((None, 5))
+    assert clone.recurrent_initializer.get_config() == {"candidate": 0.95, "seed": None}
+    assert np.abs(numpy_of(clone.recurrent_kernel) - numpy_of(layer.recurrent_kernel)).max() > 0.1
     with pytest.raises(ValueError, match=r"needs the shape \(units, 4 \* units\)"):
         initializer((3, 8))
 
