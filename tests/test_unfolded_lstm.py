@@ -307,6 +307,13 @@ def test_orthogonal_gates():
         initializer((3, 8))
 
 
+def test_biases_of_projections_start_at_zero():
+    layer = UnfoldedLSTMBlock(2, 3, input_mode="state", bias_initializer="ones", forget_bias=None)
+    layer.build((None, 1))
+    for bias, expected in ((layer.hidden_bias, 0), (layer.memory_bias, 0), (layer.bias, 1)):
+        np.testing.assert_array_equal(numpy_of(bias), np.full(bias.shape, expected))
+
+
 def test_gate_bias_sets_each_gate():
     bias = GateBias(input=[-1, -3], forget=2, output=-0.5)
     layer = UnfoldedLSTMBlock(2, 3, bias_initializer=bias, forget_bias=None)

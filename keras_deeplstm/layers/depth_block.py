@@ -25,7 +25,8 @@ class Weight(NamedTuple):
         name: Its name, also the attribute of the layer.
         shape: Its shape.
         role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
-            name), "scale" or "offset" (normalization), "mean" or "variance" (moving averages).
+            name), "state" (a trainable initial state), "scale" or "offset" (of normalization, and
+            biases of projections), "mean" or "variance" (moving averages).
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
         gates: Number of blocks side by side in each step of a kernel, drawn one by one.

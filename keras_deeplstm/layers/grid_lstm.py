@@ -74,7 +74,8 @@ class GridLSTM2D(DepthLayer):
         use_bias: Whether projections and LSTMs have biases.
         kernel_initializer: For W_h, W_c, W and W', drawn for each layer.
         recurrent_initializer: For U and U', drawn for each layer and each gate.
-        bias_initializer: For the biases of the LSTMs, e.g. `initializers.GateBias`.
+        bias_initializer: For the biases of the LSTMs, e.g. `initializers.GateBias`; those of the
+            projections start at 0.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`;
             summed over the layers.
         kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; applied

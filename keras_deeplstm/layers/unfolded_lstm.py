@@ -65,7 +65,8 @@ class UnfoldedLSTMBlock(DepthBlock):
         use_bias: Whether z has a bias.
         kernel_initializer: For the kernels that multiply the input.
         recurrent_initializer: For the recurrent kernels, drawn for each step and each gate.
-        bias_initializer: For the biases, e.g. `initializers.GateBias`.
+        bias_initializer: For the biases of the LSTM, e.g. `initializers.GateBias`; those of the
+            projections in `input_mode="state"` start at 0.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`; for
             stacked weights summed over the steps.
         kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; for
