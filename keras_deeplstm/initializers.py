@@ -93,8 +93,9 @@ class OrthogonalGates(keras.initializers.Initializer):
 
     def __init__(self, candidate=0.95, seed=None):
         self.candidate = validation.finite("candidate", candidate)
-        seed = seed if seed is None else validation.seed("seed", seed)
-        self.seed = keras.initializers.Orthogonal(seed=seed).seed  # Keras' default without one
+        # As Keras' initializers: a copy made from the config draws a seed of its own.
+        self._given_seed = seed if seed is None else validation.seed("seed", seed)
+        self.seed = keras.initializers.Orthogonal(seed=self._given_seed).seed
 
     def __call__(self, shape, dtype=None):
         """Return a tensor of shape `(units, 4 * units)`, gates in the order i, f, c, o."""
@@ -111,7 +112,7 @@ class OrthogonalGates(keras.initializers.Initializer):
 
     def get_config(self):
         """Return the arguments of the constructor."""
-        return {"candidate": self.candidate, "seed": self.seed}
+        return {"candidate": self.candidate, "seed": self._given_seed}
 
 
 def draw_blocks(initializer, count, shape, dtype):

@@ -2,9 +2,9 @@
 
 Every builder takes the block by name, its `depth`, either `units` or `parameters`, and passes
 further keyword arguments on to the block. With `parameters=500_000` it chooses the largest `units`
-with which the whole model has at most that many parameters, so that a comparison at equal
-parameters is one argument. Models are not compiled. Classifiers and language models return logits:
-use a loss with `from_logits=True`.
+(up to 65,536) with which the whole model has at most that many parameters, so that a comparison at
+equal parameters is one argument. Models are not compiled. Classifiers and language models return
+logits: use a loss with `from_logits=True`.
 """
 
 import contextvars
@@ -20,6 +20,7 @@ from keras_deeplstm.layers import (
     ResidualBlock,
     UnfoldedLSTMBlock,
 )
+from keras_deeplstm.layers.depth_block import MAX_UNITS
 
 BLOCKS = {
     "unfolded_lstm": UnfoldedLSTMBlock,
@@ -314,14 +315,15 @@ def character_language_model(
         vocabulary_size: Number of different symbols.
         block, depth, units, parameters, name, **block_options: As for `sequence_classifier`.
         batch_size: Number of sequences in a batch; needed with `stateful`.
-        stateful: Carry the state of each row from batch to batch.
+        stateful: Carry the state of each row from batch to batch. On JAX only with "grid_lstm":
+            there `keras.layers.LSTM` loses its states; `states.CarriedStates` carries them.
         dropout: On the outputs of layers, between them and before the readout.
 
     Returns:
         A `keras.Model` from integers `(batch, time)` to logits `(batch, time, vocabulary_size)`.
 
     Raises:
-        ValueError: As for `classifier`; `stateful` without `batch_size`.
+        ValueError: As for `classifier`; `stateful` without `batch_size`, or with "lstm" on JAX.
 
     Example:
 
@@ -332,6 +334,13 @@ def character_language_model(
     validation.positive_integer("vocabulary_size", vocabulary_size)
     if stateful and batch_size is None:
         raise ValueError("With `stateful=True` the `batch_size` must be given. Received: None")
+    if stateful and block == "lstm" and keras.backend.backend() == "jax":
+        # Its states are none of the variables that a compiled step updates.
+        raise ValueError(
+            "On JAX keras.layers.LSTM begins every batch with the same state, so that "
+            "`stateful=True` needs block='grid_lstm', or `states.CarriedStates` around a model "
+            "that is not stateful. Received: block='lstm'"
+        )
     options = {"stateful": stateful, "dropout": dropout, **block_options}
     if block == "grid_lstm":
         options.setdefault("project_inputs", None)
@@ -496,9 +505,11 @@ def _fitting_units(units, parameters, total):
             f"No `units` fit the budget: one unit needs {total(1)} parameters. "
             f"Received: parameters={budget}"
         )
+    # Beyond MAX_UNITS the blocks refuse `units`, which the caller has not given.
     fits, too_many = 1, 2
-    while total(too_many) <= budget:
+    while too_many <= MAX_UNITS and total(too_many) <= budget:
         fits, too_many = too_many, 2 * too_many
+    too_many = min(too_many, MAX_UNITS + 1)
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         fits, too_many = (middle, too_many) if total(middle) <= budget else (fits, middle)

@@ -225,7 +225,10 @@ class HyperModel(keras_tuner.HyperModel):
     ):
         super().__init__(name=name)
         ranges, compiled = BUILDERS.get(builder, (OVER_DEPTH, {"loss": loss, "metrics": metrics}))
-        if (loss or compiled["loss"]) is None:
+        # What is given, an empty list of metrics too, wins over what goes with the builder.
+        given = {"loss": loss, "metrics": metrics}
+        self.compiled = compiled | {key: given[key] for key in given if given[key] is not None}
+        if self.compiled["loss"] is None:
             raise ValueError(f"Argument `loss` is needed for the builder {builder.__name__!r}")
         known = inspect.signature(builder).parameters
         if "block" not in known:
@@ -238,8 +241,6 @@ class HyperModel(keras_tuner.HyperModel):
         self.options = {key: value for key, value in options.items() if key not in ranges}
         self.optimizer = optimizer
         self.clipnorm = clipnorm
-        given = {key: value for key, value in (("loss", loss), ("metrics", metrics)) if value}
-        self.compiled = compiled | given
         self.max_parameters = max_parameters
         if max_parameters is not None:
             validation.positive_integer("max_parameters", max_parameters)

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers.scan import with_rows
 
 MAX_BATCH = 65_536
 
@@ -18,7 +19,8 @@ def with_states(model, inference=False):
     """A copy of a sequence model that takes the states of its layers, and returns the new ones.
 
     Two half sequences, the second with the states that the first one has left, give what the whole
-    sequence gives.
+    sequence gives, but for masked times at the begin of the second: they have no output before them
+    to repeat, and give 0. Masks go from layer to layer as in the model.
 
     Args:
         model: A chain of layers, such as `models.character_language_model` returns: each takes the
@@ -33,7 +35,8 @@ def with_states(model, inference=False):
         the layers, each `(batch, units)`.
 
     Raises:
-        ValueError: The model is no chain, or one of its layers reads sequences backwards.
+        ValueError: The model is no chain, or one of its layers is a model itself or reads sequences
+            backwards.
 
     Example:
 
@@ -45,23 +48,28 @@ def with_states(model, inference=False):
     layers = _chain(model)
     given = model.inputs[0]  # which a Sequential has, while it has no `input`
     x = inputs = keras.Input(given.shape[1:], dtype=given.dtype)
-    before, after = [], []
+    before, after, mask = [], [], None
     for layer in layers:
-        config = layer.get_config()
-        if hasattr(layer, "get_initial_state"):
+        config, recurrent, seen = layer.get_config(), hasattr(layer, "get_initial_state"), x
+        if recurrent:
             config |= {"return_state": True, "stateful": False}
             if inference:
                 changes = {"unroll": True, "dropout": 0.0, "recurrent_dropout": 0.0}
                 config |= {name: changes[name] for name in changes if name in config}
+        layer = type(layer).from_config(config)
+        if recurrent:
             states = [
                 keras.Input(zeros.shape[1:], dtype=layer.compute_dtype)
                 for zeros in layer.get_initial_state(1)
             ]
-            x, *new = type(layer).from_config(config)(x, initial_state=states)
+            # With states Keras does not hand the mask on by itself.
+            x, *new = layer(x, initial_state=states, mask=mask)
             before += states
             after += new
         else:
-            x = type(layer).from_config(config)(x)
+            x = layer(x)
+        mask = layer.compute_mask(seen, mask) if layer.supports_masking else None
+        mask = mask[0] if isinstance(mask, list) else mask
     copy = keras.Model([inputs, *before], [x, *after])
     copy.set_weights(model.get_weights())
     return copy
@@ -75,6 +83,11 @@ def _chain(model):
     sequential = isinstance(model, keras.Sequential) and last is not None
     layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
     for layer in layers:
+        if getattr(layer, "layers", None):
+            raise ValueError(
+                f"Layer {layer.name!r} is a model itself, whose states would not be seen. The "
+                f"model must be a chain of layers"
+            )
         backwards = getattr(layer, "go_backwards", False)
         if backwards or isinstance(layer, keras.layers.Bidirectional):
             raise ValueError(
@@ -117,7 +130,8 @@ class CarriedStates(keras.layers.Layer):
         Those of the model, and two sets of states, `(batch_size, units)` each, not trainable.
 
     Raises:
-        ValueError: The model is none, or the batch size is no integer in 1 ... 65,536.
+        ValueError: The model is none, or the batch size is no integer in 1 ... 65,536; when called:
+            the inputs have another number of rows.
 
     Example:
 
@@ -158,7 +172,16 @@ class CarriedStates(keras.layers.Layer):
     def call(self, inputs, begins, training=False):
         """Apply the model to `(batch_size, ...)`, and keep its states."""
         carried = self.training_states if training else self.evaluation_states
-        begins = ops.expand_dims(begins, -1)
+        begins = ops.convert_to_tensor(begins)
+        for name, given in (("inputs", inputs), ("begins", begins)):
+            # One row would be broadcast over the states of all.
+            if given.shape[0] not in (None, self.batch_size):
+                raise ValueError(
+                    f"Argument `{name}` must have batch_size={self.batch_size} rows. "
+                    f"Received: {name}.shape={tuple(given.shape)}"
+                )
+        inputs = with_rows(inputs, self.batch_size)
+        begins = ops.expand_dims(with_rows(begins, self.batch_size), -1)
         states = [ops.convert_to_tensor(state) for state in carried]
         states = [ops.where(begins, ops.zeros_like(state), state) for state in states]
         outputs, *states = self.model([inputs, *states], training=training)

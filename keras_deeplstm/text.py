@@ -18,6 +18,7 @@ from keras_deeplstm.layers.scan import scan
 from keras_deeplstm.states import with_states
 
 AT_ONCE = 64  # characters that one call of the compiled function draws
+COLDEST = 1e-6  # a smaller temperature counts as 0: logits divided by it could be infinite
 
 
 class Vocabulary:
@@ -246,8 +247,8 @@ class Sampler:
                 states carried from batch to batch has hardly seen a state of zeros, and may need
                 some symbols of real text before it writes well.
             length: Number of symbols; None never ends.
-            temperature: The logits are divided by it: below 1 the likely becomes likelier. With 0
-                always the likeliest symbol is taken.
+            temperature: The logits are divided by it: below 1 the likely becomes likelier. With 0,
+                and with less than 1e-6, always the likeliest symbol is taken.
             top_k: Draw only from this many of the likeliest symbols.
             top_p: Draw only from the smallest number of likeliest symbols with at least this
                 probability together. With `top_k` too, from those that both allow.
@@ -270,7 +271,7 @@ class Sampler:
             validation.positive_integer("top_k", top_k)
         if top_p is not None and not 0 < validation.finite("top_p", top_p) <= 1:
             raise ValueError(f"Argument `top_p` must be in (0, 1]. Received: top_p={top_p}")
-        if temperature == 0:
+        if temperature < COLDEST:
             temperature, top_k = 1.0, 1
         symbols = len(self.vocabulary)
         settings = np.array([temperature, min(top_k or symbols, symbols), top_p or 1], "float32")

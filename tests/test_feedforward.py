@@ -65,6 +65,15 @@ def test_he_initialization_has_the_fan_of_one_layer():
     assert np.abs(kernels[0] - kernels[1]).max() > 0.1
 
 
+def test_each_regularizer_has_weights_of_its_own():
+    """`kernel_regularizer` is of the first layer, `recurrent_regularizer` of the others."""
+    for role, name in (("kernel", "kernel"), ("recurrent", "recurrent_kernel"), ("bias", "bias")):
+        layer = DenseStack(3, 4, **{f"{role}_regularizer": keras.regularizers.L2(1.0)})
+        randomized(layer, 2)
+        expected = np.sum(weights_of(layer)[name] ** 2)
+        np.testing.assert_allclose([float(loss) for loss in layer.losses], [expected], rtol=1e-6)
+
+
 def test_highway_starts_nearly_as_the_identity():
     block = HighwayBlock(8, 30, transform_bias=-20.0, return_all_steps=True)
     steps = ops.convert_to_numpy(block(np.random.default_rng(0).normal(size=(5, 3))))

@@ -160,6 +160,21 @@ def test_masks(return_sequences, return_state, with_state, go_backwards):
             np.testing.assert_allclose(numpy_of(a)[row], numpy_of(b)[0], atol=1e-6)
 
 
+def test_backwards_the_mask_is_in_the_order_of_the_output():
+    """Unlike that of keras.layers.LSTM, whose masked mean here is one of padding alone."""
+    layer = grid(go_backwards=True, return_sequences=True)
+    steps = keras.Input((TIME, FEATURES))
+    output = layer(keras.layers.Masking()(steps))
+    model = keras.Model(steps, [output, keras.layers.GlobalAveragePooling1D()(output)])
+    x = inputs() * MASK[..., None]
+    output, mean = model.predict(x[:5], verbose=0)
+    seen = MASK[:5, ::-1, None]
+    np.testing.assert_allclose(mean, (output * seen).sum(1) / seen.sum(1), atol=1e-6)
+    # Row 1 ends with two masked times, which are read first, when there is no output yet.
+    np.testing.assert_allclose(mean[1], output[1, 2:].mean(0), atol=1e-6)
+    np.testing.assert_array_equal(numpy_of(layer.compute_mask(x, MASK)), MASK[:, ::-1])
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
 def test_a_mask_of_ones_changes_nothing(dtype):
     layer = grid(return_sequences=True, output="both")
@@ -439,6 +454,25 @@ def test_stateful_chunks_equal_the_whole_sequence():
         layer(inputs())
     with pytest.raises(ValueError, match="batch size must be static"):
         grid(stateful=True).build((None, 3, FEATURES))
+
+
+def test_stateful_in_a_model_that_fit_builds():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = grid(stateful=True)
+
+        def call(self, x):
+            return self.layer(x)
+
+    x = inputs(2, 6, FEATURES)
+    model = Model()
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse")
+    for chunk in (x[:, :3], x[:, 3:]):
+        model.fit(chunk, np.zeros((2, UNITS)), batch_size=2, verbose=0)
+    _, _, last = grid_reference.grid_lstm(x, weights_of(model.layer), units=UNITS, depth=DEPTH)
+    np.testing.assert_allclose([numpy_of(s) for s in model.layer.states], last, atol=1e-5)
+    assert [s.name for s in model.layer.states] == [f"state_{i}" for i in range(2 * DEPTH)]
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", None])

@@ -285,6 +285,26 @@ def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize(
+    "layer", [keras.layers.Activation("relu"), keras.layers.PReLU(), Twice()], ids=type
+)
+def test_layers_that_could_not_be_loaded_are_refused_as_activations(layer):
+    with pytest.raises(ValueError) as error:
+        DenseStack(4, 2, activation=layer)
+    assert str(error.value) == (
+        "Argument `activation` must be a Keras activation, or a callable; of layers only ELU, "
+        f"LeakyReLU, ReLU, Softmax for an activation. Received: activation={layer!r}"
+    )
+    for name in ("ELU", "LeakyReLU", "ReLU", "Softmax"):
+        kept = DenseStack(4, 2, activation=getattr(keras.layers, name)())
+        assert type(DenseStack.from_config(kept.get_config()).activation).__name__ == name
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [

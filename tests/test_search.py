@@ -130,6 +130,14 @@ def test_a_budget_instead_of_units():
     assert 4000 < model.count_params() <= 5000
 
 
+def test_no_metrics_are_no_metrics():
+    hypermodel = HyperModel(models.classifier, (6,), 2, depth=(2, 30), metrics=[])
+    assert hypermodel.compiled["metrics"] == []
+    assert HyperModel(models.classifier, (6,), 2).compiled["metrics"] == ["accuracy"]
+    model = hypermodel.build(keras_tuner.HyperParameters())
+    assert list(model.evaluate(X, Y, verbose=0, return_dict=True)) == ["loss"]
+
+
 def test_too_large_models_are_not_built(monkeypatch):
     hypermodel = HyperModel(
         models.classifier, (784,), 10, depth=[10_000, 2], units=[1000, 4], max_parameters=10**8

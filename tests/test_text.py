@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_deeplstm import models
+from keras_deeplstm.layers import GridLSTM2D
 from keras_deeplstm.states import CarriedStates, with_states
 from keras_deeplstm.text import AT_ONCE, Sampler, Vocabulary, draw, sample
 
@@ -132,6 +133,19 @@ def test_training_and_evaluation_have_states_of_their_own():
     assert all(np.any(a != b) for a, b in zip(held()[0], training, strict=True))
 
 
+def test_carried_states_refuse_another_number_of_rows():
+    layer = CarriedStates(with_states(language_model("lstm", depth=1)), 3)
+    for name, rows, rows_that_begin in (("inputs", 1, 3), ("begins", 3, 1)):
+        with pytest.raises(ValueError, match=f"Argument `{name}` must have batch_size=3 rows"):
+            layer(symbols(rows, 2), begins=np.ones(rows_that_begin, bool))
+    # Where the number is known only when it runs.
+    inputs, begins = keras.Input((None,), dtype="int32"), keras.Input((), dtype="bool")
+    model = keras.Model((inputs, begins), layer(inputs, begins))
+    assert model.predict_on_batch((symbols(3, 2), np.ones(3, bool))).shape == (3, 2, 10)
+    with pytest.raises(Exception, match=r"must have batch_size=3 rows|expected shape \[3,"):
+        model.predict_on_batch((symbols(1, 2), np.ones(1, bool)))
+
+
 def test_a_layer_that_carries_states_can_be_saved(tmp_path):
     inputs = keras.Input((None,), batch_size=2, dtype="int32")
     begins = keras.Input((), batch_size=2, dtype="bool")
@@ -158,6 +172,31 @@ def test_a_sequential_model_is_a_chain():
     assert len(sample(model, LETTERS, "a", length=3)) == 3
 
 
+@pytest.mark.parametrize(("layer", "size"), [(keras.layers.LSTM, (4,)), (GridLSTM2D, (4, 2))])
+def test_masks_go_from_layer_to_layer(layer, size, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(7, 4, mask_zero=True),
+            layer(*size, return_sequences=True),
+            keras.layers.Dropout(0.5),
+            keras.layers.GRU(3),
+            keras.layers.Dense(2),
+        ]
+    )
+    x = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 0, 0, 0], [0, 3, 4, 5, 6, 0]], "int32")
+    copy = with_states(model)
+    zeros = [np.zeros((3, *state.shape[1:]), "float32") for state in copy.inputs[1:]]
+    whole = model.predict_on_batch(x)
+    np.testing.assert_allclose(copy.predict_on_batch([x, *zeros])[0], whole, atol=1e-6)
+    _, *between = copy.predict_on_batch([x[:, :2], *zeros])
+    outputs, *_ = copy.predict_on_batch([x[:, 2:], *between])
+    np.testing.assert_allclose(outputs, whole, atol=1e-6)
+    copy.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict_on_batch([x, *zeros])[0], whole, atol=1e-6)
+
+
 def test_models_whose_states_cannot_be_passed():
     x = inputs = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(5, 4)(x)
@@ -171,6 +210,10 @@ def test_models_whose_states_cannot_be_passed():
         model = keras.Sequential([keras.Input((None, 3)), layer])
         with pytest.raises(ValueError, match="reads its sequences backwards"):
             with_states(model)
+    nested = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)], name="inner")
+    model = keras.Sequential([keras.Input((None, 3)), nested, keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="Layer 'inner' is a model itself"):
+        with_states(model)
 
 
 # Drawing one symbol.
@@ -282,7 +325,8 @@ def test_sampled_text_has_the_distribution_of_the_model():
     np.testing.assert_allclose(frequencies(temperature=0.5), cold, atol=0.05)
     np.testing.assert_allclose(frequencies(top_k=2), [0, 4 / 7, 0, 3 / 7], atol=0.05)
     np.testing.assert_allclose(frequencies(top_p=0.8), [0, 4 / 9, 2 / 9, 3 / 9], atol=0.05)
-    assert frequencies(temperature=0) == [0, 1, 0, 0]
+    for temperature in (0, 1e-38, 1e-6):  # a logit divided by 1e-38 is infinite
+        assert frequencies(temperature=temperature) == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("block", ["lstm", "grid_lstm"])

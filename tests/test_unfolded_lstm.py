@@ -182,6 +182,41 @@ def test_inference_uses_the_moving_averages():
     np.testing.assert_allclose(numpy_of(layer(x[:2])), trained[:2], atol=1e-6)
 
 
+def test_a_frozen_block_uses_its_moving_averages_and_keeps_them():
+    block = UnfoldedLSTMBlock(2, 3, normalization="batch", dropout=0.5, seed=0)
+    batch_norm = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((FEATURES,)), block, batch_norm, keras.layers.Dense(1)])
+    x = inputs()
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((ROWS, 1)), verbose=0)  # away from mean 0 and variance 1
+    block.trainable = batch_norm.trainable = False
+    model.compile("sgd", "mse")
+    before = weights_of(block) | weights_of(batch_norm)
+    model.fit(x, np.zeros((ROWS, 1)), verbose=0)
+    for name, value in (weights_of(block) | weights_of(batch_norm)).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert np.any(numpy_of(block(x, training=True)) == 0)  # dropout stays on
+    block.dropout = 0.0
+    np.testing.assert_array_equal(numpy_of(block(x, training=True)), numpy_of(block(x)))
+
+
+def test_a_masked_row_spoils_no_batch_statistics():
+    block = UnfoldedLSTMBlock(2, 3, normalization="batch", momentum=0.5)
+    x = inputs()
+    mask = np.arange(ROWS) < ROWS - 1
+    clean = numpy_of(block(x, mask=mask, training=True))
+    averages = weights_of(block)
+    assert not np.allclose(averages["input_mean"], 0)
+    # Rows of nothing but padding have no statistics.
+    block(x, mask=np.zeros(ROWS, bool), training=True)
+    for name, value in weights_of(block).items():
+        np.testing.assert_array_equal(value, averages[name], err_msg=name)
+    x[-1] = np.nan
+    output = numpy_of(block(x, mask=mask, training=True))
+    np.testing.assert_array_equal(output[:-1], clean[:-1])
+    assert np.all(np.isfinite(weights_of(block)["recurrent_variance"]))
+
+
 def test_zero_state_untied_every_recurrent_matrix_gets_a_gradient():
     for mode in ("first", "every"):
         layer = UnfoldedLSTMBlock(UNITS, DEPTH, input_mode=mode)
@@ -263,8 +298,20 @@ def test_orthogonal_gates():
     initializer = OrthogonalGates(candidate=0.5, seed=3)
     again = OrthogonalGates.from_config(initializer.get_config())
     np.testing.assert_array_equal(numpy_of(again((2, 8))), numpy_of(initializer((2, 8))))
+    # Without a seed a copy draws other values, as with Keras' initializers.
+    clone = UnfoldedLSTMBlock.from_config(layer.get_config())
+    clone.build((None, 5))
+    assert clone.recurrent_initializer.get_config() == {"candidate": 0.95, "seed": None}
+    assert np.abs(numpy_of(clone.recurrent_kernel) - numpy_of(layer.recurrent_kernel)).max() > 0.1
     with pytest.raises(ValueError, match=r"needs the shape \(units, 4 \* units\)"):
         initializer((3, 8))
+
+
+def test_biases_of_projections_start_at_zero():
+    layer = UnfoldedLSTMBlock(2, 3, input_mode="state", bias_initializer="ones", forget_bias=None)
+    layer.build((None, 1))
+    for bias, expected in ((layer.hidden_bias, 0), (layer.memory_bias, 0), (layer.bias, 1)):
+        np.testing.assert_array_equal(numpy_of(bias), np.full(bias.shape, expected))
 
 
 def test_gate_bias_sets_each_gate():

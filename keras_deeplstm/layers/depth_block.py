@@ -25,7 +25,8 @@ class Weight(NamedTuple):
         name: Its name, also the attribute of the layer.
         shape: Its shape.
         role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
-            name), "scale" or "offset" (normalization), "mean" or "variance" (moving averages).
+            name), "state" (a trainable initial state), "scale" or "offset" (of normalization, and
+            biases of projections), "mean" or "variance" (moving averages).
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
         gates: Number of blocks side by side in each step of a kernel, drawn one by one.
@@ -249,7 +250,7 @@ class DepthBlock(DepthLayer):
             x = ops.reshape(x, (-1, inputs.shape[-1]))
         row_mask = None
         if mask is not None:
-            row_mask = ops.reshape(ops.cast(mask, self.compute_dtype), (-1, 1))
+            row_mask = ops.reshape(ops.cast(mask, "bool"), (-1, 1))
         carry, hidden = self._run(x, row_mask, training)
 
         def unflatten(rows):
@@ -287,8 +288,8 @@ class DepthBlock(DepthLayer):
         named = [
             (weight.name, weight.steps, ops.convert_to_tensor(getattr(self, weight.name)))
             for weight in self._weights(x.shape[-1])
-            # Moving averages stand in for the statistics of the batch, outside training only.
-            if not (training and weight.role in ("mean", "variance"))
+            # Moving averages are not needed where the batch has statistics of its own.
+            if not (training and self.trainable and weight.role in ("mean", "variance"))
         ]
         if training and self.dropout > 0:
             # Drawn here, because random numbers drawn within the scan would leak from it on JAX.

@@ -113,10 +113,11 @@ class DenseStack(FeedforwardBlock):
         kernel_initializer: For W, e.g. "glorot_uniform" with tanh, "he_normal" with relu.
         recurrent_initializer: For U, drawn for each layer; None takes `kernel_initializer`.
         bias_initializer: For the biases.
-        kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.Dense`;
-            summed over the layers.
-        kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.Dense`;
-            applied to each layer.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: Of W alone, of U and of the
+            biases, as in `keras.layers.Dense`; the last two are summed over the layers. For all
+            matrices give both of the first two.
+        kernel_constraint, recurrent_constraint, bias_constraint: Of the same weights; applied to
+            each layer.
         return_all_steps: Return h of all layers.
         seed: Of dropout.
         **kwargs: `name`, `dtype`, `trainable`, ... of `keras.layers.Layer`.

@@ -9,6 +9,8 @@ import difflib
 
 import keras
 
+from keras_deeplstm import validation
+
 MODULES = {
     "activation": keras.activations,
     "initializer": keras.initializers,
@@ -27,7 +29,8 @@ def get(name, value):
         value: A name, a function or an object, None, or what `config_of` has returned.
 
     Raises:
-        ValueError, TypeError: It stands for none of that kind.
+        ValueError, TypeError: It stands for none of that kind, or is a layer that no file could
+            bring back.
     """
     kind = name.rpartition("_")[2]
     if value is None and kind == "initializer":  # Keras would take it, and fail later
@@ -37,6 +40,13 @@ def get(name, value):
             f"Argument `{name}` must be a Keras {kind}, or a callable. Received a config for "
             f"{value.get('class_name')!r} of module {value.get('module')!r}"
         )
+    if isinstance(value, keras.layers.Layer) and not _is_activation_layer(value):
+        # Here and not when the file is loaded, which would be after the training.
+        raise ValueError(
+            f"Argument `{name}` must be a Keras {kind}, or a callable; of layers only "
+            f"{', '.join(ACTIVATION_LAYERS)} for an activation. "
+            f"Received: {name}={validation.shown(value)}"
+        )
     try:
         return MODULES[kind].get(value)
     except ValueError as error:
@@ -44,6 +54,10 @@ def get(name, value):
         if not isinstance(value, str) or not near:
             raise
         raise ValueError(f"{error}. Did you mean {near[0]!r}?") from None
+
+
+def _is_activation_layer(value):
+    return type(value) in [getattr(keras.layers, name) for name in ACTIVATION_LAYERS]
 
 
 def _is_meant_for(kind, config):

@@ -74,14 +74,16 @@ class GridLSTM2D(DepthLayer):
         use_bias: Whether projections and LSTMs have biases.
         kernel_initializer: For W_h, W_c, W and W', drawn for each layer.
         recurrent_initializer: For U and U', drawn for each layer and each gate.
-        bias_initializer: For the biases of the LSTMs, e.g. `initializers.GateBias`.
+        bias_initializer: For the biases of the LSTMs, e.g. `initializers.GateBias`; those of the
+            projections start at 0.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`;
             summed over the layers.
         kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; applied
             to each layer.
         return_sequences: Return the output of all times instead of the last.
         return_state: Return `(output, h_1, c_1, ..., h_depth, c_depth)` with the last h_T, c_T.
-        go_backwards: Read the sequence from its end; the output is in the order of reading.
+        go_backwards: Read the sequence from its end; the output and its mask are in the order of
+            reading. (`keras.layers.LSTM` leaves the mask in the order of the input.)
         stateful: Start each batch from the last state of the one before. The states are no weights:
             they are not saved, and weights load into a layer with another batch size.
         unroll: Write both loops out in the graph.
@@ -274,13 +276,18 @@ class GridLSTM2D(DepthLayer):
                     f"Received: sequences_shape={tuple(sequences_shape)}"
                 )
             # Out of sight of Keras' tracking, so that they are no weights: weights trained with
-            # one batch size load into a layer with another.
+            # one batch size load into a layer with another. By the name of an initializer: a
+            # model that builds itself in `fit` does so where Keras takes no tensors.
             self._held = types.SimpleNamespace(
                 states=[
                     keras.Variable(
-                        zeros, trainable=False, dtype=self.variable_dtype, name=f"state_{i}"
+                        "zeros",
+                        shape=(sequences_shape[0], self.units),
+                        trainable=False,
+                        dtype=self.variable_dtype,
+                        name=f"state_{i}",
                     )
-                    for i, zeros in enumerate(self.get_initial_state(sequences_shape[0]))
+                    for i in range(2 * self.depth)
                 ]
             )
 
@@ -516,8 +523,10 @@ class GridLSTM2D(DepthLayer):
         return {"time": offsets, "depth": offsets}
 
     def compute_mask(self, sequences, mask=None):
-        """The mask of the sequences if they are returned; states have none."""
+        """The mask of the output if sequences are returned; states have none."""
         mask = mask if self.return_sequences else None
+        if mask is not None and self.go_backwards:
+            mask = ops.flip(mask, axis=1)
         return [mask, *[None] * (2 * self.depth)] if self.return_state else mask
 
     def get_config(self):

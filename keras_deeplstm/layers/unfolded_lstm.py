@@ -45,8 +45,10 @@ class UnfoldedLSTMBlock(DepthBlock):
             True: one for all steps. Scales and statistics of the normalization are always
             each step's own.
         input_mode: Where the input enters: "first", "every" or "state" (see above).
-        normalization: None, "batch" (statistics of each step; masked positions do not enter them)
-            or "layer" (over the 4 * units pre-activations, and over the units of c).
+        normalization: None, "batch" (statistics of each step; masked positions do not enter them;
+            as in `keras.layers.BatchNormalization`, a layer with `trainable=False` uses its moving
+            averages and keeps them) or "layer" (over the 4 * units pre-activations, and over the
+            units of c).
         dropout: Fraction of each h_l set to zero in training. c is never dropped.
         state_initializer: The initial h and c in the modes "first" and "every": "zeros" (fixed),
             "noise" (normal, standard deviation 0.1, drawn anew for each training batch; zero in
@@ -63,7 +65,8 @@ class UnfoldedLSTMBlock(DepthBlock):
         use_bias: Whether z has a bias.
         kernel_initializer: For the kernels that multiply the input.
         recurrent_initializer: For the recurrent kernels, drawn for each step and each gate.
-        bias_initializer: For the biases, e.g. `initializers.GateBias`.
+        bias_initializer: For the biases of the LSTM, e.g. `initializers.GateBias`; those of the
+            projections in `input_mode="state"` start at 0.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`; for
             stacked weights summed over the steps.
         kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; for
@@ -239,7 +242,8 @@ class UnfoldedLSTMBlock(DepthBlock):
         # Without a recurrence, or the only one with the input: the first step has its own form.
         own_first = self._state_is_zero or self.input_mode == "first"
         shared, first_weights, weights = self._weights_by_step(x, training, own_first)
-        normalize = functools.partial(self._normalize, row_mask=row_mask, training=training)
+        learning = training and self.trainable  # frozen, it acts as keras.layers.BatchNormalization
+        normalize = functools.partial(self._normalize, row_mask=row_mask, learning=learning)
         z_x, statistics = 0, {}
         if self.input_mode == "state":
             h, c = ops.matmul(x, self.hidden_kernel), ops.matmul(x, self.memory_kernel)
@@ -277,12 +281,12 @@ class UnfoldedLSTMBlock(DepthBlock):
             return carry
 
         carry, hidden, seen = self._scan(step, carry, weights, first if own_first else None)
-        if training and self.normalization == "batch":
+        if learning and self.normalization == "batch":
             seen = dict(seen)  # () where the first step was the only one
             for name in seen_first | seen:
                 parts = [each[name] for each in (seen_first, seen) if name in each]
                 statistics[name] = [ops.concatenate(stacks) for stacks in zip(*parts, strict=True)]
-            self._update_moving_averages(statistics)
+            self._update_moving_averages(statistics, row_mask)
         return carry, hidden
 
     def _initial_state(self, x, training):
@@ -303,8 +307,8 @@ class UnfoldedLSTMBlock(DepthBlock):
         states = self.initial_hidden_state, self.initial_memory_cell
         return tuple(ops.broadcast_to(ops.convert_to_tensor(s), shape) for s in states)
 
-    def _normalize(self, x, what, weights, row_mask, training):
-        """Normalize `x`; in training with batch statistics also return their (mean, variance)."""
+    def _normalize(self, x, what, weights, row_mask, learning):
+        """Normalize `x`; with statistics of the batch also return their (mean, variance)."""
         if self.normalization is None:
             return x, ()
         statistics = ()
@@ -312,14 +316,15 @@ class UnfoldedLSTMBlock(DepthBlock):
         wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         if self.normalization == "layer":
             mean, variance = ops.moments(wide, axes=[-1], keepdims=True)
-        elif training:
+        elif learning:
             if row_mask is None:
                 mean, variance = ops.moments(wide, axes=[0])
             else:
-                share = ops.cast(row_mask, wide.dtype)
-                share = share / ops.maximum(ops.sum(share), 1)
-                mean = ops.sum(share * wide, axis=0)
-                variance = ops.sum(share * ops.square(wide - mean), axis=0)
+                # Not a product with the mask: 0 * NaN of a masked row would spoil all rows.
+                count = ops.maximum(ops.sum(ops.cast(row_mask, wide.dtype)), 1)
+                mean = ops.sum(ops.where(row_mask, wide, 0.0), axis=0) / count
+                away = ops.where(row_mask, wide - mean, 0.0)
+                variance = ops.sum(ops.square(away), axis=0) / count
             statistics = (ops.stop_gradient(mean), ops.stop_gradient(variance))
         else:
             mean, variance = weights[f"{what}_mean"], weights[f"{what}_variance"]
@@ -329,11 +334,15 @@ class UnfoldedLSTMBlock(DepthBlock):
             y = y + weights[f"{what}_offset"]
         return y, statistics
 
-    def _update_moving_averages(self, statistics):
+    def _update_moving_averages(self, statistics, row_mask):
         for what, moments in statistics.items():
             for role, moment in zip(("mean", "variance"), moments, strict=True):
                 moving = getattr(self, f"{what}_{role}")
-                moving.assign(moving * self.momentum + moment * (1 - self.momentum))
+                old = ops.convert_to_tensor(moving)
+                new = old * self.momentum + moment * (1 - self.momentum)
+                if row_mask is not None:  # a batch that is masked throughout has no moments
+                    new = ops.where(ops.any(row_mask), new, old)
+                moving.assign(new)
 
     def get_config(self):
         """Return the arguments of the constructor."""
