@@ -155,7 +155,7 @@ def attempt(
         if run.state == "diverged":
             raise DivergedError(run.reason)
         try:
-            return work(run)
+            result = work(run)
         except Exception as error:
             result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
             result["traceback"] = traceback.format_exc()
@@ -164,6 +164,9 @@ def attempt(
             with suppress(OSError):  # on a full disk; then the first error is the one to report
                 files.write_json(folder / "result.json", result)
             raise
+        with suppress(OSError):  # a finished run has not failed: it is tidied when next looked at
+            runs.tidy(folder)
+        return result
 
 
 def _optimizer(config, examples):
@@ -242,7 +245,6 @@ def _fit(model, task, data, run, checkpoint_share, on_epoch, on_message):
             "resumed_after_epochs": journal.resumed_after,
         }
         files.write_json(folder / "result.json", result)
-    runs.tidy(folder)
     return result
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from keras_deeplstm import models
-from keras_deeplstm.experiments import files, runs, signals
+from keras_deeplstm.experiments import files, signals
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.sequences import guessing
 from keras_deeplstm.experiments.sequences.config import OVER_TIME, SequenceConfig
@@ -316,7 +316,6 @@ def _fit(model, task, run, checkpoint_share, on_epoch, on_message):
         with files.atomic(folder / "model.keras") as path:
             model.save(path)
         files.write_json(folder / "result.json", result)
-    runs.tidy(folder)
     return result
 
 
@@ -377,5 +376,4 @@ def _guess(task, run, on_epoch):
             "resumed_after_steps": [],
         }
         files.write_json(run.folder / "result.json", result)
-    runs.tidy(run.folder)
     return result

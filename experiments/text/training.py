@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from keras_deeplstm.experiments import files, runs, signals
+from keras_deeplstm.experiments import files, signals
 from keras_deeplstm.experiments.journal import DivergedError, Journal
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
@@ -304,5 +304,4 @@ def _fit(model, vocabulary, opening, data, run, checkpoint_share, on_report, on_
             "resumed_after_steps": [plan.steps * part for part in journal.resumed_after],
         }
         files.write_json(folder / "result.json", result)
-    runs.tidy(folder)
     return result
