@@ -148,11 +148,12 @@ def grid_floor(x, layers, units, time, batch, jit):
             dz2 = _ungated(dh, constant)
             dh_time = ops.matmul(dz2, ops.transpose(W2))
 
+            # From the first time on: the products are as many and as large as backwards.
             def backward(carry, dh, U=U):
                 dz = _ungated(carry[0] + dh, constant)
                 return (ops.matmul(dz, ops.transpose(U)),), dz
 
-            _, _, dz = scan(backward, (nothing,), dh_time, time, reverse=True)
+            _, _, dz = scan(backward, (nothing,), dh_time, time)
             gradients += [_weight_gradient(h, dz2), _weight_gradient(below, dz2)]
             gradients += [_weight_gradient(h, dz), _weight_gradient(below, dz)]
             dh = ops.matmul(dz2, ops.transpose(U2)) + ops.matmul(dz, ops.transpose(W))
@@ -172,13 +173,14 @@ def depth_floor(x, depth, units, batch, jit):
 
         (h,), _, before = scan(forward, (_gated(ops.matmul(x, kernel)),), recurrent, depth - 1)
 
+        # From the first step on, as above.
         def backward(carry, at):
             dz = _ungated(carry[0], constant)
             gradient = ops.matmul(ops.transpose(at["h"]), dz)
             return (ops.matmul(dz, ops.transpose(at["U"])),), gradient
 
         xs = {"U": recurrent, "h": before}
-        (dh,), _, gradients = scan(backward, (h,), xs, depth - 1, reverse=True)
+        (dh,), _, gradients = scan(backward, (h,), xs, depth - 1)
         return [gradients, ops.matmul(ops.transpose(x), _ungated(dh, constant))]
 
     return _compiled(step, x, jit)

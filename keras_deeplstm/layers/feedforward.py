@@ -307,11 +307,8 @@ class ResidualBlock(FeedforwardBlock):
         return "ones" if weight.role == "scale" else super()._initializer(weight)
 
     def _norm(self, h, weights, name):
-        # As keras.layers.LayerNormalization with this epsilon.
-        wide = ops.cast(h, keras.backend.result_type(h.dtype, "float32"))
-        mean, variance = ops.moments(wide, axes=[-1], keepdims=True)
-        wide = (wide - mean) * ops.rsqrt(variance + self.epsilon)
-        return ops.cast(wide, h.dtype) * weights[f"{name}_scale"] + weights[f"{name}_offset"]
+        scale, offset = weights[f"{name}_scale"], weights[f"{name}_offset"]
+        return ops.layer_normalization(h, scale, offset, epsilon=self.epsilon)
 
     def _first(self, x, weights):
         h = ops.matmul(x, weights["kernel"])

@@ -63,7 +63,6 @@ def scan(
     *,
     first=None,
     return_hidden=False,
-    reverse=False,
     unroll=False,
     probe=None,
 ):
@@ -79,8 +78,6 @@ def scan(
         first: Optional function like `step`, but without `x` and `y`: `carry -> carry`, that takes
             the place of the first step. Then `xs` has one entry less, and so have the `ys`.
         return_hidden: Also collect h after each step.
-        reverse: Run from the last entry of `xs` to the first; what is collected stays in the
-            order of `xs`. Not together with `first`.
         unroll: Write the loop out in the graph.
         probe: A `Probe`, or None.
 
@@ -110,7 +107,7 @@ def scan(
         length = length - 1
         if isinstance(length, int) and length == 0:
             return carry, hidden[0] if return_hidden else None, ()
-    carry, (h, ys) = _loop(unroll)(observed(step), carry, (xs, offsets), length, reverse)
+    carry, (h, ys) = _loop(unroll)(observed(step), carry, (xs, offsets), length)
     if return_hidden:
         hidden = h[0] if not hidden else ops.concatenate([*hidden, h[0]], axis=0)
     return carry, hidden if return_hidden else None, ys
@@ -203,40 +200,37 @@ def _loop(unroll):
     return _loop_tensorflow if backend == "tensorflow" else _loop_jax
 
 
-def _loop_unrolled(step, carry, xs, length, reverse):
+def _loop_unrolled(step, carry, xs, length):
     columns = [ops.unstack(x, num=length, axis=0) for x in keras.tree.flatten(xs)]
     collected = []
-    for i in reversed(range(length)) if reverse else range(length):
+    for i in range(length):
         carry, y = step(carry, keras.tree.pack_sequence_as(xs, [column[i] for column in columns]))
         collected.append(y)
-    if reverse:
-        collected.reverse()
     return carry, keras.tree.map_structure(lambda *ys: ops.stack(ys, axis=0), *collected)
 
 
-def _loop_jax(step, carry, xs, length, reverse):
+def _loop_jax(step, carry, xs, length):
     import jax
 
     # An unknown time in `model.export` is no int; then xs tell the length.
     length = length if isinstance(length, int) else None
     # Written out, a few steps take less time: XLA then fuses over their borders.
     unroll = length is not None and length <= WRITTEN_OUT
-    return jax.lax.scan(step, carry, xs, length=length, reverse=reverse, unroll=unroll)
+    return jax.lax.scan(step, carry, xs, length=length, unroll=unroll)
 
 
-def _loop_tensorflow(step, carry, xs, length, reverse):
+def _loop_tensorflow(step, carry, xs, length):
     import tensorflow as tf
 
     def read(i):
         return keras.tree.pack_sequence_as(xs, [array.read(i) for array in inputs])
 
-    def body(n, carry, arrays):
-        i = length - 1 - n if reverse else n
+    def body(i, carry, arrays):
         new, y = step(carry, read(i))
         for state, old in zip(new, carry, strict=True):
             state.set_shape(old.shape)
         arrays = [a.write(i, part) for a, part in zip(arrays, keras.tree.flatten(y), strict=True)]
-        return n + 1, new, arrays
+        return i + 1, new, arrays
 
     # The gradient of a read from a TensorArray writes one step; that of an index into a tensor
     # would write a whole tensor of zeros at every step.
@@ -245,14 +239,13 @@ def _loop_tensorflow(step, carry, xs, length, reverse):
         for x in keras.tree.flatten(xs)
     ]
     # The first step stands outside the loop: it tells the structure of y without a step in vain.
-    start = length - 1 if reverse else 0
-    carry, y = step(carry, read(start))
+    carry, y = step(carry, read(0))
     outputs = [
-        tf.TensorArray(part.dtype, size=length, element_shape=part.shape).write(start, part)
+        tf.TensorArray(part.dtype, size=length, element_shape=part.shape).write(0, part)
         for part in keras.tree.flatten(y)
     ]
     _, carry, outputs = tf.while_loop(
-        lambda n, *_: n < length,
+        lambda i, *_: i < length,
         body,
         (tf.constant(1), carry, outputs),
         # XLA needs the bound to reserve what the backward pass reads. One more than the steps that

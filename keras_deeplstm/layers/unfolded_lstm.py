@@ -311,12 +311,13 @@ class UnfoldedLSTMBlock(DepthBlock):
         """Normalize `x`; with statistics of the batch also return their (mean, variance)."""
         if self.normalization is None:
             return x, ()
+        scale, offset = weights[f"{what}_scale"], weights.get(f"{what}_offset")
+        if self.normalization == "layer":
+            return ops.layer_normalization(x, scale, offset, epsilon=self.epsilon), ()
         statistics = ()
         # Half precision overflows in sums over a batch.
         wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        if self.normalization == "layer":
-            mean, variance = ops.moments(wide, axes=[-1], keepdims=True)
-        elif learning:
+        if learning:
             if row_mask is None:
                 mean, variance = ops.moments(wide, axes=[0])
             else:
@@ -329,10 +330,8 @@ class UnfoldedLSTMBlock(DepthBlock):
         else:
             mean, variance = weights[f"{what}_mean"], weights[f"{what}_variance"]
         wide = (wide - mean) * ops.rsqrt(variance + self.epsilon)
-        y = ops.cast(wide, x.dtype) * weights[f"{what}_scale"]
-        if f"{what}_offset" in weights:
-            y = y + weights[f"{what}_offset"]
-        return y, statistics
+        y = ops.cast(wide, x.dtype) * scale
+        return y if offset is None else y + offset, statistics
 
     def _update_moving_averages(self, statistics, row_mask):
         for what, moments in statistics.items():
