@@ -263,6 +263,33 @@ def test_after_a_fit_that_raised():
     assert not traces_of_the_tap(model)
 
 
+@pytest.mark.parametrize("when", ["on_train_batch_begin", "on_train_batch_end"])
+def test_a_fit_that_raised_leaves_no_watcher_behind(when):
+    """A later `fit` without the callbacks adds no record and is stopped by no guard."""
+    interrupted = keras.callbacks.Callback()
+
+    def interrupt(batch, logs=None):
+        if batch == 1:
+            raise KeyboardInterrupt
+
+    setattr(interrupted, when, interrupt)
+    model = build("chain")
+    flow, guard = GradientFlow(), DivergenceGuard(factor=2.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[flow, guard, interrupted], batch_size=4)
+    steps = flow.to_frame().step.unique().tolist()
+    assert steps == ([1] if when == "on_train_batch_begin" else [1, 2])
+    model.set_weights([100 * w for w in model.get_weights()])  # a loss far above the first
+    model.optimizer.learning_rate = 0.0
+    history = fit(model, batch_size=4, epochs=2)
+    model.train_on_batch(X, Y)
+    assert len(history.epoch) == 2 and history.history["loss"][0] > 100
+    assert flow.to_frame().step.unique().tolist() == steps and not guard.diverged
+    # Called again, it goes on.
+    fit(model, callbacks=[flow], batch_size=12)
+    assert flow.to_frame().step.unique().tolist() == [*steps, len(steps) + 1, len(steps) + 2]
+
+
 def test_evaluate_and_predict_take_no_notice():
     """CB-07."""
     model = build("chain")
