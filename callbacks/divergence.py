@@ -125,7 +125,8 @@ class DivergenceGuard(TapCallback):
 
     def _keep(self, when):
         variables = [*self.model.variables, *self.model.optimizer.variables]
-        self._good = when, [(v, ops.copy(v)) for v in variables]
+        # Not a part of torch's graph, which could not be deep-copied.
+        self._good = when, [(v, ops.copy(ops.stop_gradient(v))) for v in variables]
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""

@@ -107,7 +107,10 @@ class GradientTap:
             watching = {str(i): s for i, s in enumerate(self._subscribers) if s.stepping}
             due = {i for i, subscriber in watching.items() if subscriber.is_due(steps)}
             self._set_train_step(bool(due))  # torch looks it up at each call
-            result = functions[bool(due)](*args, **kwargs)
+            try:
+                result = functions[bool(due)](*args, **kwargs)
+            finally:
+                self._summaries = None  # with traced tensors a deep copy of the callback fails
             logs = result[0] if self._jax else result
             summaries = logs.pop(KEY, {})
             for i, subscriber in watching.items():

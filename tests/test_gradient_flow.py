@@ -335,6 +335,22 @@ def test_deep_copy_as_keras_tuner_makes_them():
     assert flow.every == 2 and len(flow.to_frame()) == 4
 
 
+@pytest.mark.parametrize("kind", [GradientFlow, DivergenceGuard])
+def test_deep_copy_after_a_fit_that_raised(kind):
+    """Nothing of the traced step is kept, and nothing of torch's graph."""
+    callback = kind()
+    model = build("chain")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[callback, Interrupted()])
+    copied = copy.deepcopy(callback)
+    fit(build("chain"), callbacks=[copied])
+    if kind is GradientFlow:
+        assert copied.to_frame().step.tolist() == [1] * 4 + [2] * 4
+        assert callback.to_frame().step.tolist() == [1] * 4
+    else:
+        assert not copied.diverged
+
+
 @ON_TENSORFLOW
 def test_replicas_are_all_reduced_before_the_norm():
     """Two virtual devices give the norm of the whole batch, not the mean of local norms."""
