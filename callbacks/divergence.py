@@ -22,7 +22,7 @@ class DivergenceGuard(TapCallback):
     steps: with a `LossScaleOptimizer` only the loss is watched.
 
     Args:
-        factor: The loss counts as diverged above `factor` times that of the first step.
+        factor: The loss counts as diverged above `factor` times the first loss that is above 0.
 
     Attributes:
         diverged: Whether training was stopped.
@@ -80,14 +80,14 @@ class DivergenceGuard(TapCallback):
         (step, summary, loss), self._waiting = self._waiting, None
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
         finite = ops.convert_to_numpy(summary["finite"]) if summary else ()
-        if loss is not None:
-            self._first_loss = loss if self._first_loss is None else self._first_loss
+        if self._first_loss is None and loss is not None and loss > 0:
+            self._first_loss = loss
         if loss is not None and not abs(loss) < float("inf"):
             reason = f"the loss is {loss}"
         elif not np.all(finite):
             bad = [path for path, ok in zip(self._paths, finite, strict=True) if not ok]
             reason = f"the gradient of {bad[0]} is not finite"
-        elif loss is not None and loss > self.factor * abs(self._first_loss):
+        elif None not in (loss, self._first_loss) and loss > self.factor * self._first_loss:
             reason = f"the loss {loss:.4g} is above {self.factor:g} x {self._first_loss:.4g}"
         else:
             return
