@@ -105,6 +105,10 @@ class DivergenceGuard(TapCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """Keep the weights from before the first epoch."""
         if self._good is None and self.model.built:
+            # TensorFlow would do it in the first step, too late to keep what it begins with. Under
+            # a strategy Keras has done it already.
+            if not self.model.optimizer.built:
+                self.model.optimizer.build(self.model.trainable_variables)
             self._keep("from before the first epoch")
 
     def on_epoch_end(self, epoch, logs=None):

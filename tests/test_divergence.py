@@ -73,6 +73,23 @@ def test_a_loss_far_above_the_first_stops():
         np.testing.assert_array_equal(one, other)
 
 
+def test_divergence_in_the_first_epoch_resets_the_optimizer_too():
+    """TensorFlow builds it in the first step only."""
+    model, guard = build(), DivergenceGuard()
+    model.compile("adam", "mse")
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="those from before the first epoch"):
+        model.fit(batches(2, np.nan), steps_per_epoch=3, epochs=9, verbose=0, callbacks=[guard])
+    assert guard.step == 2
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    values = {v.name: keras.ops.convert_to_numpy(v) for v in model.optimizer.variables}
+    assert values.pop("learning_rate") == np.float32(0.001)
+    assert len(values) == 5  # iterations, two moments of two weights
+    for value in values.values():
+        np.testing.assert_array_equal(value, np.zeros_like(value))
+
+
 def test_a_first_loss_of_zero_is_no_reference():
     for last, diverges in ((2.0, False), (4.0, True)):
         model, guard = build(learning_rate=1e-9), DivergenceGuard(factor=5)
