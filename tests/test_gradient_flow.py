@@ -613,7 +613,9 @@ def test_gradients_that_are_not_finite_are_recorded_as_they_are():
     flow.plot()
     flow.plot("heatmap")
     matplotlib.pyplot.close("all")
-    assert "were recorded" in flow.verdict()
+    assert flow.verdict() == (
+        "The gradient is not a number (NaN) at 2 of 2 depth steps in the last recorded step."
+    )
 
 
 def test_one_callback_watches_one_model_after_another():
@@ -674,7 +676,28 @@ def test_verdicts():
     assert words([1e-2, 1.0]).startswith("The gradient falls: it falls by 10^2.0")
     assert words([1e5, 1.0]).startswith("The gradient explodes: it grows by 10^5.0")
     assert words([0.0, 1.0]).startswith("The gradient vanishes: it falls to nothing")
+    assert words([0.0, 0.5, 0.0]) == "The gradient is zero at depth step 4 and at depth step 2."
     assert verdict(frame_of({})) == "No gradients against depth were recorded."
+
+
+def test_the_verdict_on_gradients_that_are_not_finite():
+    nan, inf = math.nan, math.inf
+
+    def words(*steps):
+        return verdict(frame_of({i: dict(enumerate(one, 2)) for i, one in enumerate(steps, 1)}))
+
+    said = "The gradient is {} at {} of 4 depth steps in the last recorded step."
+    assert words([nan, nan, 1.0, 1.0]) == said.format("not a number (NaN)", 2)
+    assert words([1.0, nan, 1.0, 1.0]) == said.format("not a number (NaN)", 1)
+    assert words([1.0, 1.0, 1.0, inf]) == said.format("infinite", 1)
+    assert words([inf, inf, inf, 1.0]) == said.format("infinite", 3)
+    assert words([1.0] * 4, [nan, inf, 1.0, 1.0]) == said.format("not a number (NaN)", 2)
+    # A step that dynamic loss scaling skips spoils nothing.
+    assert words([inf] * 4, *[[1e-2, 0.1, 0.1, 1.0]] * 19).startswith(
+        "The gradient falls: it falls"
+    )
+    late = [[1e-2, 1.0]] * 28 + [[nan, inf], [1e-2, 1.0]]
+    assert words(*late).startswith("The gradient falls: it falls by 10^2.0")
 
 
 def frame_of(values):
@@ -691,6 +714,8 @@ def test_first_last_ratio():
     frame = frame_of({1: {2: 1e-6, 3: 1e-3, 4: 1.0}, 10: {4: 0.5, 2: 1.0}, 20: {2: 1.0, 4: 0.0}})
     ratio = first_last_ratio(frame)
     assert ratio.ratio.tolist() == [1e-6, 2.0, math.inf]
+    broken = first_last_ratio(frame_of({1: {2: math.nan, 3: 1.0}, 2: {2: 1.0, 3: math.nan}}))
+    assert broken.ratio.isna().tolist() == [True, True]
     chain = frame.assign(
         depth=np.nan, layer=[f"dense_{d:.0f}" for d in frame.depth], weight="kernel"
     )
