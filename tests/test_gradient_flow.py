@@ -157,6 +157,16 @@ def test_schedule_counts_over_epochs_and_fits():
     assert flow.to_frame().step.unique().tolist() == [1, 4, 8, 10, 12]
 
 
+def test_an_epoch_that_was_stopped_counts_the_steps_that_it_ran():
+    model, flow = build("chain"), GradientFlow()
+    stop = keras.callbacks.Callback()
+    stop.on_train_batch_end = lambda batch, logs=None: setattr(model, "stop_training", batch == 1)
+    fit(model, callbacks=[flow, stop], batch_size=4)  # two of six steps
+    fit(model, callbacks=[flow], batch_size=12)
+    assert flow.to_frame().step.unique().tolist() == [1, 2, 3, 4]
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 4
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch has no steps_per_execution")
 def test_steps_per_execution_records_the_last_step_of_each_call():
     """CB-19: several steps in one call are supported."""
