@@ -184,6 +184,22 @@ def test_a_continued_callback_measures_as_one_that_was_not_interrupted():
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
+def test_a_second_fit_measures_anew():
+    states = StateGradients(X, Y, every=5)
+    frames = []
+    for seed, first, last in ((0, 0, 3), (1, 0, 2), (2, 2, 4)):
+        keras.utils.set_random_seed(seed)
+        model = build(UnfoldedLSTMBlock(4, 5))
+        before = state_gradients(model, X, Y).value
+        model.fit(X, Y, initial_epoch=first, epochs=last, verbose=0, callbacks=[states])
+        frame = states.to_frame().set_index("epoch").value
+        np.testing.assert_allclose(frame[first], before, rtol=1e-5)
+        np.testing.assert_allclose(frame[last], state_gradients(model, X, Y).value, rtol=1e-5)
+        frames.append(frame)
+    assert [frame.index.unique().tolist() for frame in frames] == [[0, 3], [0, 2], [0, 2, 4]]
+    np.testing.assert_array_equal(frames[2][0], frames[1][0])
+
+
 def test_profile_and_ratios_of_states():
     """By hand: two depth steps, two times, a memory path that carries 3/5 at the first step."""
     rows = [
