@@ -22,7 +22,7 @@ class DivergenceGuard(TapCallback):
     steps: with a `LossScaleOptimizer` only the loss is watched.
 
     Args:
-        factor: The loss counts as diverged above `factor` times that of the first step.
+        factor: The loss counts as diverged above `factor` times the first loss that is above 0.
 
     Attributes:
         diverged: Whether training was stopped.
@@ -80,14 +80,14 @@ class DivergenceGuard(TapCallback):
         (step, summary, loss), self._waiting = self._waiting, None
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
         finite = ops.convert_to_numpy(summary["finite"]) if summary else ()
-        if loss is not None:
-            self._first_loss = loss if self._first_loss is None else self._first_loss
+        if self._first_loss is None and loss is not None and loss > 0:
+            self._first_loss = loss
         if loss is not None and not abs(loss) < float("inf"):
             reason = f"the loss is {loss}"
         elif not np.all(finite):
             bad = [path for path, ok in zip(self._paths, finite, strict=True) if not ok]
             reason = f"the gradient of {bad[0]} is not finite"
-        elif loss is not None and loss > self.factor * abs(self._first_loss):
+        elif None not in (loss, self._first_loss) and loss > self.factor * self._first_loss:
             reason = f"the loss {loss:.4g} is above {self.factor:g} x {self._first_loss:.4g}"
         else:
             return
@@ -105,6 +105,10 @@ class DivergenceGuard(TapCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """Keep the weights from before the first epoch."""
         if self._good is None and self.model.built:
+            # TensorFlow would do it in the first step, too late to keep what it begins with. Under
+            # a strategy Keras has done it already.
+            if not self.model.optimizer.built:
+                self.model.optimizer.build(self.model.trainable_variables)
             self._keep("from before the first epoch")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -125,7 +129,8 @@ class DivergenceGuard(TapCallback):
 
     def _keep(self, when):
         variables = [*self.model.variables, *self.model.optimizer.variables]
-        self._good = when, [(v, ops.copy(v)) for v in variables]
+        # Not a part of torch's graph, which could not be deep-copied.
+        self._good = when, [(v, ops.copy(ops.stop_gradient(v))) for v in variables]
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""

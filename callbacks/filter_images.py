@@ -4,12 +4,12 @@ import math
 import os
 import pathlib
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks.epochs import EpochCallback
 from keras_deeplstm.callbacks.gradient_plots import plain
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 from keras_deeplstm.nested import leaf_layers
@@ -164,7 +164,7 @@ def _tile(images, columns):
     return np.nan_to_num(grid, nan=0.3) if channels == 3 else grid[..., 0]
 
 
-class FilterImages(keras.callbacks.Callback):
+class FilterImages(EpochCallback):
     """Draw pictures of the first layer's filters while `model.fit` runs.
 
     `epoch_0000.png` shows them before training, `epoch_0005.png` after the fifth epoch.
@@ -206,9 +206,8 @@ class FilterImages(keras.callbacks.Callback):
         tensorboard=None,
         show=False,
     ):
-        super().__init__()
+        super().__init__(validation.positive_integer("every", every))
         self.directory = None if directory is None else pathlib.Path(directory)
-        self.every = validation.positive_integer("every", every)
         self.image_shape = image_shape
         self.layer = layer
         self.count = None if count is None else validation.positive_integer("count", count)
@@ -216,13 +215,10 @@ class FilterImages(keras.callbacks.Callback):
         self.tensorboard = tensorboard
         self.show = validation.boolean("show", show)
         self._writer = None
-        self._epochs_done = None
-        self._drawn = None
-        self._continues = False
 
     def get_state(self):
         """Return which epochs are done and drawn, for `set_state`: a dict of plain numbers."""
-        return {"epochs_done": self._epochs_done, "drawn": self._drawn}
+        return {"epochs_done": self._epochs, "drawn": max(self._measured, default=None)}
 
     def set_state(self, state):
         """Go on, in the next `fit`, where `get_state` was called: nothing is drawn twice.
@@ -230,11 +226,12 @@ class FilterImages(keras.callbacks.Callback):
         Args:
             state: What `get_state` has returned.
         """
-        self._epochs_done, self._drawn = state["epochs_done"], state["drawn"]
-        self._continues = True
+        drawn = {} if state["drawn"] is None else {state["drawn"]: None}
+        self._continue(state["epochs_done"], drawn)
 
     def on_train_begin(self, logs=None):
         """Make the folder; one that cannot be made is an error before training."""
+        super().on_train_begin(logs)
         if self.directory is not None:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -244,30 +241,16 @@ class FilterImages(keras.callbacks.Callback):
                 ) from error
         if self.tensorboard is not None:
             self._writer = TensorBoardWriter(self.tensorboard)
-        if not self._continues:
-            self._drawn = None
-        self._continues = False
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Draw before the first epoch of this `fit` (on TensorFlow the model may be built late)."""
-        if self._drawn is None and self.model.built:
-            self._draw(epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Draw the filters after each `every`-th epoch."""
-        self._epochs_done = epoch + 1
-        if self._epochs_done % self.every == 0:
-            self._draw(self._epochs_done)
 
     def on_train_end(self, logs=None):
         """Draw the filters after the last epoch."""
-        if self._epochs_done is not None and self._drawn != self._epochs_done:
-            self._draw(self._epochs_done)
+        super().on_train_end(logs)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def _draw(self, epochs):
+    def measure(self, epochs):
+        """Draw the filters at the present weights."""
         figure = plot_filters(
             self.model,
             self.image_shape,
@@ -286,4 +269,3 @@ class FilterImages(keras.callbacks.Callback):
         if self.show:
             plt.show()
         plt.close(figure)
-        self._drawn = epochs

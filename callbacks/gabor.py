@@ -1,11 +1,13 @@
 """How much a filter looks like a Gabor filter."""
 
-import keras
+import math
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks.epochs import EpochCallback
 from keras_deeplstm.callbacks.filter_images import filter_images
 
 
@@ -154,10 +156,11 @@ def _spectral_peak(image):
     return np.arctan2(fy, fx), 1 / frequency
 
 
-class GaborSimilarity(keras.callbacks.Callback):
+class GaborSimilarity(EpochCallback):
     """Compare the first layer's filters with Gabor filters, before and after `model.fit`.
 
-    While the model trains the filters are only kept; the fits are made when `to_frame` asks.
+    While the model trains the filters are only kept; the fits are made when `to_frame` asks. A
+    second `fit` with the same callback drops what was kept after the epoch at which it begins.
 
     Args:
         count: Number of filters, spread evenly over those of all gates; None takes all.
@@ -183,16 +186,14 @@ class GaborSimilarity(keras.callbacks.Callback):
     """
 
     def __init__(self, count=24, image_shape=None, layer=None):
-        super().__init__()
+        super().__init__(every=math.inf)  # at the beginning and at the end
         self.count = None if count is None else validation.positive_integer("count", count)
         self.image_shape = image_shape
         self.layer = layer
-        self._epochs = None
-        self._filters = {}  # epoch -> (filters, height, width)
 
     def get_state(self):
         """Return the number of epochs that are done and, by epoch, the filters that are kept."""
-        return {"epochs": self._epochs, **{str(k): v for k, v in self._filters.items()}}
+        return {"epochs": self._epochs, **{str(k): v for k, v in self._measured.items()}}
 
     def set_state(self, state):
         """Go on, in the next `fit`, where `get_state` was called.
@@ -200,35 +201,22 @@ class GaborSimilarity(keras.callbacks.Callback):
         Args:
             state: What `get_state` has returned.
         """
-        self._epochs = state["epochs"]
-        self._filters = {int(k): v for k, v in state.items() if k != "epochs"}
+        measured = {int(k): v for k, v in state.items() if k != "epochs"}
+        self._continue(state["epochs"], measured)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Keep the filters before the first epoch."""
-        if not self._filters:
-            self._keep(epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Count."""
-        self._epochs = epoch + 1
-
-    def on_train_end(self, logs=None):
-        """Keep the filters after the last epoch."""
-        if self._epochs is not None:
-            self._keep(self._epochs)
-
-    def _keep(self, epoch):
+    def measure(self, epochs):
+        """Return the filters, `(filters, height, width)`."""
         images = np.concatenate(
             list(filter_images(self.model, self.image_shape, self.layer).values())
         ).mean(axis=-1)
         if self.count is not None and self.count < len(images):
             images = images[np.linspace(0, len(images) - 1, self.count).round().astype(int)]
-        self._filters[epoch] = images.astype("float32")
+        return images.astype("float32")
 
     def to_frame(self):
         """Return the fits, made now: `gabor_similarity` and a column `epoch` (0: before)."""
         frames = [
             gabor_similarity(images).assign(epoch=epoch)
-            for epoch, images in sorted(self._filters.items())
+            for epoch, images in sorted(self._measured.items())
         ]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

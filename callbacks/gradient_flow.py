@@ -190,8 +190,9 @@ class GradientFlow(TapCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Fetch what the epoch recorded from the device, and write it."""
         if self.params.get("steps"):
-            # The last call of an epoch may have run fewer steps than steps_per_execution.
-            self._step = self._epoch_start + self.params["steps"]
+            # The last call of an epoch may have run fewer steps than steps_per_execution. After
+            # `stop_training` the epoch itself has fewer than `steps`.
+            self._step = min(self._step, self._epoch_start + self.params["steps"])
         new = self._fetch()
         if self.csv is not None:
             self._write_csv()

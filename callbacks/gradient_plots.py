@@ -54,6 +54,7 @@ def first_last_ratio(frame):
         A DataFrame `step, layer, weight, ratio`: the gradient norm of the first depth step that
         has a recurrent kernel, divided by that of the last, at each recorded step. A chain of
         layers (see `depth_profile`) gives one row a step for the first and last of its kernels.
+        NaN where one of the two norms is NaN.
 
     Example:
 
@@ -68,8 +69,9 @@ def first_last_ratio(frame):
     stacked = profile.groupby("layer").depth.nunique().gt(1).any() if len(profile) else False
     keys = ["step", "layer", "weight"] if stacked else ["step"]
     ordered = profile.sort_values("depth").groupby(keys, sort=True).value
+    first, last = (end(skipna=False) for end in (ordered.first, ordered.last))
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (ordered.last().rdiv(ordered.first())).rename("ratio").reset_index()
+        ratio = (first / last).rename("ratio").reset_index()
     if not stacked:
         ratio.insert(1, "layer", "model")
         ratio.insert(2, "weight", "kernel")
@@ -270,9 +272,9 @@ def state_profile(states):
     """
     along_depth = states[states.direction == "depth"]
     keys = [key for key in ("epoch", "state", "path", "depth") if key in states]
-    squares = along_depth.assign(value=along_depth.value.astype("float64") ** 2)
-    profile = squares.groupby(keys, sort=False, as_index=False).value.sum()
-    return profile.assign(value=np.sqrt(profile.value))
+    wide = along_depth.astype({"value": "float64"})
+    # A sum of pandas would take NaN for 0.
+    return wide.groupby(keys, sort=False, as_index=False).value.agg(np.linalg.norm)
 
 
 def state_ratios(states):
@@ -304,9 +306,9 @@ def state_ratios(states):
     total = total[total.state == ("c" if "c" in set(total.state) else "h")]
     memory = profile[profile.path == "memory"]
     total, memory = (frame.sort_values("depth").groupby("epoch").value for frame in (total, memory))
-    first = total.first()
+    first, last = total.first(skipna=False), total.last(skipna=False)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = {"first_last": first / total.last(), "memory": memory.first() / first}
+        ratios = {"first_last": first / last, "memory": memory.first(skipna=False) / first}
     return pd.DataFrame(ratios, index=first.index)
 
 

@@ -14,6 +14,8 @@ What is wrapped, on the instances and only during `fit`:
   nothing. Each is compiled only when it is first used.
 
 There is one tap per model. Callbacks subscribe to it, so that two of them do not undo each other.
+A `fit` that raises leaves them subscribed, but they watch no step of a `fit` that does not call
+them.
 """
 
 import warnings
@@ -30,14 +32,15 @@ class GradientTap:
 
     A subscriber is a `TapCallback` with three methods for the tap:
 
-    - `is_due(steps)` is asked before each call of the train function, which runs `steps` training
-      steps (`steps_per_execution`): are the gradients of the last of them wanted?
+    - `is_due(steps)` is asked before each call of the train function by a `fit` that calls the
+      callback. That runs `steps` training steps (`steps_per_execution`): are the gradients of the
+      last of them wanted?
     - `summarize(variables, values, gradients)` is traced into the compiled step: the trainable
       variables that have a gradient, their values before the step, their true gradients (loss
       scale divided out, duplicate rows of sparse gradients summed, replicas all-reduced). It
       returns a dict of tensors;
-    - `receive(steps, summary, logs)` is called after each call of the train function, with these
-      tensors, on the device, or None where nothing was due, and with the step's logs.
+    - `receive(steps, summary, logs)` is called after each such call, with these tensors, on the
+      device, or None where nothing was due, and with the step's logs.
     """
 
     @classmethod
@@ -89,6 +92,8 @@ class GradientTap:
         self.model.train_function = None
 
     def _tapped_make_train_function(self, force=False):
+        for subscriber in self._subscribers:
+            subscriber.stepping = False  # each `fit` and `train_on_batch` comes here first
         if self.model.train_function is not None and not force:
             return
         functions = {}
@@ -99,13 +104,17 @@ class GradientTap:
 
         def train_function(*args, **kwargs):
             steps = self.model.steps_per_execution
-            due = [subscriber.is_due(steps) for subscriber in self._subscribers]
-            self._set_train_step(any(due))  # torch looks it up at each call
-            result = functions[any(due)](*args, **kwargs)
+            watching = {str(i): s for i, s in enumerate(self._subscribers) if s.stepping}
+            due = {i for i, subscriber in watching.items() if subscriber.is_due(steps)}
+            self._set_train_step(bool(due))  # torch looks it up at each call
+            try:
+                result = functions[bool(due)](*args, **kwargs)
+            finally:
+                self._summaries = None  # with traced tensors a deep copy of the callback fails
             logs = result[0] if self._jax else result
             summaries = logs.pop(KEY, {})
-            for i, subscriber in enumerate(self._subscribers):
-                subscriber.receive(steps, summaries.get(str(i)) if due[i] else None, logs)
+            for i, subscriber in watching.items():
+                subscriber.receive(steps, summaries.get(i) if i in due else None, logs)
             return result
 
         self.model.train_function = train_function
@@ -195,6 +204,7 @@ class TapCallback(keras.callbacks.Callback):
         super().__init__()
         self._tap = None
         self._training = False
+        self.stepping = False  # whether the next step is one of a `fit` that calls this callback
 
     def set_model(self, model):
         """Open the tap. `fit` calls this before it compiles the training step."""
@@ -206,6 +216,10 @@ class TapCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """From here on it is `fit` that runs, whatever else `fit` calls."""
         self._training = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Watch the step, or the `steps_per_execution` steps, that `fit` runs next."""
+        self.stepping = True
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""

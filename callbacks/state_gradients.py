@@ -1,20 +1,21 @@
 """StateGradients: dLoss/dh and dLoss/dc against depth, path by path, over training."""
 
-import keras
 import pandas as pd
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.callbacks.epochs import EpochCallback
 from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe
 
 COLUMNS = ["layer", "direction", "state", "path", "depth", "time", "value", "epoch"]
 
 
-class StateGradients(keras.callbacks.Callback):
+class StateGradients(EpochCallback):
     """Measure the gradients of a layer's states on a fixed probe batch while `model.fit` runs.
 
     `diagnostics.state_gradients` before the first epoch, after each `every`-th and after the last.
-    The model, its weights and its random numbers are not touched.
+    The model, its weights and its random numbers are not touched. A second `fit` with the same
+    callback drops what was measured after the epoch at which it begins.
 
     Args:
         x, y: The probe batch, as for `fit`.
@@ -42,14 +43,10 @@ class StateGradients(keras.callbacks.Callback):
     """
 
     def __init__(self, x, y, every=1, layer=None):
-        super().__init__()
+        super().__init__(validation.positive_integer("every", every))
         self.x, self.y = x, y
-        self.every = validation.positive_integer("every", every)
         self.layer = layer
         self._probe = None
-        self._frames = {}
-        self._epochs = None
-        self._begins = self._continues = False
 
     def get_state(self):
         """Return the measurements and the number of epochs done, for `set_state`; plain types."""
@@ -62,45 +59,33 @@ class StateGradients(keras.callbacks.Callback):
             state: What `get_state` has returned.
         """
         frames = pd.DataFrame(state["frame"]).groupby("epoch") if state["frame"] else []
-        self._frames = {
+        measured = {
             int(epoch): frame.drop(columns="epoch").reset_index(drop=True)
             for epoch, frame in frames
         }
-        self._epochs, self._continues = state["epochs"], True
+        self._continue(state["epochs"], measured)
 
     def on_train_begin(self, logs=None):
-        """Forget the compiled probe of an earlier model; the measurements stay."""
+        """Forget the compiled probe of an earlier model."""
+        super().on_train_begin(logs)
         self._probe = None
-        self._begins, self._continues = not self._continues, False
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Measure before the first epoch of this `fit`, unless it continues another one."""
-        if self._begins and epoch not in self._frames:
-            self._measure(epoch)
-        self._begins = False
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Measure after each `every`-th epoch."""
-        self._epochs = epoch + 1
-        if self._epochs % self.every == 0:
-            self._measure(self._epochs)
 
     def on_train_end(self, logs=None):
         """Measure after the last epoch."""
-        if self._epochs is not None and self._epochs not in self._frames:
-            self._measure(self._epochs)
+        super().on_train_end(logs)
         self._probe = None
 
-    def _measure(self, epoch):
+    def measure(self, epochs):
+        """Return the gradients at the present weights."""
         if self._probe is None:
             self._probe = StateGradientProbe(self.model, self.x, self.y, self.layer)
         # Asking for `self.model` brings the weights up to date on JAX.
         self._probe.model = self.model
-        self._frames[epoch] = self._probe.measure()
+        return self._probe.measure()
 
     def to_frame(self):
         """Return the measurements: the columns of `state_gradients`, and `epoch` (0: before)."""
-        frames = [frame.assign(epoch=epoch) for epoch, frame in sorted(self._frames.items())]
+        frames = [frame.assign(epoch=epoch) for epoch, frame in sorted(self._measured.items())]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
     def plot(self, ax=None):

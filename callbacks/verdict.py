@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from keras_deeplstm.callbacks.gradient_plots import depth_profile, first_last_ratio, state_profile
 
 # Powers of ten between the last depth step and the first.
@@ -14,7 +16,9 @@ def verdict(frame, states=None):
 
     The gradient "arrives" if its norm changes by less than a factor of 10 between the last and the
     first depth step; it "vanishes" or "explodes" beyond a factor of 1000; in between it "falls" or
-    "grows". The median over the last tenth of the recorded steps counts.
+    "grows". The median over the last tenth of the recorded steps counts. A gradient that is NaN or
+    infinite in the last of them is called so; before, a few such steps are part of training with
+    dynamic loss scaling.
 
     Args:
         frame: A frame of `GradientFlow.to_frame()`.
@@ -33,12 +37,20 @@ def verdict(frame, states=None):
     >>> verdict(frame)
     'The gradient vanishes: it falls by 10^6.3 between depth step 30 and depth step 2.'
     """
+    profile = depth_profile(frame)
+    if profile.empty:
+        return "No gradients against depth were recorded."
+    final = profile[profile.step == profile.step.max()]
+    bad = final[~np.isfinite(final.value)]
+    if len(bad):
+        what = "not a number (NaN)" if bad.value.isna().any() else "infinite"
+        count = f"{bad.depth.nunique()} of {final.depth.nunique()}"
+        return f"The gradient is {what} at {count} depth steps in the last recorded step."
+    first, last = profile.depth.min(), profile.depth.max()
     ratios = first_last_ratio(frame).ratio
     late = ratios.tail(max(1, len(ratios) // 10))
-    if late.empty or math.isnan(late.median()):
-        return "No gradients against depth were recorded."
-    profile = depth_profile(frame)
-    first, last = profile.depth.min(), profile.depth.max()
+    if late.isna().all():
+        return f"The gradient is zero at depth step {last:.0f} and at depth step {first:.0f}."
     power = _power(late.median())
     sentence = f"The gradient {_word(power)}"
     if abs(power) >= ARRIVES:
@@ -62,7 +74,8 @@ def path_ratios(states):
 
     Returns:
         A dict from "memory" and "hidden", where they were measured, to dLoss/dc (or dLoss/dh) at
-        depth step 1 divided by that at the last one.
+        depth step 1 divided by that at the last one; NaN if one of them is not finite, or the last
+        one is 0.
 
     Example:
 
@@ -80,8 +93,9 @@ def path_ratios(states):
     for path in ("memory", "hidden"):
         norms = profile[profile.path == path].value
         if len(norms) > 1:
-            top = norms.iloc[-1]
-            ratios[path] = norms.iloc[0] / top if top > 0 else math.nan
+            first, last = norms.iloc[0], norms.iloc[-1]
+            told = last > 0 and math.isfinite(first) and math.isfinite(last)
+            ratios[path] = first / last if told else math.nan
     return ratios
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 
 import keras
@@ -70,6 +71,35 @@ def test_a_loss_far_above_the_first_stops():
     assert guard.diverged and guard.step in (1, 2, 3)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_divergence_in_the_first_epoch_resets_the_optimizer_too():
+    """TensorFlow builds it in the first step only."""
+    model, guard = build(), DivergenceGuard()
+    model.compile("adam", "mse")
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="those from before the first epoch"):
+        model.fit(batches(2, np.nan), steps_per_epoch=3, epochs=9, verbose=0, callbacks=[guard])
+    assert guard.step == 2
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    values = {v.name: keras.ops.convert_to_numpy(v) for v in model.optimizer.variables}
+    assert values.pop("learning_rate") == np.float32(0.001)
+    assert len(values) == 5  # iterations, two moments of two weights
+    for value in values.values():
+        np.testing.assert_array_equal(value, np.zeros_like(value))
+
+
+def test_a_first_loss_of_zero_is_no_reference():
+    for last, diverges in ((2.0, False), (4.0, True)):
+        model, guard = build(learning_rate=1e-9), DivergenceGuard(factor=5)
+        model.layers[0].set_weights([np.zeros((3, 1)), np.zeros(1)])
+        y = np.repeat(np.array([[0.0], [1.0], [last]], "float32"), 4, axis=0)
+        # Means of the epoch so far: 0, 1/2, (1 + last^2) / 3, which is 1.67 or 5.67.
+        with pytest.warns() if diverges else contextlib.nullcontext():
+            fit(model, guard, y=y, epochs=1)
+        assert guard.diverged == diverges
+    assert guard.step == 3 and guard.reason == "the loss 5.667 is above 5 x 0.5"
 
 
 def test_a_gradient_that_is_not_finite_stops():

@@ -59,6 +59,26 @@ def test_slopes_of_the_fit_against_finite_differences():
         assert gradient[i] == pytest.approx((costs[0] - costs[1]) / 2e-6, rel=1e-4)
 
 
+def test_a_second_fit_keeps_what_came_before_it():
+    def fit(seed, first, last):
+        keras.utils.set_random_seed(seed)
+        model = models.classifier((5, 5, 1), 3, depth=2, units=4)
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x, y = np.ones((8, 5, 5, 1)), np.arange(8) % 3
+        model.fit(x, y, initial_epoch=first, epochs=last, verbose=0, callbacks=[gabor])
+        return {n: v for n, v in gabor.get_state().items() if n != "epochs"}
+
+    gabor = GaborSimilarity(count=4)
+    first = fit(0, 0, 3)
+    second = fit(1, 0, 2)  # another model, from the beginning
+    assert set(first) == {"0", "3"} and set(second) == {"0", "2"}
+    assert not np.array_equal(first["0"], second["0"])
+    third = fit(2, 2, 4)
+    assert set(third) == {"0", "2", "4"}
+    np.testing.assert_array_equal(third["0"], second["0"])
+    assert not np.array_equal(third["2"], second["2"])
+
+
 def test_the_callback_keeps_filters_before_and_after():
     model = models.classifier((5, 5, 1), 3, depth=2, units=4)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

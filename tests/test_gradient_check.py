@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_deeplstm import models
 from keras_deeplstm.diagnostics import float64, gradient_check
 
 pytestmark = pytest.mark.backends
@@ -41,6 +42,14 @@ def test_a_model_with_two_inputs_is_checked_and_left_alone():
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert model.dtype == "float32"
+
+
+def test_tokens_have_no_gradient():
+    model = models.character_language_model(7, depth=1, units=3)
+    tokens = np.random.default_rng(0).integers(0, 7, (2, 4))
+    table = gradient_check(model, tokens)
+    assert len(table) == len(model.trainable_variables) and "input" not in set(table.weight)
+    assert (table.relative_error < 1e-6).all(), table
 
 
 def test_the_weights_of_a_built_layer_are_those_checked():

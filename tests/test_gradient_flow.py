@@ -157,6 +157,16 @@ def test_schedule_counts_over_epochs_and_fits():
     assert flow.to_frame().step.unique().tolist() == [1, 4, 8, 10, 12]
 
 
+def test_an_epoch_that_was_stopped_counts_the_steps_that_it_ran():
+    model, flow = build("chain"), GradientFlow()
+    stop = keras.callbacks.Callback()
+    stop.on_train_batch_end = lambda batch, logs=None: setattr(model, "stop_training", batch == 1)
+    fit(model, callbacks=[flow, stop], batch_size=4)  # two of six steps
+    fit(model, callbacks=[flow], batch_size=12)
+    assert flow.to_frame().step.unique().tolist() == [1, 2, 3, 4]
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 4
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch has no steps_per_execution")
 def test_steps_per_execution_records_the_last_step_of_each_call():
     """CB-19: several steps in one call are supported."""
@@ -263,6 +273,33 @@ def test_after_a_fit_that_raised():
     assert not traces_of_the_tap(model)
 
 
+@pytest.mark.parametrize("when", ["on_train_batch_begin", "on_train_batch_end"])
+def test_a_fit_that_raised_leaves_no_watcher_behind(when):
+    """A later `fit` without the callbacks adds no record and is stopped by no guard."""
+    interrupted = keras.callbacks.Callback()
+
+    def interrupt(batch, logs=None):
+        if batch == 1:
+            raise KeyboardInterrupt
+
+    setattr(interrupted, when, interrupt)
+    model = build("chain")
+    flow, guard = GradientFlow(), DivergenceGuard(factor=2.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[flow, guard, interrupted], batch_size=4)
+    steps = flow.to_frame().step.unique().tolist()
+    assert steps == ([1] if when == "on_train_batch_begin" else [1, 2])
+    model.set_weights([100 * w for w in model.get_weights()])  # a loss far above the first
+    model.optimizer.learning_rate = 0.0
+    history = fit(model, batch_size=4, epochs=2)
+    model.train_on_batch(X, Y)
+    assert len(history.epoch) == 2 and history.history["loss"][0] > 100
+    assert flow.to_frame().step.unique().tolist() == steps and not guard.diverged
+    # Called again, it goes on.
+    fit(model, callbacks=[flow], batch_size=12)
+    assert flow.to_frame().step.unique().tolist() == [*steps, len(steps) + 1, len(steps) + 2]
+
+
 def test_evaluate_and_predict_take_no_notice():
     """CB-07."""
     model = build("chain")
@@ -306,6 +343,22 @@ def test_deep_copy_as_keras_tuner_makes_them():
     flow = copy.deepcopy(GradientFlow(every=2))
     fit(build("chain"), callbacks=[flow])
     assert flow.every == 2 and len(flow.to_frame()) == 4
+
+
+@pytest.mark.parametrize("kind", [GradientFlow, DivergenceGuard])
+def test_deep_copy_after_a_fit_that_raised(kind):
+    """Nothing of the traced step is kept, and nothing of torch's graph."""
+    callback = kind()
+    model = build("chain")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[callback, Interrupted()])
+    copied = copy.deepcopy(callback)
+    fit(build("chain"), callbacks=[copied])
+    if kind is GradientFlow:
+        assert copied.to_frame().step.tolist() == [1] * 4 + [2] * 4
+        assert callback.to_frame().step.tolist() == [1] * 4
+    else:
+        assert not copied.diverged
 
 
 @ON_TENSORFLOW
@@ -570,7 +623,9 @@ def test_gradients_that_are_not_finite_are_recorded_as_they_are():
     flow.plot()
     flow.plot("heatmap")
     matplotlib.pyplot.close("all")
-    assert "were recorded" in flow.verdict()
+    assert flow.verdict() == (
+        "The gradient is not a number (NaN) at 2 of 2 depth steps in the last recorded step."
+    )
 
 
 def test_one_callback_watches_one_model_after_another():
@@ -631,7 +686,28 @@ def test_verdicts():
     assert words([1e-2, 1.0]).startswith("The gradient falls: it falls by 10^2.0")
     assert words([1e5, 1.0]).startswith("The gradient explodes: it grows by 10^5.0")
     assert words([0.0, 1.0]).startswith("The gradient vanishes: it falls to nothing")
+    assert words([0.0, 0.5, 0.0]) == "The gradient is zero at depth step 4 and at depth step 2."
     assert verdict(frame_of({})) == "No gradients against depth were recorded."
+
+
+def test_the_verdict_on_gradients_that_are_not_finite():
+    nan, inf = math.nan, math.inf
+
+    def words(*steps):
+        return verdict(frame_of({i: dict(enumerate(one, 2)) for i, one in enumerate(steps, 1)}))
+
+    said = "The gradient is {} at {} of 4 depth steps in the last recorded step."
+    assert words([nan, nan, 1.0, 1.0]) == said.format("not a number (NaN)", 2)
+    assert words([1.0, nan, 1.0, 1.0]) == said.format("not a number (NaN)", 1)
+    assert words([1.0, 1.0, 1.0, inf]) == said.format("infinite", 1)
+    assert words([inf, inf, inf, 1.0]) == said.format("infinite", 3)
+    assert words([1.0] * 4, [nan, inf, 1.0, 1.0]) == said.format("not a number (NaN)", 2)
+    # A step that dynamic loss scaling skips spoils nothing.
+    assert words([inf] * 4, *[[1e-2, 0.1, 0.1, 1.0]] * 19).startswith(
+        "The gradient falls: it falls"
+    )
+    late = [[1e-2, 1.0]] * 28 + [[nan, inf], [1e-2, 1.0]]
+    assert words(*late).startswith("The gradient falls: it falls by 10^2.0")
 
 
 def frame_of(values):
@@ -648,6 +724,8 @@ def test_first_last_ratio():
     frame = frame_of({1: {2: 1e-6, 3: 1e-3, 4: 1.0}, 10: {4: 0.5, 2: 1.0}, 20: {2: 1.0, 4: 0.0}})
     ratio = first_last_ratio(frame)
     assert ratio.ratio.tolist() == [1e-6, 2.0, math.inf]
+    broken = first_last_ratio(frame_of({1: {2: math.nan, 3: 1.0}, 2: {2: 1.0, 3: math.nan}}))
+    assert broken.ratio.isna().tolist() == [True, True]
     chain = frame.assign(
         depth=np.nan, layer=[f"dense_{d:.0f}" for d in frame.depth], weight="kernel"
     )

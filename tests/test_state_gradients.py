@@ -12,6 +12,7 @@ from keras import ops
 from keras_deeplstm import models
 from keras_deeplstm.callbacks import StateGradients, verdict
 from keras_deeplstm.callbacks.gradient_plots import plot_paths, state_profile, state_ratios
+from keras_deeplstm.callbacks.verdict import path_ratios
 from keras_deeplstm.diagnostics import StateGradientProbe, state_gradients
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
 
@@ -183,6 +184,22 @@ def test_a_continued_callback_measures_as_one_that_was_not_interrupted():
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
+def test_a_second_fit_measures_anew():
+    states = StateGradients(X, Y, every=5)
+    frames = []
+    for seed, first, last in ((0, 0, 3), (1, 0, 2), (2, 2, 4)):
+        keras.utils.set_random_seed(seed)
+        model = build(UnfoldedLSTMBlock(4, 5))
+        before = state_gradients(model, X, Y).value
+        model.fit(X, Y, initial_epoch=first, epochs=last, verbose=0, callbacks=[states])
+        frame = states.to_frame().set_index("epoch").value
+        np.testing.assert_allclose(frame[first], before, rtol=1e-5)
+        np.testing.assert_allclose(frame[last], state_gradients(model, X, Y).value, rtol=1e-5)
+        frames.append(frame)
+    assert [frame.index.unique().tolist() for frame in frames] == [[0, 3], [0, 2], [0, 2, 4]]
+    np.testing.assert_array_equal(frames[2][0], frames[1][0])
+
+
 def test_profile_and_ratios_of_states():
     """By hand: two depth steps, two times, a memory path that carries 3/5 at the first step."""
     rows = [
@@ -199,6 +216,11 @@ def test_profile_and_ratios_of_states():
     assert profile.value.tolist() == [5.0, 2.0, 3.0, 7.0]
     ratios = state_ratios(frame)
     assert ratios.loc[0].tolist() == [2.5, 0.6]
+    # NaN at one time is NaN of that depth step.
+    rows[1] = (*rows[1][:-1], np.nan)
+    broken = pd.DataFrame(rows, columns=columns)
+    np.testing.assert_array_equal(state_profile(broken).value, [np.nan, 2.0, 3.0, 7.0])
+    assert state_ratios(broken).isna().all(axis=None)
     # Without a memory cell: dLoss/dh, here of one step.
     ratios = state_ratios(frame[frame.state == "h"])
     assert ratios.first_last[0] == 1 and np.isnan(ratios.memory[0])
@@ -228,6 +250,14 @@ def test_the_verdict_names_the_paths():
     # The product of 19 forget gates near sigmoid(6) = 0.9975 is above 0.9.
     assert "along the memory path alone it falls by 10^0.0" in sentence
     assert "; along the hidden path alone it falls by 10^" in sentence
+
+
+def test_paths_that_are_not_finite_cannot_be_told():
+    for values in ([np.nan, 1.0], [np.inf, 1.0], [1.0, np.inf]):
+        states = pd.DataFrame(
+            {"direction": "depth", "state": "c", "path": "memory", "depth": [1, 2], "value": values}
+        )
+        assert np.isnan(path_ratios(states)["memory"])
 
 
 def test_wrong_use():

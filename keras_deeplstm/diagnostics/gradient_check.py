@@ -17,7 +17,8 @@ def gradient_check(layer_or_model, x, y=None, *, entries=10, step=3e-4, seed=0):
 
     The check works on a float64 copy; what is passed in stays as it is. The loss is half the mean
     squared error to `y`, summed over outputs. Of each weight and of `x`, `entries` entries are
-    drawn and shifted by `step` up and down.
+    drawn and shifted by `step` up and down. Inputs of integers or booleans, such as tokens, have no
+    gradient and are left out.
 
     Args:
         layer_or_model: A Keras layer or model whose config can be serialized. A layer that is not
@@ -29,7 +30,7 @@ def gradient_check(layer_or_model, x, y=None, *, entries=10, step=3e-4, seed=0):
         seed: Of the entries and of the random target.
 
     Returns:
-        A DataFrame with a row for each trainable weight and each input: `weight`, `entries`,
+        A DataFrame with a row for each trainable weight and each real input: `weight`, `entries`,
         `largest_gradient` (largest absolute gradient among the entries), `largest_difference`
         (between autodiff and finite differences) and `relative_error` (their ratio; 0 if both
         are zero).
@@ -58,7 +59,8 @@ def gradient_check(layer_or_model, x, y=None, *, entries=10, step=3e-4, seed=0):
 def _table(layer_or_model, x, y, entries, step, seed):
     rng = np.random.default_rng([seed, 1])  # not the numbers that a caller may draw from the seed
     one = not isinstance(x, list | tuple)
-    inputs = [np.array(each, "float64") for each in ([x] if one else x)]
+    given = [np.array(each) for each in ([x] if one else x)]
+    inputs = [each.astype("float64") for each in given]
     model = _float64_copy(layer_or_model, inputs[0] if one else inputs)
 
     def outputs(tensors):
@@ -88,6 +90,8 @@ def _table(layer_or_model, x, y, entries, step, seed):
         yield _compare(variable.path, values, gradient, loss_at, entries, step, rng)
         variable.assign(values)
     for i, (values, gradient) in enumerate(zip(inputs, by_input, strict=True)):
+        if given[i].dtype.kind in "iub":
+            continue
 
         def loss_at(values, i=i):
             return loss(*inputs[:i], values, *inputs[i + 1 :])
