@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 
+import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
@@ -33,8 +34,9 @@ def filter_images(model, image_shape=None, layer=None):
         layer: Name of another layer whose kernels see the image; by default the first with any.
 
     Returns:
-        A dict: what the filters belong to ("kernel", or with gates "kernel, input gate", ...) ->
-        an array `(filters, height, width, channels)`.
+        A dict: what the filters belong to ("kernel", or with gates "kernel, input gate", ..., of a
+        bidirectional layer "forward kernel, input gate", ...) -> an array
+        `(filters, height, width, channels)`.
 
     Raises:
         ValueError: There is no such layer, or its kernels do not fit the image.
@@ -57,6 +59,18 @@ def filter_images(model, image_shape=None, layer=None):
         )
     if len(image_shape) == 2:
         image_shape = (*image_shape, 1)
+    if isinstance(owner, keras.layers.Bidirectional):
+        parts = {"forward ": owner.forward_layer, "backward ": owner.backward_layer}
+    else:
+        parts = {"": owner}
+    images = {}
+    for which, part in parts.items():
+        for name, image in _images_of(part, image_shape).items():
+            images[which + name] = image
+    return images
+
+
+def _images_of(owner, image_shape):
     images = {}
     for variable in owner.weights:
         if variable.name not in KERNELS:

@@ -40,6 +40,17 @@ def test_dense_colour_convolution_and_lstm_layers():
     assert set(filter_images(state)) == {"hidden_kernel", "memory_kernel"}
 
 
+def test_both_directions_are_shown_split_by_gate():
+    layer = keras.layers.Bidirectional(keras.layers.LSTM(2))
+    images = filter_images(keras.Sequential([keras.Input((1, 6)), layer]), (2, 3))
+    gates = ["input gate", "forget gate", "candidate", "output gate"]
+    assert list(images) == [f"{d} kernel, {g}" for d in ("forward", "backward") for g in gates]
+    for name, one in (("forward", layer.forward_layer), ("backward", layer.backward_layer)):
+        kernel = one.get_weights()[0]  # column 3 is filter 1 of the forget gate
+        image = images[f"{name} kernel, forget gate"][1, ..., 0]
+        np.testing.assert_array_equal(image, kernel[:, 3].reshape(2, 3))
+
+
 def test_pictures_before_and_during_training(tmp_path):
     model = models.classifier((4, 4, 1), 3, depth=2, units=5)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
