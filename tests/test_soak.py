@@ -22,8 +22,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-def start(runs_dir):
-    """The study `depth` with three seeds, in a process like that of a user."""
+def start(folder):
+    """The study `depth` with three seeds, in a process like that of a user, in `folder`.
+
+    Each run records the command, which is the same wherever it is typed.
+    """
+    folder.mkdir(exist_ok=True)
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may ignore it
@@ -31,12 +35,13 @@ def start(runs_dir):
         "from keras_deeplstm.experiments.cli import main\n"
         "sys.exit(main())\n"
     )
-    arguments = ["study", "depth", "--seeds", "3", "--runs-dir", runs_dir]
+    arguments = ["study", "depth", "--seeds", "3"]
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": ROOT},
     )
 
@@ -53,7 +58,7 @@ def all_gone(processes):
 def test_a_study_that_is_killed_every_few_minutes(tmp_path):
     process = start(tmp_path / "reference")
     assert (process.wait(), process.stderr.read()) == (0, "")
-    (reference,) = (tmp_path / "reference").iterdir()
+    (reference,) = (tmp_path / "reference" / "runs").iterdir()
     names = sorted(run.name for run in runs.find(reference))
 
     generator, ends = random.Random(0), time.monotonic() + 60 * MINUTES
@@ -73,7 +78,7 @@ def test_a_study_that_is_killed_every_few_minutes(tmp_path):
             continue
         error = process.stderr.read()
         assert process.returncode == 0, error
-        (folder,) = (tmp_path / "killed").iterdir()
+        (folder,) = (tmp_path / "killed" / "runs").iterdir()
         assert sorted(run.name for run in runs.find(folder)) == names
         for name in names:
             assert_same(folder / name, reference / name)
