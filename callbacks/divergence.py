@@ -22,7 +22,8 @@ class DivergenceGuard(TapCallback):
     steps: with a `LossScaleOptimizer` only the loss is watched.
 
     Args:
-        factor: The loss counts as diverged above `factor` times the first loss that is above 0.
+        factor: The loss counts as diverged above `factor` times the size of the first loss that is
+            not 0.
 
     Attributes:
         diverged: Whether training was stopped.
@@ -80,8 +81,8 @@ class DivergenceGuard(TapCallback):
         (step, summary, loss), self._waiting = self._waiting, None
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
         finite = ops.convert_to_numpy(summary["finite"]) if summary else ()
-        if self._first_loss is None and loss is not None and loss > 0:
-            self._first_loss = loss
+        if self._first_loss is None and loss:
+            self._first_loss = abs(loss)
         if loss is not None and not abs(loss) < float("inf"):
             reason = f"the loss is {loss}"
         elif not np.all(finite):

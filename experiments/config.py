@@ -11,6 +11,7 @@ from keras_deeplstm.experiments.settings import (
     OPTIMIZERS,
     ConfigError,
     Settings,
+    changed,
     check_clipping,
     check_jit_compile,
     check_keys,
@@ -138,11 +139,7 @@ class ModelConfig:
     def _changed(self):
         """The options of blocks that differ from their defaults."""
         common = ("block", "depth", "units", "parameters", "dropout", "input_noise")
-        return {
-            option.name: getattr(self, option.name)
-            for option in dataclasses.fields(self)
-            if option.name not in common and getattr(self, option.name) != option.default
-        }
+        return changed(self, but=common)
 
     @property
     def builder(self) -> str:

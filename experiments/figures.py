@@ -2,7 +2,6 @@
 
 import base64
 import itertools
-import statistics
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from keras_deeplstm.experiments.drawing import (
     picture,
     plain,
 )
-from keras_deeplstm.experiments.summary import Group, ratio_text, ratios_text
+from keras_deeplstm.experiments.summary import Group, median_text, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
 STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
@@ -247,7 +246,7 @@ def _state_caption(group):
     for key, name in names.items():
         values = [group.values(f"{key}_{when}") for when in ("start", "end")]
         if any(values):
-            start, end = (ratio_text(statistics.median(some) if some else None) for some in values)
+            start, end = map(median_text, values)
             parts.append(f"{name} {start} → {end}")
     return "; ".join(parts)
 

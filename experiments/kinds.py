@@ -13,9 +13,9 @@ from keras_deeplstm.experiments.summary import (
     Group,
     counts_text,
     estimate,
+    median_text,
     number_text,
     percent_text,
-    ratio_text,
     ratios_text,
     share_text,
 )
@@ -63,10 +63,6 @@ class Kind:
         return [{heading: row[heading] for heading in kept} for row in rows]
 
 
-def _median(values, text="{:.2f}"):
-    return text.format(statistics.median(values)) if values else "–"
-
-
 def _classifier_row(group):
     return {
         "task": group.config.subject,
@@ -77,15 +73,11 @@ def _classifier_row(group):
         "validation accuracy": percent_text(group.mean("val_accuracy")),
         "gradient first/last, start": ratios_text(group.values("gradient_ratio_start")),
         "gradient first/last, end": ratios_text(group.values("gradient_ratio_end")),
-        "memory/total, start": _median_ratio(group.values("memory_path_ratio_start")),
-        "Gabor R²": _median(group.values("gabor_r2_end")),
+        "memory/total, start": median_text(group.values("memory_path_ratio_start")),
+        "Gabor R²": median_text(group.values("gabor_r2_end"), "{:.2f}".format),
         "parameters": f"{group.runs[0].result['parameters']:,}",
         "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
     }
-
-
-def _median_ratio(values):
-    return ratio_text(statistics.median(values) if values else None)
 
 
 INTERVALS = (
@@ -129,8 +121,9 @@ def _text_row(group):
         "validation loss": number_text(group.mean("val_loss")),
         "validation bits": number_text(group.mean("val_bits")),
         "test bits": number_text(group.mean("test_bits")),
-        "best epoch": f"{_median(group.values('best_epoch'), '{:g}')} of {group.config.epochs}",
-        "symbols per second": _median(group.values("symbols_per_second"), "{:,.0f}"),
+        "best epoch": median_text(group.values("best_epoch"), "{:g}".format)
+        + f" of {group.config.epochs}",
+        "symbols per second": median_text(group.values("symbols_per_second"), "{:,.0f}".format),
         "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
     }
 
@@ -168,7 +161,9 @@ def _sequence_row(group):
         "published": task.paper or "–",
         "wrong in the test": _percent(group.values("test_wrong")),
         "mean error": ratios_text(group.values("test_error")),
-        "right up to": _median([r["reach"] for r in results if r.get("reach")], "{:,.0f}"),
+        "right up to": median_text(
+            [r["reach"] for r in results if r.get("reach")], "{:,.0f}".format
+        ),
         "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
     }
 

@@ -27,6 +27,15 @@ def config_errors():
         raise ConfigError(str(error)) from None
 
 
+def changed(settings: Any, but: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of a dataclass that differ from their defaults, `but` some."""
+    return {
+        option.name: getattr(settings, option.name)
+        for option in dataclasses.fields(settings)
+        if option.name not in but and getattr(settings, option.name) != option.default
+    }
+
+
 class SequenceModel:
     """What the settings of the two kinds of models of sequences have in common."""
 
@@ -44,11 +53,7 @@ class SequenceModel:
     def _changed(self):
         """The options of blocks that differ from their defaults."""
         common = ("block", "depth", "units", "parameters", "dropout")
-        return {
-            option.name: getattr(self, option.name)
-            for option in dataclasses.fields(self)
-            if option.name not in common and getattr(self, option.name) != option.default
-        }
+        return changed(self, but=common)
 
     def build_arguments(self) -> dict[str, Any]:
         """Keyword arguments for the builders of `keras_deeplstm.models`, the block included."""

@@ -2,7 +2,9 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.configs import Config
@@ -159,6 +161,11 @@ def ratio_text(ratio: float | None) -> str:
         return f"{ratio:#.2g}".rstrip(".") if ratio < 100 else f"{ratio:.0f}"
     mantissa, exponent = f"{ratio:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def median_text(values: list[float], text: Callable[[Any], str] = ratio_text) -> str:
+    """The median in the words of `text`, by default as a ratio; a dash without values."""
+    return text(statistics.median(values)) if values else "–"
 
 
 def ratios_text(ratios: list[float]) -> str:

@@ -1,7 +1,7 @@
 """The settings of a run on a sequence task, for Python, the command line and JSON."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
@@ -14,6 +14,7 @@ from keras_deeplstm.experiments.settings import (
     ConfigError,
     SequenceModel,
     Settings,
+    changed,
     check_clipping,
     check_jit_compile,
     check_keys,
@@ -187,7 +188,9 @@ class SequenceConfig(Settings):
                     f"Argument `model` must be a SequenceModelConfig. Received: {self.model!r}"
                 )
             if self.model.block == "guess":
-                self._check_that_nothing_is_trained()
+                own = ("sequences", "seed")
+                others = changed(self, but=("task", "model", *own))
+                refuse_unknown("", others, "block 'guess', which does not train", own)
             for name in ("sequences", "evaluate_every", "batch_size", "decay_every"):
                 validation.positive_integer(name, getattr(self, name))
             if self.evaluate_every < self.batch_size:
@@ -216,8 +219,8 @@ class SequenceConfig(Settings):
                 raise ValueError(f"Argument `decay` must be at most 1. Received: {self.decay}")
             if self.schedule != "step":
                 names = ("decay", "decay_every")
-                changed = [n for n in names if getattr(self, n) != getattr(type(self), n)]
-                refuse_unknown("", changed, f"schedule {self.schedule!r}", ())
+                unused = [n for n in names if getattr(self, n) != getattr(type(self), n)]
+                refuse_unknown("", unused, f"schedule {self.schedule!r}", ())
             check_clipping(self.clipnorm, self.clipvalue)
             if validation.finite("input_noise", self.input_noise) < 0:
                 raise ValueError(
@@ -232,15 +235,6 @@ class SequenceConfig(Settings):
                     f"Task {self.subject!r} has {'no ' if over_time else ''}time. Argument "
                     f"`model.block` must be one of {blocks}. Received: {self.model.block!r}"
                 )
-
-    def _check_that_nothing_is_trained(self):
-        own = ("task", "model", "sequences", "seed")
-        changed = [
-            option.name
-            for option in fields(self)
-            if option.name not in own and getattr(self, option.name) != option.default
-        ]
-        refuse_unknown("", changed, "block 'guess', which does not train", own[2:])
 
     def make_task(self) -> SequenceTask:
         """The task."""

@@ -7,11 +7,10 @@ its weights are not tied, and what do the filters of its bottom layer learn?
 import dataclasses
 import functools
 import math
-import statistics
 
 from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.studies.study import Study, best_first, enumerate_words, grid
-from keras_deeplstm.experiments.summary import percent_text, ratio_text, ratios_text
+from keras_deeplstm.experiments.summary import median_text, percent_text, ratios_text
 from keras_deeplstm.experiments.tasks import get_task
 
 DATASETS = ("mnist", "digits", "fashion-mnist")
@@ -172,19 +171,13 @@ def _depth_if_trained(group):
     return trained, group.config.model.depth if trained else 0, group.accuracy.mean
 
 
-RATIOS = ("gradient_ratio_start", "state_gradient_ratio_start")
-
-
 def _depths(groups):
     found = []
     for group in groups:
         words = [percent_text(group.accuracy)]
-        of_weights, of_states = map(group.values, RATIOS)
-        if of_weights or of_states:  # in their places, because nothing else tells them apart
-            words += [
-                ratio_text(statistics.median(ratios) if ratios else None)
-                for ratios in (of_weights, of_states)
-            ]
+        ratios = [group.values(f"{of}_ratio_start") for of in ("gradient", "state_gradient")]
+        if any(ratios):  # a dash for one of them, because nothing but the place tells them apart
+            words += map(median_text, ratios)
         found.append(f"{group.config.model.depth} ({', '.join(words)})")
     return enumerate_words(found)
 
@@ -242,8 +235,7 @@ def _filter_answer(groups):
 
 
 def _gabor(group, when):
-    values = group.values(f"gabor_r2_{when}")
-    return f"{statistics.median(values):.2f}" if values else "–"
+    return median_text(group.values(f"gabor_r2_{when}"), "{:.2f}".format)
 
 
 BUDGETS = (50_000, 100_000, 200_000, 500_000)
