@@ -184,11 +184,12 @@ class PublishCommand:
         tyro.conf.Positional[tuple[Path, ...]],
         tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
     ]
-    """Folders of studies, in the order of the page."""
+    """Folders of studies, in the order of a new page."""
     tables: Folder = Path("experiments/results")
     """Folder for the tables: of each study a row for each model, and a row for each run."""
     page: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/results.md")
-    """The page, in Markdown; its pictures lie beside it in a folder of its name."""
+    """The page, in Markdown; its pictures lie beside it in a folder of its name. Its sections on
+    other studies stay."""
 
 
 @dataclass(frozen=True)

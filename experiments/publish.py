@@ -11,21 +11,26 @@ from keras_deeplstm.experiments.findings import collect, summary, table
 from keras_deeplstm.experiments.report import render
 from keras_deeplstm.experiments.settings import ConfigError
 
+WRITTEN = "Written by `deeplstm publish`"  # stands in each page
+HOW_TO_READ = "How to read the numbers"
 SHOWN = 4  # pictures of a section on the page; all are in the study's report
 
 
 def publish(folders: list[Path], tables: Path, page: Path) -> None:
     """Write the tables of studies, and one page with what each of them has found.
 
+    A page that is there already keeps its sections on other studies.
+
     Args:
         folders: Folders of studies.
         tables: Folder for the tables: `NAME.csv` with a row for each model, `NAME-runs.csv` with a
             row for each run.
-        page: The Markdown file. Its pictures lie beside it in a folder of its name.
+        page: The Markdown file, new or written by this function. Its pictures lie beside it in a
+            folder of its name.
 
     Raises:
         ConfigError: A folder is no study's, or has no finished run; two have one name; the page is
-            a folder.
+            a folder, or a file that this function has not written.
     """
     pictures = page.with_suffix("")
     # All of this before anything is written.
@@ -37,17 +42,50 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
         raise ConfigError(f"'{page}' is a folder, not the file of a page")
     found = [_finished(folder) for folder in folders]
     before = page.read_text(encoding="utf-8") if page.exists() else ""
+    if before and WRITTEN not in before:
+        raise ConfigError(f"'{page}' is there, and was not written by `deeplstm publish`")
+    notes, sections = _parts(before)
     for folder in (tables, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    studies = [_published(*each, tables, pictures) for each in zip(names, found, strict=True)]
-    kept = {file for study in studies for file in study["files"]}
-    notes = dict.fromkeys(study["note"] for study in studies)
-    text = render("results.md", studies=studies, notes=notes, folder=pictures.name)
-    files.write_text(page, text)
+    for name, findings in zip(names, found, strict=True):
+        title = ", ".join(filter(None, [findings.study.name, findings.subject]))
+        sections[title] = _section(name, findings, tables, pictures)
+        notes |= {findings.kind.note: None}
+    after = render(
+        "results.md",
+        how_to_read=HOW_TO_READ,
+        notes=notes,
+        sections=[_indexed(title, text) for title, text in sections.items()],
+    )
+    files.write_text(page, after)
     # Not before, because the page that was there shows them; and no others.
-    for stale in set(pictures.glob("*.png")) - kept:
-        if f"({pictures.name}/{stale.name})" in before:
-            stale.unlink()
+    for picture in pictures.glob("*.png"):
+        link = f"({pictures.name}/{picture.name})"
+        if link in before and link not in after:
+            picture.unlink()
+
+
+def _parts(page):
+    """The notes of a page, and the texts of its sections by their titles."""
+    _, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    sections = {}
+    for part in parts:
+        title, _, text = part.partition("\n")
+        sections[title] = text.strip("\n")
+    notes = sections.pop(HOW_TO_READ, "").split("\n\n")
+    return dict.fromkeys(filter(None, notes)), sections
+
+
+def _indexed(title, text):
+    """What the page says of a section. Its answer is the first line in bold."""
+    answer = re.search(r"^\*\*(.*)\*\*$", text, flags=re.MULTILINE)
+    return {
+        "title": title,
+        # As GitHub makes it of a heading.
+        "anchor": re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"),
+        "answer": answer[1] if answer else "",
+        "text": text,
+    }
 
 
 def _finished(folder):
@@ -57,43 +95,39 @@ def _finished(folder):
     return findings
 
 
-def _published(name, findings, tables, pictures):
+def _section(name, findings, tables, pictures):
+    """Write the tables and pictures of a study; return its text."""
     groups = findings.groups
     files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
     files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
     by_depth = sorted(groups, key=lambda group: group.config.model.depth)
     deepest = {group.label: group.name for group in by_depth}
-    shown, drawn = {}, []
+    shown, drawn = {}, 0
     writings = {}
     for section in findings.kind.sections(groups, []):
         for picture in _chosen(section, deepest.values(), not findings.study.datasets):
-            file = pictures / f"{name}-{len(drawn) + 1}.png"
+            drawn += 1
+            file = pictures / f"{name}-{drawn}.png"
             files.write_bytes(file, base64.b64decode(picture.data))
-            drawn.append(file)
             shown.setdefault(section.title, []).append((file.name, picture))
         writings |= {section.title: section.writings} if section.writings else {}
     missing = [run for run, state, _ in findings.problems if state == "missing"]
-    title = ", ".join(filter(None, [findings.study.name, findings.subject]))
-    return {
-        "name": title,
-        # As GitHub makes it of a heading.
-        "anchor": re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"),
-        "question": findings.study.question,
-        "remark": findings.study.remark,
-        "answer": findings.answer,
-        "rows": findings.kind.rows(groups),
-        "note": findings.kind.note,
-        "sections": shown,
-        "writings": writings,
-        "files": drawn,
-        "missing": missing,
-        "problems": [problem for problem in findings.problems if problem[1] != "missing"],
-        "commands": list(dict.fromkeys(map(_without_places, findings.commands))),
-        "settings": findings.settings,
-        "environment": findings.finished[0].environment,
-        "resumed": len(findings.resumed),
-        "runs": len(findings.finished),
-    }
+    return render(
+        "section.md",
+        study=findings.study,
+        answer=findings.answer,
+        rows=findings.kind.rows(groups),
+        sections=shown,
+        writings=writings,
+        folder=pictures.name,
+        missing=missing,
+        problems=[problem for problem in findings.problems if problem[1] != "missing"],
+        commands=list(dict.fromkeys(map(_without_places, findings.commands))),
+        settings=findings.settings,
+        environment=findings.finished[0].environment,
+        resumed=len(findings.resumed),
+        runs=len(findings.finished),
+    ).strip("\n")
 
 
 def _without_places(command):

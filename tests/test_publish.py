@@ -60,17 +60,52 @@ def test_page_and_tables(tmp_path):
     assert "Depth\n\n![test accuracy against depth, digits" in page
 
 
-def test_pictures_of_an_earlier_page_are_removed(tmp_path):
+def test_a_page_keeps_its_sections_on_other_studies(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
+    copy = make_study(tmp_path / "again")
+    files.write_json(copy / "study.json", {"study": "depth", "command": "", "runs": ["deep"]})
+    tables, page = tmp_path / "tables", tmp_path / "results.md"
+    publish([folder, copy], tables, page)
+    both = page.read_text()
+    assert both.count("\n## ") == 3 and both.count("\n- [") == 2
+
+    publish([folder], tables, page)
+    assert page.read_text() == both
+    publish([copy], tables, page)
+    assert page.read_text() == both
+
+    path = folder / "shallow" / "result.json"
+    files.write_json(path, files.read_json(path) | {"test_accuracy": 0.125})
+    publish([folder], tables, page)
+    changed = page.read_text()
+    assert both.count("| 10 | 97.0% | ") == 1
+    before, others = both.split("\n## depth, ")
+    after, same = changed.split("\n## depth, ")
+    assert "| 10 | 12.5% | " in after and "| 10 | 97.0% | " not in after
+    assert same == others and after.splitlines()[:12] == before.splitlines()[:12]
+
+
+def test_pictures_that_the_page_no_longer_shows_are_removed(tmp_path):
+    folder = make_study(tmp_path / "depth-limit-digits")
+    tables, page = tmp_path / "tables", tmp_path / "results.md"
+    publish([folder], tables, page)
     pictures = tmp_path / "results"
-    pictures.mkdir()
     for name in ("old.png", "of-the-user.png"):
         (pictures / name).write_bytes(PIXEL)
-    (tmp_path / "results.md").write_text("![of an earlier study](results/old.png)\n")
-    publish([folder], tmp_path / "tables", tmp_path / "results.md")
+    page.write_text(page.read_text() + "\n![once](results/old.png)\n")
+    publish([folder], tables, page)
     assert (pictures / "depth-limit-digits-1.png").exists()
     assert not (pictures / "old.png").exists()
     assert (pictures / "of-the-user.png").exists()
+
+
+def test_a_file_of_the_user_is_no_page(tmp_path):
+    folder = make_study(tmp_path / "depth-limit-digits")
+    page = tmp_path / "README.md"
+    page.write_text("# My work\n")
+    with pytest.raises(ConfigError, match="was not written by `deeplstm publish`"):
+        publish([folder], tmp_path / "tables", page)
+    assert page.read_text() == "# My work\n" and not (tmp_path / "tables").exists()
 
 
 def test_two_studies_of_one_name_or_a_page_that_is_a_folder(tmp_path):
