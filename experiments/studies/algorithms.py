@@ -33,12 +33,12 @@ BITS: dict[str, tuple[SequenceModelConfig, ...]] = {
 MORE_BITS = {f"parity:bits={bits},curriculum=true": () for bits in (64, 128, 250)}
 
 
-def _parity_configs(bits, dataset):
+def _parity_configs(bits, sequences, dataset):
     return [
         SequenceConfig(
             task,
             model,
-            sequences=4_000_000,
+            sequences=sequences,
             evaluate_every=64_000,
             jit_compile=True,
             batch_size=128,
@@ -143,9 +143,9 @@ def _question_configs(dataset):
 
 
 ONE_PROJECTION = (
-    "Grid LSTM (arXiv 1507.01526) reports up to 250 bits; here are 128 units, 16 steps, Adam, "
-    "minutes of two cores, and beyond 8 bits a curriculum: training sequences show the first m "
-    "bits alone, all m equally often."
+    "Grid LSTM (arXiv 1507.01526) reports up to 250 bits; here are 128 units, 16 steps, Adam, and "
+    "beyond 8 bits a curriculum: training sequences show the first m bits alone, all m equally "
+    "often."
 )
 SAME_SHAPE = (
     "All have 4 layers of 100 units, and not the same number of weights: the tied grid has the "
@@ -158,7 +158,7 @@ studies = (
         question="How many bits' parity does an LSTM over depth learn that sees all of them at "
         "once, and do other deep networks with as many parameters?",
         datasets=(),
-        configs=functools.partial(_parity_configs, BITS),
+        configs=functools.partial(_parity_configs, BITS, 4_000_000),
         answer=solved_answer,
         remark=ONE_PROJECTION,
     ),
@@ -166,7 +166,7 @@ studies = (
         name="parity-long",
         question="And of more bits, up to as many as the paper reports?",
         datasets=(),
-        configs=functools.partial(_parity_configs, MORE_BITS),
+        configs=functools.partial(_parity_configs, MORE_BITS, 64_000_000),
         answer=solved_answer,
         remark=ONE_PROJECTION,
     ),

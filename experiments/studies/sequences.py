@@ -54,58 +54,61 @@ class SequenceStudy(Study):
 # Hochreiter & Schmidhuber (1997).
 
 # A memory that lasts and that distractors do not enter (chrono initialization); what a task needs
-# in its place, or beyond, stands beside it. "grid" has what is for a grid alone.
+# in its place, or beyond, stands beside it. "grid" has what is for a grid alone: with the learning
+# rate of the LSTMs, not all seeds of it learn the tasks 2a and 3 to 6.
 LONG = {"forget_bias": 4.0, "input_gate_bias": -3.0}
 BOTH = {"project_inputs": "both", "output": "both"}
+SLOW = {"grid": {"learning_rate": 0.003}}
+SLOWER = {"grid": {"learning_rate": 0.002}}
 PUBLISHED = {
-    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0, "units": 32, "batch_size": 4}
-    | {"grid": BOTH},
+    "reber": {"forget_bias": 1.0, "input_gate_bias": 0.0, "units": 32, "batch_size": 4},
     "noise-free": {"forget_bias": 6.0, "input_gate_bias": -2.0, "skip": True, "units": 32}
-    | {"batch_size": 4, "grid": BOTH},
-    "noise-free:regular=false": {"forget_bias": 6.0, "input_gate_bias": -4.0}
-    | {"schedule": "cosine", "grid": BOTH},
+    | {"batch_size": 4, "grid": {"learning_rate": 0.003, "batch_size": 2}},
+    "noise-free:regular=false": {"forget_bias": 6.0, "input_gate_bias": -4.0, "schedule": "cosine"},
     "long-lag": {},
-    "two-sequence": {},
-    "two-sequence:noise=signal": {},
-    "two-sequence:noise=targets": {},
-    "adding": {},
-    "multiplication": {"grid": BOTH},
-    "multiplication:n_seq=13": {"grid": BOTH},
-    "temporal-order": {},
-    "temporal-order:symbols=3": {},
+    "two-sequence": SLOW,
+    "two-sequence:noise=signal": SLOW,
+    "two-sequence:noise=targets": SLOW,
+    "adding": SLOW,
+    "multiplication": SLOWER,
+    "multiplication:n_seq=13": SLOWER,
+    "temporal-order": SLOW,
+    "temporal-order:symbols=3": SLOW,
 }
 LONGER = {
     "long-lag:p=1000,q=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0},
-    "two-sequence:length=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0},
-    "adding:length=500": {"forget_bias": 6.0, "input_gate_bias": -4.0},
-    "adding:length=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0},
+    "two-sequence:length=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0} | SLOW,
+    "adding:length=500": {"forget_bias": 6.0, "input_gate_bias": -4.0} | SLOW,
+    "adding:length=1000": {"forget_bias": 7.0, "input_gate_bias": -5.0} | SLOW,
 }
 
 REMARK = (
     "The paper trained on-line, with truncated gradients and without forget gates, and minimized "
     "squared errors. Here are forget gates with biases that make a memory last, Adam with the "
-    "whole gradient and batches of 4 or 8, and cross entropy for what is a class; the last step "
+    "whole gradient and batches of 2 to 8, and cross entropy for what is a class; the last step "
     "has, in the loss, the weight of p others in 2a and of 10 p others in 2b. Biases, units, batch "
-    "sizes and schedules were chosen task by task. Grid and LSTM have the same number of units, so "
-    "that the grid has more weights; its inputs and outputs go through both states in tasks 1, 2a, "
-    "2b and 5. Criteria and numbers of sequences are those of the paper."
+    "sizes, learning rates and schedules were chosen task by task. Grid and LSTM have the same "
+    "number of units, so that the grid has more weights; its inputs and outputs go through both "
+    "states. Criteria and numbers of sequences are those of the paper."
 )
 
 
 def _configs(tasks, dataset):
-    return [
-        _config(task, block, **settings)
-        for task, settings in tasks.items()
-        for block in ("grid_lstm", "lstm")
-    ]
+    configs = []
+    for task, settings in tasks.items():
+        settings = dict(settings)
+        grid = BOTH | settings.pop("grid", {})
+        configs += [
+            _config(task, "grid_lstm", **settings | grid),
+            _config(task, "lstm", **settings),
+        ]
+    return configs
 
 
 def _config(
-    task, block, grid=None, learning_rate=0.01, schedule="constant", batch_size=8, units=16,
-    **options,
-):  # fmt: skip
-    own = (grid or {}) if block == "grid_lstm" else {}
-    model = SequenceModelConfig(block, units=units, **LONG | own | options)
+    task, block, learning_rate=0.01, schedule="constant", batch_size=8, units=16, **options
+):
+    model = SequenceModelConfig(block, units=units, **LONG | options)
     config = SequenceConfig(
         task,
         model,
