@@ -102,6 +102,20 @@ def test_a_first_loss_of_zero_is_no_reference():
     assert guard.step == 3 and guard.reason == "the loss 5.667 is above 5 x 0.5"
 
 
+def test_the_reference_of_a_negative_loss_is_its_size():
+    for last, diverges in ((30.0, False), (34.0, True)):
+        model, guard = build(), DivergenceGuard(factor=5)
+        loss = lambda truth, output: keras.ops.mean(truth * output)  # noqa: E731
+        model.compile(keras.optimizers.SGD(1e-9), loss)
+        model.layers[0].set_weights([np.zeros((3, 1)), np.ones(1)])
+        y = np.repeat(np.array([[-2.0], [1.0], [last]], "float32"), 4, axis=0)
+        # Means of the epoch so far: -2, -1/2, (-1 + last) / 3, which is 9.67 or 11.
+        with pytest.warns() if diverges else contextlib.nullcontext():
+            fit(model, guard, y=y, epochs=1)
+        assert guard.diverged == diverges
+    assert guard.step == 3 and guard.reason == "the loss 11 is above 5 x 2"
+
+
 def test_a_gradient_that_is_not_finite_stops():
     """REL-8."""
 
