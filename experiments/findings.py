@@ -42,8 +42,13 @@ class Findings:
 
     @property
     def commands(self) -> list[str]:
-        """The commands that started the runs."""
-        return list(dict.fromkeys(run.environment["command"] for run in self.finished))
+        """The commands that started the runs, with the backend if it is not the default."""
+        commands: dict[str, None] = {}
+        for run in self.finished:
+            backend, command = run.environment["backend"], run.environment["command"]
+            prefix = "" if backend == "tensorflow" else f"KERAS_BACKEND={backend} "
+            commands[prefix + command] = None
+        return list(commands)
 
     @property
     def resumed(self) -> list[str]:

@@ -26,10 +26,10 @@ def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
         command = f"deeplstm study depth-limit {where} --only '*a b*'"
         files.write_json(path, files.read_json(path) | {"command": command})
     path = folder / "deeper" / "environment.json"
-    files.write_json(path, files.read_json(path) | {"command": "it's none"})
+    files.write_json(path, files.read_json(path) | {"command": "it's none", "backend": "jax"})
     publish([folder], tmp_path / "tables", tmp_path / "results.md")
     page = (tmp_path / "results.md").read_text()
-    assert "```\ndeeplstm study depth-limit --only '*a b*'\nit's none\n```" in page
+    assert "```\ndeeplstm study depth-limit --only '*a b*'\nKERAS_BACKEND=jax it's none\n```" in page
 
 
 def test_page_and_tables(tmp_path):
