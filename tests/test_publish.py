@@ -29,7 +29,8 @@ def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
     files.write_json(path, files.read_json(path) | {"command": "it's none", "backend": "jax"})
     publish([folder], tmp_path / "tables", tmp_path / "results.md")
     page = (tmp_path / "results.md").read_text()
-    assert "```\ndeeplstm study depth-limit --only '*a b*'\nKERAS_BACKEND=jax it's none\n```" in page
+    typed = "deeplstm study depth-limit --only '*a b*'\nKERAS_BACKEND=jax it's none"
+    assert f"```\n{typed}\n```" in page
 
 
 def test_page_and_tables(tmp_path):
