@@ -5,6 +5,7 @@ The ids are those of the catalogue of faults. The long tests take every moment, 
 
 import dataclasses
 import functools
+import gc
 import hashlib
 import http.server
 import itertools
@@ -86,6 +87,10 @@ def work_of(kind, tmp_path):
 
     def train_in(folder):
         function(config, folder, checkpoint_share=1, on_message=lambda text: None)
+        # TensorFlow keeps much of each model. Keras collects garbage before each run; with what a
+        # hundred runs have left, that would take longer than the run.
+        gc.collect()
+        gc.freeze()
         return folder
 
     return train_in
