@@ -564,18 +564,25 @@ def test_parity_is_balanced():
     assert not task.score(np.full_like(batch.y, 0.5), batch)[0].any()
 
 
-def test_parity_with_a_curriculum():
-    """In training the first m bits, all m equally often; in the test all of them."""
-    task = parse("parity:bits=5,curriculum=true")
-    batch = task.sample(np.random.default_rng(0), 10_000)
+@pytest.mark.parametrize("bits", [1, 4, 5, 6, 11])
+def test_parity_with_a_curriculum(bits):
+    """In training m bits anywhere, the more seldom the more they are; in the test all of them."""
+    task = parse(f"parity:bits={bits},curriculum=true")
+    batch = task.sample(np.random.default_rng(0), 12_000)
     shown = (batch.x != 0).sum(axis=1)
-    assert (np.diff(batch.x != 0, axis=1).sum(axis=1) == (shown < 5)).all() and (
-        batch.x[:, 0]
-    ).all()
-    assert np.bincount(shown).tolist()[0] == 0 and np.bincount(shown)[1:].min() > 1900
+    sizes, counts = np.unique(shown, return_counts=True)
+    assert sizes.tolist() == list(range(bits, 0, -4))[::-1]
+    np.testing.assert_allclose(counts / counts[0], np.sqrt(sizes[0] / sizes), rtol=0.05)
+    # All places are shown equally often, and ones among them half of the time.
+    np.testing.assert_allclose((batch.x != 0).mean(axis=0), shown.mean() / bits, rtol=0.05)
+    assert abs(batch.x.mean(axis=0)).max() < 0.04
     assert ((batch.x == 1).sum(axis=1, keepdims=True) % 2 == batch.y).all()
-    test = task.test(np.random.default_rng(0), 100)
+    test = task.test(np.random.default_rng(0), 1000)
     assert (test.x != 0).all() and ((test.x == 1).sum(axis=1, keepdims=True) % 2 == test.y).all()
+    # The same sum has the same answer, whatever is shown.
+    sums = np.concatenate([batch.x.sum(axis=1), test.x.sum(axis=1)])
+    y = np.concatenate([batch.y[:, 0], test.y[:, 0]])
+    assert all(len(set(y[sums == value])) == 1 for value in np.unique(sums))
 
 
 def answers(batch):

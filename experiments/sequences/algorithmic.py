@@ -20,8 +20,12 @@ class Parity(SequenceTask):
 
     Args:
         bits: Number of bits.
-        curriculum: In training, show only the first m bits and 0 for the others; all m are equally
-            likely. Test sequences show all bits.
+        curriculum: In training, show only m of the bits, anywhere, and 0 for the others, with a
+            probability proportional to m ** -0.5. Test sequences show all bits.
+
+    The number of bits that the curriculum hides is a multiple of four. Then the answer is the same
+    function of the sum of all inputs in each training sequence and in the test: of inputs whose sum
+    is s, (m + s) / 2 are ones. With any other number the same sum stands for odd and for even.
 
     The answer is right if the output is on the right side of 0.5; its error is the absolute one.
     The criterion is the project's own.
@@ -68,15 +72,18 @@ class Parity(SequenceTask):
         """See the class."""
         if not self.curriculum:
             return self.test(generator, count)
-        return self._draw(generator, count, generator.integers(1, self.bits + 1, size=(count, 1)))
+        shown = np.arange((self.bits - 1) % 4 + 1, self.bits + 1, 4)
+        weight = shown**-0.5
+        m = generator.choice(shown, size=(count, 1), p=weight / weight.sum())
+        seen = generator.permuted(np.arange(self.bits) < m, axis=1)
+        return self._draw(generator, count, seen)
 
     def test(self, generator: np.random.Generator, count: int) -> Batch:
         """See `SequenceTask`."""
-        return self._draw(generator, count, self.bits)
+        return self._draw(generator, count, True)
 
-    def _draw(self, generator, count, shown):
+    def _draw(self, generator, count, seen):
         bits = generator.integers(2, size=(count, self.bits))
-        seen = np.arange(self.bits) < shown
         y = np.sum(bits * seen, axis=1, keepdims=True) % 2
         return Batch(((2 * bits - 1) * seen).astype("float32"), y.astype("float32"), None, None)
 

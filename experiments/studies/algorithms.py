@@ -24,17 +24,17 @@ RIVALS = (
 )
 
 
-# All at once, and with a curriculum: the first bits alone, in part of the training sequences.
+# All at once, and with a curriculum: part of the bits alone, in training.
 BITS: dict[str, tuple[SequenceModelConfig, ...]] = {
     "parity": RIVALS,
     "parity:bits=16,curriculum=true": RIVALS,
     "parity:bits=32,curriculum=true": (),
 }
-# Training sequences, at most. At a constant learning rate a few of a thousand stay wrong.
+# Training sequences, at most.
 MORE_BITS = {
-    "parity:bits=64,curriculum=true": 12_000_000,
-    "parity:bits=128,curriculum=true": 24_000_000,
-    "parity:bits=250,curriculum=true": 40_000_000,
+    "parity:bits=64,curriculum=true": 4_000_000,
+    "parity:bits=128,curriculum=true": 8_000_000,
+    "parity:bits=250,curriculum=true": 16_000_000,
 }
 
 
