@@ -564,15 +564,24 @@ def test_parity_is_balanced():
     assert not task.score(np.full_like(batch.y, 0.5), batch)[0].any()
 
 
-@pytest.mark.parametrize("bits", [1, 4, 5, 6, 11])
-def test_parity_with_a_curriculum(bits):
+@pytest.mark.parametrize(
+    ("bits", "sizes", "chances"),
+    [
+        (1, [1], [1]),
+        (4, [1, 4], [0.65, 0.35]),
+        (5, [1, 5], [2 / 3, 1 / 3]),
+        (6, [1, 2, 5, 6], [22 / 56, 14.5 / 56, 10 / 56, 9.5 / 56]),
+        (11, [3, 7, 11], [1 / 6 + 77 / 262, 1 / 6 + 33 / 262, 1 / 6 + 21 / 262]),
+    ],
+)
+def test_parity_with_a_curriculum(bits, sizes, chances):
     """In training m bits anywhere, the more seldom the more they are; in the test all of them."""
     task = parse(f"parity:bits={bits},curriculum=true")
     batch = task.sample(np.random.default_rng(0), 12_000)
     shown = (batch.x != 0).sum(axis=1)
-    sizes, counts = np.unique(shown, return_counts=True)
-    assert sizes.tolist() == list(range(bits, 0, -4))[::-1]
-    np.testing.assert_allclose(counts / counts[0], np.sqrt(sizes[0] / sizes), rtol=0.05)
+    found, counts = np.unique(shown, return_counts=True)
+    assert found.tolist() == sizes
+    np.testing.assert_allclose(counts / 12_000, chances, atol=0.02)
     # All places are shown equally often, and ones among them half of the time.
     np.testing.assert_allclose((batch.x != 0).mean(axis=0), shown.mean() / bits, rtol=0.05)
     assert abs(batch.x.mean(axis=0)).max() < 0.04
