@@ -594,6 +594,16 @@ def test_parity_with_a_curriculum(bits, sizes, chances):
     assert all(len(set(y[sums == value])) == 1 for value in np.unique(sums))
 
 
+def test_no_sum_is_rare_in_the_curriculum_of_parity():
+    """Up to four standard deviations of the test, 6 of 36 bits, all are equally likely."""
+    batch = parse("parity:bits=36,curriculum=true").sample(np.random.default_rng(0), 200_000)
+    sums = batch.x.sum(axis=1)
+    assert abs(sums).max() == 24
+    found, counts = np.unique(sums[(batch.x != 0).all(axis=1)], return_counts=True)
+    assert found.tolist() == list(range(-24, 25, 2))
+    np.testing.assert_allclose(counts, counts.mean(), rtol=0.25)
+
+
 def answers(batch):
     """What is asked and what is to be answered, as strings."""
     asked = symbols(batch, "0123456789-")

@@ -161,8 +161,8 @@ def _question_configs(dataset):
 
 ONE_PROJECTION = (
     "Grid LSTM (arXiv 1507.01526) reports up to 250 bits; here are 128 units, 16 steps, Adam, and "
-    "beyond 8 bits a curriculum: training sequences show the first m bits alone, all m equally "
-    "often."
+    "beyond 8 bits a curriculum: training sequences show part of the bits, anywhere, and 0 for a "
+    "multiple of four others, so that the sum of the inputs always has the same answer."
 )
 SAME_SHAPE = (
     "All have 4 layers of 100 units, and not the same number of weights: the tied grid has the "
