@@ -16,7 +16,7 @@ ONE_LSTM = SequenceModelConfig(
 
 def _rivals(bits):
     """Networks of the same depth with at most as many parameters as it has for so many bits."""
-    shared: dict[str, Any] = {"depth": 16, "parameters": 66_561 + 256 * bits}
+    shared: dict[str, Any] = {"depth": ONE_LSTM.depth, "parameters": 66_561 + 256 * bits}
     return (
         SequenceModelConfig("unfolded_lstm", input_mode="state", output="both", **shared),
         SequenceModelConfig("dense", activation="tanh", **shared),
@@ -26,44 +26,24 @@ def _rivals(bits):
     )
 
 
-# All at once, and with a curriculum: part of the bits alone, in training.
-BITS = {
-    "parity": 8,
-    "parity:bits=16,curriculum=true": 16,
-    "parity:bits=32,curriculum=true": 32,
-}
-# Training sequences, at most.
-MORE_BITS = {
-    "parity:bits=64,curriculum=true": 4_000_000,
-    "parity:bits=128,curriculum=true": 8_000_000,
-    "parity:bits=250,curriculum=true": 16_000_000,
-}
+# Training sequences, at most, of so many bits.
+BITS = {8: 4_000_000, 16: 4_000_000, 32: 4_000_000}
+MORE_BITS = {64: 4_000_000, 128: 8_000_000, 250: 16_000_000}
 
 
-def _parity_config(task, model, sequences, **options):
-    return SequenceConfig(
-        task,
-        model,
-        sequences=sequences,
-        evaluate_every=64_000,
-        jit_compile=True,
-        batch_size=128,
-        **options,
-    )
-
-
-def _parity_configs(dataset):
+def _parity_configs(bits, schedule, dataset):
     return [
-        _parity_config(task, model, 4_000_000)
-        for task, bits in BITS.items()
-        for model in (ONE_LSTM, *_rivals(bits))
-    ]
-
-
-def _more_parity_configs(dataset):
-    return [
-        _parity_config(task, ONE_LSTM, sequences, schedule="cosine")
-        for task, sequences in MORE_BITS.items()
+        SequenceConfig(
+            "parity" if count == 8 else f"parity:bits={count},curriculum=true",
+            model,
+            sequences=sequences,
+            evaluate_every=64_000,
+            jit_compile=True,
+            batch_size=128,
+            schedule=schedule,
+        )
+        for count, sequences in bits.items()
+        for model in (ONE_LSTM, *_rivals(count))
     ]
 
 
@@ -177,7 +157,7 @@ studies = (
         question="How many bits' parity does an LSTM over depth learn that sees all of them at "
         "once, and do other deep networks with as many parameters?",
         datasets=(),
-        configs=_parity_configs,
+        configs=functools.partial(_parity_configs, BITS, "constant"),
         answer=solved_answer,
         remark=ONE_PROJECTION,
     ),
@@ -185,7 +165,7 @@ studies = (
         name="parity-long",
         question="And of more bits, up to as many as the paper reports?",
         datasets=(),
-        configs=_more_parity_configs,
+        configs=functools.partial(_parity_configs, MORE_BITS, "cosine"),
         answer=solved_answer,
         remark=ONE_PROJECTION,
     ),
