@@ -9,6 +9,14 @@ import pytest
 from keras_deeplstm.experiments.signals import Interrupted, delayed, handled_by, raise_interrupted
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """As from a terminal: what a shell starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_signal_waits_for_its_moment(signum, status):
     before = signal.getsignal(signum)
