@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies.sequences import BOTH, LONG, SequenceStudy, solved_answer
@@ -16,7 +15,7 @@ ONE_LSTM = SequenceModelConfig(
 
 def _rivals(bits):
     """Networks of the same depth with at most as many parameters as it has for so many bits."""
-    shared: dict[str, Any] = {"depth": ONE_LSTM.depth, "parameters": 66_561 + 256 * bits}
+    shared = {"depth": ONE_LSTM.depth, "parameters": 66_561 + 256 * bits}
     return (
         SequenceModelConfig("unfolded_lstm", input_mode="state", output="both", **shared),
         SequenceModelConfig("dense", activation="tanh", **shared),
