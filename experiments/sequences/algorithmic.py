@@ -27,10 +27,9 @@ class Parity(SequenceTask):
     The curriculum hides a multiple of four of the bits, so that the answer is the same function of
     the sum of the inputs in each training sequence and in the test: (m + sum) / 2 of m bits are
     ones. With any other m the same sum would stand for odd and for even. If the number of bits is
-    even, then sums are, and m may also be 1, 5, 9, ..., whose sums are odd. (The one bit alone is
-    what training begins with: without it 250 bits stayed at chance for a million sequences.) Up to
-    four standard deviations of the test all sums are equally likely, so that no rare one stays
-    unknown.
+    even, then sums are, and m may also be 1, 5, 9, ..., whose sums are odd; one bit alone is what
+    training best begins with. Up to four standard deviations of the test all sums are equally
+    likely, so that no rare one stays unknown.
 
     The answer is right if the output is on the right side of 0.5; its error is the absolute one.
     The criterion is the project's own.
@@ -77,10 +76,11 @@ class Parity(SequenceTask):
         """See the class."""
         if not self.curriculum:
             return self.test(generator, count)
-        m = np.arange(1, self.bits + 1)
-        m = m[((self.bits - m) % 4 == 0) | ((self.bits % 2 == 0) & (m % 4 == 1))]
-        chances = 0.5 / len(m) + 0.5 / m / np.sum(1 / m)
-        m = generator.choice(m, size=(count, 1), p=chances)
+        sizes = np.arange(1, self.bits + 1)
+        one_more = (self.bits % 2 == 0) & (sizes % 4 == 1)
+        sizes = sizes[((self.bits - sizes) % 4 == 0) | one_more]
+        chances = 0.5 / len(sizes) + 0.5 / sizes / np.sum(1 / sizes)
+        m = generator.choice(sizes, size=(count, 1), p=chances)
         fewest = np.maximum(np.ceil(m / 2 - 2 * self.bits**0.5), 0).astype(int)
         ones = generator.integers(fewest, m - fewest, endpoint=True)
         place = np.arange(self.bits)

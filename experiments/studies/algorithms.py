@@ -15,6 +15,7 @@ ONE_LSTM = SequenceModelConfig(
 
 def _rivals(bits):
     """Networks of the same depth with at most as many parameters as it has for so many bits."""
+    # Each bit is a row of the kernels into hidden state and memory, 128 weights wide.
     shared = {"depth": ONE_LSTM.depth, "parameters": 66_561 + 256 * bits}
     return (
         SequenceModelConfig("unfolded_lstm", input_mode="state", output="both", **shared),
@@ -33,7 +34,7 @@ MORE_BITS = {64: 4_000_000, 128: 8_000_000, 250: 16_000_000}
 def _parity_configs(bits, schedule, dataset):
     return [
         SequenceConfig(
-            "parity" if count == 8 else f"parity:bits={count},curriculum=true",
+            f"parity:bits={count},curriculum={str(count > 8).lower()}",
             model,
             sequences=sequences,
             evaluate_every=64_000,
@@ -142,8 +143,8 @@ def _question_configs(dataset):
 
 ONE_PROJECTION = (
     "Grid LSTM (arXiv 1507.01526) reports up to 250 bits; here are 128 units, 16 steps, Adam, and "
-    "beyond 8 bits a curriculum: training sequences show part of the bits, anywhere, and 0 for a "
-    "multiple of four others, so that the sum of the inputs always has the same answer."
+    "beyond 8 bits a curriculum: training sequences show part of the bits, anywhere, and 0 for so "
+    "many others that the same sum of the inputs always has the same answer."
 )
 SAME_SHAPE = (
     "All have 4 layers of 100 units, and not the same number of weights: the tied grid has the "
