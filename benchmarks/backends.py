@@ -37,8 +37,8 @@ RUNS = [
 
 def train(study, begin, sequences):
     """Print the seconds of the first part, and the sequences per second of the others."""
-    from keras_deeplstm.experiments.sequences import training
     from keras_deeplstm.experiments.studies import STUDIES
+    from keras_deeplstm.experiments.training import sequences as training
 
     plan = STUDIES[study].plan()
     (config,) = (config for name, config in plan.items() if name.startswith(begin))

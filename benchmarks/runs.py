@@ -24,9 +24,10 @@ import pandas as pd
 from measure import MACHINE
 
 from keras_deeplstm import models
-from keras_deeplstm.experiments import RunConfig, training
-from keras_deeplstm.experiments.config import ModelConfig
+from keras_deeplstm.experiments import RunConfig
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig
 from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.training import classifiers as training
 
 # Epochs of the study `depth`, fewer at depth 100 on MNIST.
 RUNS = [

@@ -23,7 +23,7 @@ import pandas as pd
 from measure import MACHINE, interleaved, ratio
 
 from keras_deeplstm import models
-from keras_deeplstm.experiments.text.training import trained_model
+from keras_deeplstm.experiments.training.text import trained_model
 from keras_deeplstm.states import with_states
 from keras_deeplstm.text import AT_ONCE, Sampler, Vocabulary
 

@@ -13,18 +13,28 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_deeplstm import __version__, validation
-from keras_deeplstm.experiments import commands, runs, signals
+from keras_deeplstm.experiments import (
+    commands,
+    runs,
+)
+from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.processes.startup import (
+    check_backend,
+    load_keras,
+)
 from keras_deeplstm.experiments.runner import MAX_RESTARTS, outcome, run_study
+from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
-from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
-from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.settings import ConfigError, config_errors
-from keras_deeplstm.experiments.startup import check_backend, load_keras
+from keras_deeplstm.experiments.settings.base import (
+    ConfigError,
+    config_errors,
+)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
+from keras_deeplstm.experiments.settings.text import TextConfig
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
-from keras_deeplstm.experiments.text.config import TextConfig
-from keras_deeplstm.experiments.text.sampling import check_sampled
+from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 EXIT_STATUS = {ConfigError: 2, runs.RunExistsError: 3, DataError: 4}
 
@@ -51,7 +61,7 @@ def train_text(command: commands.TrainTextCommand, line: str) -> int:
     if folder is None:
         return 0
     load_keras()
-    from keras_deeplstm.experiments.text.training import train
+    from keras_deeplstm.experiments.training.text import train
 
     def show(row, sample):
         parts = [
@@ -78,7 +88,7 @@ def sample(command: commands.SampleCommand, line: str) -> int:
     folder = command.run if command.run.exists() else command.runs_dir / command.run
     check_sampled(folder)
     load_keras()
-    from keras_deeplstm.experiments.text.sampling import load_sampler
+    from keras_deeplstm.experiments.sampling import load_sampler
 
     sampler, opening = load_sampler(folder)
     with config_errors():
@@ -104,7 +114,7 @@ def solve(command: commands.SolveCommand, line: str) -> int:
     if folder is None:
         return 0
     load_keras()
-    from keras_deeplstm.experiments.sequences.training import train
+    from keras_deeplstm.experiments.training.sequences import train
 
     def show(row):
         if command.config.model.block == "guess":
@@ -203,7 +213,7 @@ def publish(command: commands.PublishCommand, line: str) -> int:
     if not command.folders:
         raise ConfigError("Name at least one folder of a study")
     load_keras()
-    from keras_deeplstm.experiments.publish import publish
+    from keras_deeplstm.experiments.reports.publish import publish
 
     publish(list(command.folders), command.tables, command.page)
     _say(f"Page: {command.page}\nTables: {command.tables}")
@@ -308,7 +318,7 @@ def _train(config, folder, **options):
 
 def _report(folders, output=None):
     load_keras()
-    from keras_deeplstm.experiments.report import write_report
+    from keras_deeplstm.experiments.reports.page import write_report
     from keras_deeplstm.experiments.search.report import write_search_report
 
     if len(folders) == 1 and (folders[0] / "search.json").exists():

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.search.config import SearchConfig
-from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.text.config import TextConfig
+from keras_deeplstm.experiments.settings.classifiers import RunConfig
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
+from keras_deeplstm.experiments.settings.text import TextConfig
 
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
 

@@ -5,18 +5,30 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from keras_deeplstm.experiments import files, runs, signals
-from keras_deeplstm.experiments.config import RunConfig
-from keras_deeplstm.experiments.configs import Config
-from keras_deeplstm.experiments.sequences.config import SequenceConfig, sequence_outcome
-from keras_deeplstm.experiments.settings import ConfigError
-from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.processes.startup import load_keras
+from keras_deeplstm.experiments.processes.worker import (
+    TRAININGS,
+    CallError,
+    Worker,
+)
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.runs.groups import (
+    labels,
+    ratio_text,
+)
+from keras_deeplstm.experiments.sampling import text_outcome
+from keras_deeplstm.experiments.settings import Config
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import RunConfig
+from keras_deeplstm.experiments.settings.sequences import (
+    SequenceConfig,
+    sequence_outcome,
+)
+from keras_deeplstm.experiments.settings.text import TextConfig
 from keras_deeplstm.experiments.studies import Study
-from keras_deeplstm.experiments.summary import labels, ratio_text
 from keras_deeplstm.experiments.tasks import DataError, get_task
-from keras_deeplstm.experiments.text.config import TextConfig
-from keras_deeplstm.experiments.text.sampling import text_outcome
-from keras_deeplstm.experiments.worker import TRAININGS, CallError, Worker
 
 # The n-th restart of a run without success adds n times this to its seed, which is smaller.
 RESTART_SEED = 1000
@@ -28,13 +40,13 @@ def train_here(send, config, folder, options):
     load_keras()
     options = {**options, "on_message": lambda text: send(("say", text))}
     if isinstance(config, TextConfig):
-        from keras_deeplstm.experiments.text.training import train as train_text
+        from keras_deeplstm.experiments.training.text import train as train_text
 
         return train_text(
             config, folder, on_report=lambda row, sample: send(("epoch", row)), **options
         )
     if isinstance(config, SequenceConfig):
-        from keras_deeplstm.experiments.sequences.training import train
+        from keras_deeplstm.experiments.training.sequences import train
     else:
         from keras_deeplstm.experiments.training import train
     return train(config, folder, on_epoch=lambda row: send(("epoch", row)), **options)
@@ -43,7 +55,7 @@ def train_here(send, config, folder, options):
 def report_here(send, folders):
     """Write a report in the worker's process, which has imported all it needs."""
     load_keras()
-    from keras_deeplstm.experiments.report import write_report
+    from keras_deeplstm.experiments.reports.page import write_report
 
     return write_report(folders)
 

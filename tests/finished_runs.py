@@ -5,8 +5,9 @@ import math
 
 import pandas as pd
 
-from keras_deeplstm.experiments import files, runs
-from keras_deeplstm.experiments.config import RunConfig
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.settings.classifiers import RunConfig
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"

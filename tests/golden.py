@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.experiments import files
+from keras_deeplstm.experiments.runs import files
 
 OWN = ("seconds", "seconds_per_epoch", "symbols_per_second", "date")
 OWN += ("resumed_after_epochs", "resumed_after_steps")

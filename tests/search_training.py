@@ -1,6 +1,7 @@
 """What tests of the search share: training in no time, and how searches are compared."""
 
-from keras_deeplstm.experiments import files, runs
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.search import records
 
 

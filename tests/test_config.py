@@ -3,8 +3,14 @@ import re
 
 import pytest
 
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
-from keras_deeplstm.experiments.settings import ConfigError, differences
+from keras_deeplstm.experiments.settings.base import (
+    ConfigError,
+    differences,
+)
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
 
 
 def test_defaults_are_those_of_the_layers():

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments.batches import Shuffled
-from keras_deeplstm.experiments.devices import using_devices
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.training.batches import Shuffled
+from keras_deeplstm.experiments.training.devices import using_devices
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # In another process: the number of devices is fixed when the backend starts. An epoch is a step.
@@ -34,8 +34,8 @@ def load(data_dir):
     return Splits(*((x[part], y[part]) for part in parts))
 
 experiments.register(Task("few", "few examples", (6,), 3, load, criterion=0.5))
-from keras_deeplstm.experiments.training import train
-from keras_deeplstm.experiments.devices import number_of_devices, using_devices
+from keras_deeplstm.experiments.training.classifiers import train
+from keras_deeplstm.experiments.training.devices import number_of_devices, using_devices
 with using_devices(sys.argv[1]):
     assert number_of_devices() == {"one": 1, "all": 2}[sys.argv[1]]
 assert number_of_devices() == 1

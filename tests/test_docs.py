@@ -13,9 +13,9 @@ import pytest
 
 from keras_deeplstm import callbacks, layers
 from keras_deeplstm.experiments import commands
-from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS
+from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

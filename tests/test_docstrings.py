@@ -16,9 +16,9 @@ import textwrap
 import matplotlib.pyplot as plt
 import pytest
 
-from keras_deeplstm.experiments.sequences import TASKS as SEQUENCE_TASKS
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS
+from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXPORTING = (

@@ -22,12 +22,20 @@ from hostile_configs import LAMBDA, registered
 
 import keras_deeplstm
 from keras_deeplstm.callbacks import GradientFlow, gradient_plots, plot_filters
-from keras_deeplstm.experiments import cli, drawing, files, runs
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
-from keras_deeplstm.experiments.report import write_report
-from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.settings import ConfigError
-from keras_deeplstm.experiments.text.config import TextConfig
+from keras_deeplstm.experiments import (
+    cli,
+    runs,
+)
+from keras_deeplstm.experiments.reports import drawing
+from keras_deeplstm.experiments.reports.page import write_report
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
+from keras_deeplstm.experiments.settings.text import TextConfig
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = "<script>alert(1)</script>"

@@ -17,10 +17,13 @@ from keras_deeplstm.callbacks import (
     StateGradients,
 )
 from keras_deeplstm.experiments import runner, runs
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.processes.worker import TRAININGS
 from keras_deeplstm.experiments.runner import run_study
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
 from keras_deeplstm.experiments.studies import Study
-from keras_deeplstm.experiments.worker import TRAININGS
 
 pytestmark = pytest.mark.long
 

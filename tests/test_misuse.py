@@ -34,9 +34,16 @@ from keras_deeplstm.callbacks import (
     GradientFlow,
     StateGradients,
 )
-from keras_deeplstm.experiments import cli, runs, startup
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments import (
+    cli,
+    runs,
+)
+from keras_deeplstm.experiments.processes import startup
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
 from keras_deeplstm.experiments.tasks import own
 from keras_deeplstm.experiments.tasks.task import DataError
 from keras_deeplstm.initializers import GateBias, OrthogonalGates
@@ -651,7 +658,7 @@ def two_runs(tmp_path_factory):
 @pytest.mark.parametrize(("file", "content", "reason"), FILES.values(), ids=FILES)
 def test_cfg_33_a_damaged_run_does_not_end_the_report(file, content, reason, two_runs, capsys):
     """CFG-33."""
-    from keras_deeplstm.experiments.findings import collect
+    from keras_deeplstm.experiments.reports.findings import collect
 
     path = two_runs / "bad" / file
     before = path.read_bytes()
@@ -681,7 +688,7 @@ PLANS = {
 
 @pytest.mark.parametrize(("text", "message"), PLANS.values(), ids=PLANS)
 def test_a_damaged_study(text, message, two_runs):
-    from keras_deeplstm.experiments.findings import collect
+    from keras_deeplstm.experiments.reports.findings import collect
 
     (two_runs / "study.json").write_text(text)
     try:

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 from finished_runs import PIXEL, make_run
 
-from keras_deeplstm.experiments import cli, files
-from keras_deeplstm.experiments.config import ModelConfig
-from keras_deeplstm.experiments.publish import publish
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments import cli
+from keras_deeplstm.experiments.reports.publish import publish
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig
 
 
 def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):

@@ -8,13 +8,11 @@ import pytest
 from finished_runs import make_run
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.experiments import figures, files, runs
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
-from keras_deeplstm.experiments.report import write_report
-from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.settings import ConfigError
-from keras_deeplstm.experiments.studies import STUDIES, best_first
-from keras_deeplstm.experiments.summary import (
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.reports import classifiers as figures
+from keras_deeplstm.experiments.reports.page import write_report
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.runs.groups import (
     Estimate,
     estimate,
     group_runs,
@@ -24,6 +22,13 @@ from keras_deeplstm.experiments.summary import (
     ratios_text,
     share_text,
 )
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
+from keras_deeplstm.experiments.studies import STUDIES, best_first
 
 UNTIED = ModelConfig()
 TIED = ModelConfig(tied=True)

@@ -3,9 +3,13 @@ import os
 
 import pytest
 
-from keras_deeplstm.experiments import files, runs
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.runs import files, folder
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
 
 CONFIG = RunConfig("digits", epochs=3)
 
@@ -65,7 +69,7 @@ def test_environment_holds_no_more_than_it_says(tmp_path, monkeypatch):
     assert set(environment) == {
         *("command", "date", "backend", "python", "versions", "platform", "processor", "cpus")
     }
-    assert {"keras", "numpy"} <= set(environment["versions"]) <= set(runs.PACKAGES)
+    assert {"keras", "numpy"} <= set(environment["versions"]) <= set(folder.PACKAGES)
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ from search_training import Training, told
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.commands import RunCommand
-from keras_deeplstm.experiments.config import RunConfig
 from keras_deeplstm.experiments.search import records, results, runner
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import SearchConfig, command_of
 from keras_deeplstm.experiments.search.oracles import ORACLES
 from keras_deeplstm.experiments.search.report import write_search_report
 from keras_deeplstm.experiments.search.view import View
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.search import HyperModel
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

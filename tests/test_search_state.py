@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from search_training import Training, told
 
-from keras_deeplstm.experiments import files
-from keras_deeplstm.experiments.config import RunConfig
-from keras_deeplstm.experiments.journal import DivergedError
+from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import TUNERS, SearchConfig
 from keras_deeplstm.experiments.search.oracles import ATTEMPTS
 from keras_deeplstm.experiments.search.tuner import Renewal, RunTuner, search_in
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import RunConfig
+from keras_deeplstm.experiments.training.journal import DivergedError
 
 SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": 4}
 

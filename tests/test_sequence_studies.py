@@ -7,11 +7,17 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments import cli
-from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.runs.groups import (
+    Group,
+    labels,
+)
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.sequences import (
+    SequenceConfig,
+    SequenceModelConfig,
+)
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.studies.sequences import SequenceStudy
-from keras_deeplstm.experiments.summary import Group, labels
 
 STUDY = STUDIES["hochreiter-1997"]
 

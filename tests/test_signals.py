@@ -6,7 +6,12 @@ import threading
 
 import pytest
 
-from keras_deeplstm.experiments.signals import Interrupted, delayed, handled_by, raise_interrupted
+from keras_deeplstm.experiments.processes.signals import (
+    Interrupted,
+    delayed,
+    handled_by,
+    raise_interrupted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +86,7 @@ def test_the_second_ctrl_c_leaves_at_once(tmp_path):
     script.write_text(
         "import signal, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it\n"
-        "from keras_deeplstm.experiments.signals import delayed\n"
+        "from keras_deeplstm.experiments.processes.signals import delayed\n"
         "with delayed(lambda: print('first', flush=True)):\n"
         "    print('ready', flush=True)\n"
         "    for _ in range(600): time.sleep(0.1)\n"

@@ -8,14 +8,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import cli, configs, runs
-from keras_deeplstm.experiments.report import write_report
+from keras_deeplstm.experiments import (
+    cli,
+    runs,
+)
+from keras_deeplstm.experiments import (
+    settings as configs,
+)
+from keras_deeplstm.experiments.reports.page import write_report
 from keras_deeplstm.experiments.runner import outcome
-from keras_deeplstm.experiments.sequences import TASKS, parse
-from keras_deeplstm.experiments.sequences.config import SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.sequences.guessing import Guess
-from keras_deeplstm.experiments.sequences.task import activated
-from keras_deeplstm.experiments.sequences.training import (
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.sequences import (
+    SequenceConfig,
+    SequenceModelConfig,
+)
+from keras_deeplstm.experiments.tasks.sequences import (
+    TASKS,
+    parse,
+)
+from keras_deeplstm.experiments.tasks.sequences.task import activated
+from keras_deeplstm.experiments.training.guessing import Guess
+from keras_deeplstm.experiments.training.sequences import (
     Fresh,
     examine,
     inputs_of,
@@ -23,7 +36,6 @@ from keras_deeplstm.experiments.sequences.training import (
     make_optimizer,
     train,
 )
-from keras_deeplstm.experiments.settings import ConfigError
 
 
 @pytest.fixture(autouse=True)

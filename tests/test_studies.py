@@ -18,11 +18,18 @@ import pytest
 from finished_runs import make_run
 
 from keras_deeplstm import experiments
-from keras_deeplstm.experiments import files, runner, runs
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments import (
+    runner,
+    runs,
+)
 from keras_deeplstm.experiments.runner import matching, restarts_of
-from keras_deeplstm.experiments.sequences.config import SequenceConfig
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
 from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
 

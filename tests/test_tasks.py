@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 from keras_deeplstm.experiments import cli, register, runs
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
 from keras_deeplstm.experiments.search.config import SearchConfig, command_of
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
 from keras_deeplstm.experiments.tasks import (
     TASKS,
     DataError,

@@ -8,10 +8,13 @@ import pytest
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.runs.groups import (
+    Group,
+    labels,
+)
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.text import TextModelConfig
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.summary import Group, labels
-from keras_deeplstm.experiments.text.config import TextModelConfig
 
 STUDY = STUDIES["grid-vs-stacked"]
 TEXT = "".join(f"{n} and {n * n} make {n + n * n}.\n" for n in range(60))

@@ -3,8 +3,11 @@ import sys
 import pytest
 import worker_calls
 
+from keras_deeplstm.experiments.processes.worker import (
+    CallError,
+    Worker,
+)
 from keras_deeplstm.experiments.tasks import DataError
-from keras_deeplstm.experiments.worker import CallError, Worker
 
 
 @pytest.fixture

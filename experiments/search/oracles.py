@@ -19,7 +19,7 @@ from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import HYPERBAND_FACTOR
 from keras_deeplstm.experiments.search.records import Outcome, Record
 from keras_deeplstm.experiments.search.results import ended_in_failures
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.tasks import get_task
 
 # A trial that takes its process down this often without a new checkpoint is given up.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_deeplstm.experiments import files
+from keras_deeplstm.experiments.runs import files
 
 ENDED = ("finished", "diverged", "failed", "skipped")
 

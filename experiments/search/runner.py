@@ -9,16 +9,21 @@ import traceback
 from contextlib import ExitStack, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
-from keras_deeplstm.experiments import files, runs, signals
-from keras_deeplstm.experiments.runs import RunExistsError
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.processes.startup import load_keras
+from keras_deeplstm.experiments.processes.worker import (
+    TRAININGS,
+    CallError,
+    Worker,
+)
+from keras_deeplstm.experiments.runs import RunExistsError, files
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.view import View
-from keras_deeplstm.experiments.settings import ConfigError
-from keras_deeplstm.experiments.startup import load_keras
+from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
-from keras_deeplstm.experiments.worker import TRAININGS, CallError, Worker
 
 # Several processes share what there is.
 SHARING = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

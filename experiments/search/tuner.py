@@ -10,14 +10,14 @@ import numpy as np
 
 from keras_deeplstm import search
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.journal import DivergedError
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.oracles import ORACLES, Recorded
 from keras_deeplstm.experiments.search.records import Outcome
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.tasks import DataError, get_task
 from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.training.journal import DivergedError
 
 # What no other trial would escape.
 FATAL = (DataError, OSError, runs.RunExistsError)

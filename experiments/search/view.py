@@ -2,6 +2,7 @@
 
 import time
 
+from keras_deeplstm.experiments.runs.groups import ratio_text
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.results import (
@@ -12,7 +13,6 @@ from keras_deeplstm.experiments.search.results import (
     title,
     value_text,
 )
-from keras_deeplstm.experiments.summary import ratio_text
 
 
 class View:

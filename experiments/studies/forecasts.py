@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from keras_deeplstm.experiments.sequences import spec
-from keras_deeplstm.experiments.sequences.config import BLOCKS, SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.sequences.series import KNOWN
-from keras_deeplstm.experiments.sequences.sines import Sines
+from keras_deeplstm.experiments.runs.groups import (
+    ratio_text,
+    ratios_text,
+)
+from keras_deeplstm.experiments.settings.sequences import (
+    BLOCKS,
+    SequenceConfig,
+    SequenceModelConfig,
+)
 from keras_deeplstm.experiments.studies.sequences import SequenceStudy
 from keras_deeplstm.experiments.studies.study import enumerate_words
-from keras_deeplstm.experiments.summary import ratio_text, ratios_text
+from keras_deeplstm.experiments.tasks.sequences import spec
+from keras_deeplstm.experiments.tasks.sequences.series import KNOWN
+from keras_deeplstm.experiments.tasks.sequences.sines import Sines
 
 
 class _Experiment(NamedTuple):

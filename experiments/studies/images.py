@@ -8,9 +8,16 @@ import dataclasses
 import functools
 import math
 
-from keras_deeplstm.experiments.config import ModelConfig, RunConfig
+from keras_deeplstm.experiments.runs.groups import (
+    median_text,
+    percent_text,
+    ratios_text,
+)
+from keras_deeplstm.experiments.settings.classifiers import (
+    ModelConfig,
+    RunConfig,
+)
 from keras_deeplstm.experiments.studies.study import Study, best_first, enumerate_words, grid
-from keras_deeplstm.experiments.summary import median_text, percent_text, ratios_text
 from keras_deeplstm.experiments.tasks import get_task
 
 DATASETS = ("mnist", "digits", "fashion-mnist")

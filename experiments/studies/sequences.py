@@ -8,18 +8,21 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from keras_deeplstm.experiments.sequences.config import (
+from keras_deeplstm.experiments.runs.groups import (
+    Group,
+    counts_text,
+)
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.sequences import (
     BLOCKS,
     SequenceConfig,
     SequenceModelConfig,
 )
-from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.study import (
     Study,
     enumerate_words,
     settings_not_in_names,
 )
-from keras_deeplstm.experiments.summary import Group, counts_text
 
 MOST = 0.9  # share of the runs that have to solve a task
 GUESSES = 1_000_000  # sequences, 16 for each network that is tried

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.config import RunConfig
-from keras_deeplstm.experiments.configs import Config
-from keras_deeplstm.experiments.summary import Group, percent_text
+from keras_deeplstm.experiments.runs.groups import (
+    Group,
+    percent_text,
+)
+from keras_deeplstm.experiments.settings import Config
+from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, resolve
 
 
@@ -28,7 +31,7 @@ def best_first(groups: list[Group]) -> list[str]:
     >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
     >>> from keras_deeplstm.experiments.runs import Run
     >>> from keras_deeplstm.experiments.studies import best_first
-    >>> from keras_deeplstm.experiments.summary import group_runs
+    >>> from keras_deeplstm.experiments.runs.groups import group_runs
     >>> runs = [
     ...     Run(pathlib.Path("a"), RunConfig("digits", ModelConfig(block)), "finished", "", result)
     ...     for block, result in (

@@ -7,11 +7,14 @@ of each model on 100 MB of Wikipedia; the models here are small enough for a lap
 import dataclasses
 import os
 
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.runs.groups import number_text
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.text import (
+    TextConfig,
+    TextModelConfig,
+)
 from keras_deeplstm.experiments.studies.study import Study, enumerate_words
-from keras_deeplstm.experiments.summary import number_text
-from keras_deeplstm.experiments.text.config import TextConfig, TextModelConfig
-from keras_deeplstm.experiments.text.sources import NAMES
+from keras_deeplstm.experiments.tasks.text.sources import NAMES
 
 DATASETS = ("tinyshakespeare", "python-reference", "enwik8")
 DEPTHS = (3, 6)

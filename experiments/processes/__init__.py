@@ -1,0 +1,1 @@
+"""Processes beside this one, signals, and a quiet start."""

@@ -1,0 +1,130 @@
+"""A process beside this one that does the work, so that a crash does not end what is started here.
+
+It executes one call after the other and is replaced when it dies: of a crash in native code, of
+`os._exit`, of the system's lack of memory. It lives on between calls, because importing Keras takes
+seconds. A process for each run would spend more time on that than small runs take.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing import connection
+from typing import Any
+
+from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.tasks import DataError
+
+# TensorFlow keeps memory of every model that has been trained in a process, more of a deeper one,
+# so a process is replaced after as many trainings.
+TRAININGS = 25
+
+
+class CallError(Exception):
+    """The call raised an error, or its process died; says which."""
+
+
+class Worker:
+    """Calls functions in another process. Use it as a context manager, which ends the process."""
+
+    def __init__(self):
+        self._process = None
+        self._pipe = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+        if self._process is not None:
+            self._process.join()
+
+    def stop(self):
+        """Send the process SIGTERM: it ends at once, or at the end of a training step."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def renew(self):
+        """End the process, which must be idle; the next call starts another one."""
+        self.stop()
+        if self._process is not None:
+            self._process.join()
+            self._process = None
+
+    def call(self, function: Callable, *arguments, on_message: Callable[[Any], None]) -> Any:
+        """Return `function(send, *arguments)`, executed in the other process.
+
+        Args:
+            function: A function of a module, so that the other process can find it.
+            arguments: Anything that pickle can copy.
+            on_message: Is called here with whatever the function gives to `send` there.
+
+        Raises:
+            CallError: The function raised an error, or the process died.
+            DataError: The function raised it.
+        """
+        if self._process is None:
+            self._start()
+        try:
+            self._pipe.send((function, arguments))
+            while True:
+                kind, value = self._pipe.recv()
+                if kind == "message":
+                    on_message(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    return value
+        except (EOFError, ConnectionError):
+            process, self._process = self._process, None
+            process.join()
+            raise CallError(_cause(process.exitcode)) from None
+
+    def _start(self):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(end,), daemon=True)
+        # Ctrl-C reaches all processes of a terminal. This one passes it on as SIGTERM; the other
+        # one inherits that it is ignored.
+        main = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+        try:
+            self._process.start()
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, previous)
+        end.close()
+
+
+def _cause(status):
+    if status == -signal.SIGKILL:
+        return "the process was killed by SIGKILL; most likely the memory did not suffice"
+    if status < 0:
+        return f"the process was killed by {signal.Signals(-status).name}"
+    return f"the process ended with status {status}"
+
+
+def _serve(pipe):
+    parent = multiprocessing.parent_process()
+
+    def die_with_parent():
+        connection.wait([parent.sentinel])
+        os._exit(1)  # whoever goes on with this run must not find it locked
+
+    threading.Thread(target=die_with_parent, daemon=True).start()
+
+    def send(message):
+        pipe.send(("message", message))
+
+    while True:
+        function, arguments = pipe.recv()
+        try:
+            answer = "result", function(send, *arguments)
+        except signals.Interrupted as interrupted:
+            os._exit(interrupted.status)
+        except DataError as error:
+            answer = "error", error
+        except Exception as error:
+            answer = "error", CallError(f"{error or type(error).__name__}")
+        pipe.send(answer)

@@ -1,0 +1,84 @@
+"""The finished, or half finished, model of a run: what it came to, and text from it.
+
+Nothing here imports Keras before it is needed: the command checks its arguments first.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_deeplstm import validation
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.text import TextConfig
+from keras_deeplstm.experiments.tasks import DataError
+
+if TYPE_CHECKING:
+    from keras_deeplstm.text import Sampler
+
+
+def text_outcome(result: dict) -> str:
+    """One line for the terminal: bits on the test text, parameters, seconds."""
+    return (
+        f"test {result['test_bits']:.3f} bits per symbol ({result['test_loss']:.4f} nats), "
+        f"{result['parameters']:,} parameters, {result['seconds']:.0f} s"
+    )
+
+
+def check_sampled(folder: Path) -> None:
+    """Raise `ConfigError` unless `folder` is a run with a model that can write text."""
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"'{folder}' is not the folder of a run")
+    run = runs.load(folder)
+    if run.config is None:
+        raise ConfigError(f"Run '{run.name}' is damaged: {run.reason}")
+    if not isinstance(run.config, TextConfig):
+        raise ConfigError(
+            f"Run '{run.name}' is one of task {run.config.task!r}. Only runs of "
+            f"`deeplstm train-text` can write text"
+        )
+    if not (folder / "best.keras").exists():
+        raise ConfigError(
+            f"Run '{run.name}' has no model yet: the first one is kept after the first evaluation"
+        )
+
+
+def opening_of(known: dict) -> str | bytes:
+    """What a model reads before it writes, if it is given nothing else: lines of its text.
+
+    States are carried from batch to batch, so that in training hardly any symbol follows a state of
+    zeros. After one, a model may write nonsense for long.
+
+    Args:
+        known: The content of the run's `vocabulary.json`.
+    """
+    opening = known["opening"]
+    return opening if isinstance(opening, str) else bytes(opening)
+
+
+def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:
+    """The sampler with the best model of the run in `folder`, and its `opening_of`.
+
+    Raises:
+        ConfigError: As `check_sampled`.
+        DataError: The model or the vocabulary is damaged.
+    """
+    import keras
+
+    from keras_deeplstm.text import Sampler, Vocabulary
+
+    check_sampled(folder)
+    try:
+        known = files.read_json(folder / "vocabulary.json")
+        vocabulary, opening = Vocabulary.from_config(known), opening_of(known)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"'{folder / 'vocabulary.json'}' is damaged: {error}") from None
+    path = folder / "best.keras"
+    try:
+        return Sampler(keras.models.load_model(path), vocabulary), opening
+    except Exception as error:  # zipfile, HDF5, JSON and Keras each have errors of their own
+        # Keras quotes the whole config of the model before it says why.
+        reason = str(error).rpartition("Exception encountered: ")[2]
+        raise DataError(
+            f"'{path}' is damaged, or not of this run: {validation.shown(reason)}"
+        ) from None

@@ -1,0 +1,329 @@
+"""The settings of a run on images as dataclasses: for Python, the command line, `config.json`."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from keras_deeplstm import validation
+from keras_deeplstm.experiments.settings.base import (
+    OPTIMIZERS,
+    ConfigError,
+    Settings,
+    changed,
+    check_clipping,
+    check_jit_compile,
+    check_keys,
+    check_seed,
+    config_errors,
+    refuse_unknown,
+)
+from keras_deeplstm.experiments.tasks import get_task, resolve
+
+# Of each block: its name in words, and the options it knows beyond those that all have.
+_SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
+BLOCKS = {
+    "unfolded_lstm": (
+        "UnfoldedLSTMBlock",
+        (
+            *_SHARED,
+            "input_mode",
+            "normalization",
+            "forget_bias",
+            "input_gate_bias",
+            "state_initializer",
+        ),
+    ),
+    "dense": ("DenseStack", _SHARED),
+    "highway": ("HighwayBlock", _SHARED),
+    "residual": ("ResidualBlock", _SHARED),
+    "cnn": ("CNN", ()),
+}
+UNITS = 100
+CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the model is made of. Options that the block does not know are refused.
+
+    Raises:
+        ConfigError: A value is out of its range, or has no meaning for the block.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import ModelConfig
+    >>> model = ModelConfig(depth=30, units=64, tied=True, dropout=0.1)
+    >>> model.label, model.build_arguments()["depth"]
+    ('UnfoldedLSTMBlock tied dropout0.1', 30)
+    >>> ModelConfig(block="dense", forget_bias=1.0)  # doctest: +NORMALIZE_WHITESPACE
+    Traceback (most recent call last):
+    keras_deeplstm.experiments.settings.base.ConfigError: Argument `model.forget_bias` has no
+    meaning for block 'dense'. Its own options: tied, activation, kernel_initializer,
+    recurrent_initializer
+    """
+
+    block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
+    """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
+    same depth; or, to compare filters with, a small convolutional network."""
+    depth: int = 10
+    """Number of steps over depth; of a cnn, number of convolutions."""
+    units: int = UNITS
+    """Width of every step; of a cnn, of the dense layer after the convolutions."""
+    parameters: int | None = None
+    """Instead of units: the largest number of parameters; the widest model within it is taken."""
+    dropout: float = 0.0
+    """Dropout rate on the output of every step; of a cnn, before the readout."""
+    input_noise: float = 0.0
+    """Standard deviation of the normal noise that is added to the inputs in training."""
+    tied: bool = False
+    """All steps share one set of weights."""
+    input_mode: Literal["first", "every", "state"] = "first"
+    """Where the input enters (unfolded_lstm): first step, every step, or initial state."""
+    normalization: Literal["batch", "layer"] | None = None
+    """Normalization inside the LSTM (unfolded_lstm)."""
+    forget_bias: float | Literal["depth"] | None = "depth"
+    """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
+    input_gate_bias: float | Literal["depth"] | None = None
+    """Initial bias of the input gate (unfolded_lstm); "depth" is -log(depth)."""
+    state_initializer: Literal["zeros", "noise"] = "zeros"
+    """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
+    activation: str | None = None
+    """Keras activation; None leaves the choice to the block."""
+    kernel_initializer: str | None = None
+    """Keras initializer of the input weights; None leaves the choice to the block."""
+    recurrent_initializer: str | None = None
+    """Keras initializer of the weights between steps; None leaves the choice to the block."""
+
+    def __post_init__(self):
+        with config_errors():
+            validation.one_of("model.block", self.block, tuple(BLOCKS))
+            validation.positive_integer("model.depth", self.depth, at_most=10_000)
+            validation.positive_integer("model.units", self.units, at_most=65_536)
+            validation.fraction("model.dropout", self.dropout)
+            if validation.finite("model.input_noise", self.input_noise) < 0:
+                raise ValueError(
+                    f"Argument `model.input_noise` must be >= 0. Received: {self.input_noise}"
+                )
+            if self.parameters is not None:
+                validation.positive_integer("model.parameters", self.parameters)
+                self._check_budget()
+            validation.boolean("model.tied", self.tied)
+            validation.one_of("model.input_mode", self.input_mode, ("first", "every", "state"))
+            validation.one_of("model.normalization", self.normalization, (None, "batch", "layer"))
+            states = ("zeros", "noise")
+            validation.one_of("model.state_initializer", self.state_initializer, states)
+            for name in ("forget_bias", "input_gate_bias"):
+                if getattr(self, name) not in ("depth", None):
+                    validation.finite(f"model.{name}", getattr(self, name))
+            for name in ("activation", "kernel_initializer", "recurrent_initializer"):
+                if not isinstance(getattr(self, name), str | None):
+                    raise ValueError(
+                        f"Argument `model.{name}` must be a string or None. "
+                        f"Received: model.{name}={getattr(self, name)!r}"
+                    )
+            _, known = BLOCKS[self.block]
+            refuse_unknown("model.", self._changed(), f"block {self.block!r}", known)
+            if self.block == "cnn":
+                validation.positive_integer("model.depth", self.depth, at_most=5)
+
+    def _check_budget(self):
+        if self.units != UNITS:
+            raise ValueError(
+                "Pass either `model.units` or `model.parameters`. "
+                f"Received: model.units={self.units}, model.parameters={self.parameters}"
+            )
+        if self.block == "cnn":
+            raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
+
+    def _changed(self):
+        """The options of blocks that differ from their defaults."""
+        common = ("block", "depth", "units", "parameters", "dropout", "input_noise")
+        return changed(self, but=common)
+
+    @property
+    def builder(self) -> str:
+        """Name of the function of `keras_deeplstm.models` that builds it."""
+        return "cnn_classifier" if self.block == "cnn" else "classifier"
+
+    def build_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of that function."""
+        common = {"dropout": self.dropout}
+        if self.input_noise:
+            common["input_noise"] = self.input_noise
+        if self.block == "cnn":
+            filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth))
+            return {"filters": filters, "units": self.units, **common}
+        size = "units" if self.parameters is None else "parameters"
+        return {
+            "block": self.block,
+            "depth": self.depth,
+            size: getattr(self, size),
+            **common,
+            **self._changed(),
+        }
+
+    @property
+    def flags(self) -> list[str]:
+        """What tells this model from others of its block, in words: ``["tied", "batch"]``."""
+        changed = self._changed()
+        words = ["tied"] if changed.pop("tied", False) else []
+        # Whoever reads LSTM expects tied weights, whoever reads dense does not.
+        if not words and self.block == "unfolded_lstm":
+            words = ["untied"]
+        if "forget_bias" in changed:
+            changed["forget_bias"] = f"bias{self.forget_bias}"
+        if "input_gate_bias" in changed:
+            changed["input_gate_bias"] = f"input-bias-{self.input_gate_bias}"
+        if "state_initializer" in changed:
+            changed["state_initializer"] = "noise-state"
+        # A registered initializer of ours is named "package>name".
+        words += [str(value).rpartition(">")[2] for value in changed.values()]
+        if self.dropout:
+            words.append(f"dropout{self.dropout}")
+        if self.input_noise:
+            words.append(f"noise{self.input_noise}")
+        return list(dict.fromkeys(words))  # he_normal for both initializers is said once
+
+    @property
+    def label(self) -> str:
+        """Name for tables and legends, without the depth: ``"UnfoldedLSTMBlock untied"``."""
+        return " ".join([BLOCKS[self.block][0], *self.flags])
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """One task, one model, one training setting, one seed.
+
+    Raises:
+        ConfigError: A value is out of its range, or there is no such task.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
+    >>> config = RunConfig("digits", ModelConfig(depth=30, units=64), epochs=5, seed=1)
+    >>> config.slug
+    'digits-unfolded_lstm-untied-depth30-units64-seed1'
+    >>> RunConfig.from_dict(config.to_dict()) == config
+    True
+    >>> config.flat()["model.depth"]
+    30
+    """
+
+    RESULTS: ClassVar = ("test_accuracy", "val_accuracy", "parameters", "seconds")
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
+    of images."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """What the model is made of. Options that the block does not know are refused."""
+    epochs: int = 10
+    """Passes over the training set."""
+    batch_size: int = 128
+    """Examples per training step."""
+    optimizer: str = "adam"
+    """One of adam, adamw, nadam, rmsprop, sgd."""
+    learning_rate: float = 1e-3
+    """Learning rate of the optimizer."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate: always the same, or falling to zero along a cosine over all epochs."""
+    clipnorm: float | None = 1.0
+    """Each weight's gradient is clipped to this norm; None switches clipping off."""
+    clipvalue: float | None = None
+    """Instead of clipnorm: each element of the gradients is clipped to this size."""
+    jit_compile: bool | None = None
+    """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
+    JAX always. On a CPU it pays for many and for wide steps."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data and dropout."""
+    gradient_every: int = 10
+    """Gradient norms are recorded at every n-th training step."""
+    folds: int | None = None
+    """Cross-validation: training and validation data are parted into n folds, each with the same
+    share of every class; None leaves them as the task has them. The test data are never part."""
+    fold: int = 1
+    """The fold that validates, from 1 to the number of folds."""
+
+    def __post_init__(self):
+        with config_errors():
+            # A path is made absolute, so that a run can only go on with the data it began with.
+            object.__setattr__(self, "task", resolve(self.task))
+            if not isinstance(self.model, ModelConfig):
+                raise ValueError(
+                    f"Argument `model` must be a ModelConfig. Received: {self.model!r}"
+                )
+            validation.positive_integer("epochs", self.epochs)
+            validation.positive_integer("batch_size", self.batch_size)
+            validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
+            validation.finite("learning_rate", self.learning_rate, positive=True)
+            validation.one_of("schedule", self.schedule, ("constant", "cosine"))
+            check_clipping(self.clipnorm, self.clipvalue)
+            check_seed(self.seed)
+            check_jit_compile(self.jit_compile)
+            validation.positive_integer("gradient_every", self.gradient_every)
+            if self.folds is not None and validation.positive_integer("folds", self.folds) < 2:
+                raise ValueError(
+                    f"Argument `folds` must be at least 2. Received: folds={self.folds}"
+                )
+            validation.positive_integer("fold", self.fold, at_most=self.folds or 1)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
+        """The inverse of `to_dict`.
+
+        Args:
+            data: What it has returned, perhaps read from a file; what is left out has its default.
+
+        Returns:
+            A `RunConfig`.
+
+        Raises:
+            ConfigError: The task is missing, a key is unknown, or a value out of its range.
+        """
+        check_keys(cls, data, "config")
+        if "task" not in data:
+            raise ConfigError("Missing required key 'task' in 'config'")
+        model = data.get("model", {})
+        check_keys(ModelConfig, model, "model")
+        return cls(**{**data, "model": ModelConfig(**model)})
+
+    @property
+    def subject(self) -> str:
+        """The task for people, which for a path is the name at its end."""
+        return get_task(self.task).name
+
+    @property
+    def title(self) -> str:
+        """One line that names the run: ``"digits: UnfoldedLSTMBlock untied, depth 10"``."""
+        return f"{self.subject}: {self.model.label}, depth {self.model.depth}"
+
+    @property
+    def slug(self) -> str:
+        """Folder name that tells the settings: ``"digits-unfolded_lstm-untied-depth10-..."``."""
+        model = self.model
+        words = [self.subject, model.block, *model.flags]
+        size = f"units{model.units}"
+        if model.parameters is not None:
+            size = f"parameters{model.parameters}"
+        words += [f"depth{model.depth}", size, f"seed{self.seed}"]
+        if self.folds:
+            words.append(f"fold{self.fold}of{self.folds}")
+        return "-".join(words)
+
+    def repeated(self, seed: int) -> "RunConfig":
+        """The same with another seed, in the first fold.
+
+        Args:
+            seed: The seed.
+
+        Returns:
+            A new `RunConfig`.
+        """
+        return dataclasses.replace(self, seed=seed, fold=1)
+
+    @property
+    def repetition(self) -> str:
+        """What tells this run from others of its model: ``", fold 2 of 5, seed 1"``."""
+        fold = f", fold {self.fold} of {self.folds}" if self.folds else ""
+        return fold + super().repetition

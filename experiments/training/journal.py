@@ -1,0 +1,165 @@
+"""What a run leaves behind after each epoch, and how it goes on from there."""
+
+import math
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+
+from keras_deeplstm.experiments.runs import (
+    checkpoints,
+    files,
+)
+
+
+class DivergedError(Exception):
+    """The loss, or a weight, is no longer a finite number."""
+
+
+class Journal(keras.callbacks.Callback):
+    """After each epoch: its row of `metrics.csv`, and a checkpoint if the time for one is there.
+
+    Args:
+        folder: The run's folder.
+        data: The training data, with `set_epoch(epoch)`.
+        recorders: Callbacks with `get_state` and `set_state`, by name: what they have recorded is
+            part of a checkpoint.
+        check_signals: Called before each step; raises if a signal came.
+        on_epoch: Called after each epoch with its row, or None.
+        share: Share of the time that checkpoints may take.
+        epoch_name: What messages call the n-th epoch.
+    """
+
+    def __init__(
+        self,
+        folder,
+        data,
+        recorders,
+        check_signals,
+        on_epoch,
+        share,
+        epoch_name="epoch {}".format,
+    ):
+        super().__init__()
+        self.folder = folder
+        self.data = data
+        self.recorders = recorders
+        self.check_signals = check_signals
+        self.on_epoch = on_epoch
+        self.share = share
+        self.epoch_name = epoch_name
+        self.rows = []
+        self.torch_rng = None  # to be set at the begin of the first epoch
+        self.resumed_after = []  # epochs
+        self.seconds = 0.0  # of training before this process
+        self.started = self.saving = 0.0
+
+    def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Put back what a checkpoint holds; the model must be set already."""
+        for kind, variables in self._variables().items():
+            arrays = [v for k, v in checkpoint.arrays.items() if k.startswith(f"{kind}/")]
+            if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+                raise checkpoints.CheckpointError(
+                    f"State of the {kind} does not match: the checkpoint has {len(arrays)} "
+                    f"variables, the {kind} has {len(variables)}, or they differ in shape. "
+                    f"Training was not resumed"
+                )
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(array)
+        for name, recorder in self.recorders.items():
+            if name not in checkpoint.notes:  # of a version that did not record this
+                continue
+            prefix = f"{name}/"
+            state = {
+                key.removeprefix(prefix): array
+                for key, array in checkpoint.arrays.items()
+                if key.startswith(prefix)
+            }
+            recorder.set_state(checkpoint.notes[name] | state)
+        self.torch_rng = checkpoint.arrays.get("torch_rng")
+        self.rows = checkpoint.notes["rows"]
+        self.seconds = checkpoint.notes["seconds"]
+        self.resumed_after = [*checkpoint.notes["resumed_after"], checkpoint.epoch]
+
+    def _variables(self):
+        # Those of the model include the states of its seed generators; Keras' files do not.
+        return {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
+
+    def elapsed(self) -> float:
+        """Seconds of training so far, those of earlier processes included."""
+        return self.seconds + time.perf_counter() - self.started
+
+    def on_train_begin(self, logs=None):
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Put the data in this epoch's order."""
+        self.data.set_epoch(epoch)
+        if self.torch_rng is not None:
+            _set_torch_rng(self.torch_rng)
+            self.torch_rng = None
+        self.epoch_started = time.perf_counter()
+
+    # At the begin of the next step the last one is finished. A hook at its end would make Keras
+    # wait for the logs of every single step.
+    def on_train_batch_begin(self, batch, logs=None):
+        """Stop here if a signal came."""
+        self.check_signals()
+
+    def on_test_batch_begin(self, batch, logs=None):
+        """Stop here if a signal came."""
+        self.check_signals()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the row, and a checkpoint if the last ones have not taken too long."""
+        seconds = round(time.perf_counter() - self.epoch_started, 3)
+        row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
+        self.rows.append(row)
+        files.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
+        if not math.isfinite(row["loss"]):
+            raise DivergedError(f"The loss became {row['loss']} in {self.epoch_name(epoch + 1)}")
+        if self.saving <= self.share * (time.perf_counter() - self.started):
+            started = time.perf_counter()
+            self._save(epoch + 1)
+            self.saving += time.perf_counter() - started
+        if self.on_epoch is not None:
+            self.on_epoch(row)
+
+    def _save(self, epoch):
+        arrays = {
+            f"{kind}/{number}": keras.ops.convert_to_numpy(variable)
+            for kind, variables in self._variables().items()
+            for number, variable in enumerate(variables)
+        }
+        if keras.backend.backend() == "torch":
+            arrays["torch_rng"] = _get_torch_rng()
+        for array in arrays.values():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
+        notes = {
+            "rows": self.rows,
+            "seconds": self.elapsed(),
+            "resumed_after": self.resumed_after,
+        }
+        for name, recorder in self.recorders.items():
+            state = recorder.get_state()
+            notes[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
+            arrays |= {f"{name}/{k}": v for k, v in state.items() if isinstance(v, np.ndarray)}
+        checkpoints.save(self.folder / "checkpoints", epoch, arrays, notes)
+
+
+# On torch, Keras draws from torch's own generator where a layer has no seed of its own.
+
+
+def _get_torch_rng():
+    import torch
+
+    return torch.get_rng_state().numpy()
+
+
+def _set_torch_rng(state):
+    import torch
+
+    torch.set_rng_state(torch.from_numpy(state))

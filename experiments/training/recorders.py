@@ -1,0 +1,62 @@
+"""What a run records while it trains: the callbacks, their files, and the numbers they give."""
+
+import math
+
+from keras_deeplstm.callbacks import FilterImages, GaborSimilarity, GradientFlow, StateGradients
+from keras_deeplstm.callbacks.gradient_plots import first_last_ratio, state_ratios
+from keras_deeplstm.diagnostics.state_gradients import layers_with_states
+from keras_deeplstm.experiments.runs import files
+
+PROBED = 64  # validation examples on which the gradients of the states are measured
+
+
+def make(config, model, data, folder):
+    """The callbacks that record a run, by the names under which checkpoints keep their state."""
+    recorders = {"gradients": GradientFlow(every=config.gradient_every)}
+    if layers_with_states(model):
+        x, y = (part[:PROBED] for part in data.validation)
+        recorders["states"] = StateGradients(x, y, every=config.epochs)
+    if data.train[0].ndim == 4:  # images
+        recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
+        recorders["gabor"] = GaborSimilarity()
+    return recorders
+
+
+def write(recorders, config, folder):
+    """Write what was recorded, and return its numbers for `result.json`; None where there is none.
+
+    `gradient_ratio_*`: see `first_last_ratio`. `state_gradient_ratio_*` and `memory_path_ratio_*`:
+    see `state_ratios`. `gabor_r2_*`: median over the filters, see `gabor_similarity`.
+    """
+    frame = recorders["gradients"].to_frame()
+    files.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
+    # Without the weights that are not stacked over depth: a tied model has no ratio.
+    ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
+    # Single batches differ much once the loss is small.
+    late = ratios.tail(max(1, len(ratios) // 10))
+    numbers = _start_and_end("gradient_ratio", ratios.head(1).median(), late.median())
+
+    def add(name, by_epoch):
+        # A run that an older version began may lack what was before training.
+        start, end = (by_epoch.get(epoch, math.nan) for epoch in (0, config.epochs))
+        numbers.update(_start_and_end(name, start, end))
+
+    state, memory, gabor = {}, {}, {}
+    if "states" in recorders:
+        frame = recorders["states"].to_frame()
+        files.write_text(folder / "state_gradients.csv", frame.to_csv(index=False))
+        ratios = state_ratios(frame)
+        state, memory = ratios["first_last"], ratios["memory"]
+    if "gabor" in recorders:
+        gabor = recorders["gabor"].to_frame().groupby("epoch")["r_squared"].median()
+    add("state_gradient_ratio", state)
+    add("memory_path_ratio", memory)
+    add("gabor_r2", gabor)
+    return numbers
+
+
+def _start_and_end(name, *values):
+    return {
+        f"{name}_{when}": float(value) if math.isfinite(value) else None
+        for when, value in zip(("start", "end"), values, strict=True)
+    }
