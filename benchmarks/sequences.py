@@ -17,15 +17,10 @@ import numpy as np
 import pandas as pd
 from measure import MACHINE, interleaved, ratio
 
-from keras_deeplstm.experiments.settings.sequences import (
-    SequenceConfig,
-    SequenceModelConfig,
-)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.tasks.sequences import TASKS
-from keras_deeplstm.experiments.training.sequences import (
-    inputs_of,
-    make_model,
-)
+from keras_deeplstm.experiments.training.examinations import inputs_of
+from keras_deeplstm.experiments.training.sequences import make_model
 
 BATCH = 8
 ROUNDS = 30

@@ -7,10 +7,7 @@ define them, `register` them and call `main`. See docs/own-task.md.
 from typing import Any
 
 from keras_deeplstm.experiments.cli import main
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, grid
 from keras_deeplstm.experiments.tasks import TASKS, Splits, Task, get_task
 

@@ -13,25 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_deeplstm import __version__, validation
-from keras_deeplstm.experiments import (
-    commands,
-    runs,
-)
+from keras_deeplstm.experiments import commands, runs
 from keras_deeplstm.experiments.processes import signals
-from keras_deeplstm.experiments.processes.startup import (
-    check_backend,
-    load_keras,
-)
-from keras_deeplstm.experiments.runner import MAX_RESTARTS, outcome, run_study
+from keras_deeplstm.experiments.processes.startup import check_backend, load_keras
+from keras_deeplstm.experiments.runner import run_study
 from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
-from keras_deeplstm.experiments.settings.base import (
-    ConfigError,
-    config_errors,
-)
-from keras_deeplstm.experiments.settings.sequences import SequenceConfig
-from keras_deeplstm.experiments.settings.text import TextConfig
+from keras_deeplstm.experiments.settings.base import ConfigError, config_errors
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
@@ -42,44 +31,16 @@ EXIT_STATUS = {ConfigError: 2, runs.RunExistsError: 3, DataError: 4}
 # status.
 
 
-def run(command: commands.RunCommand, line: str) -> int:
-    """Train a model on a task, and write the run's report."""
+def train(command: commands.TrainCommand, line: str) -> int:
+    """Train one run of any kind, and write its report."""
     options = _options(command, line)
-    folder = _folder_to_train(command)
+    config, folder = command.config, _folder_to_train(command)
     if folder is None:
         return 0
     load_keras()
-    _train(command.config, folder, devices=command.devices, **options)
+    _train(config, folder, **options)
     _report([folder])
-    return 0
-
-
-def train_text(command: commands.TrainTextCommand, line: str) -> int:
-    """Train a language model, show samples, and write the run's report."""
-    options = _options(command, line)
-    folder = _folder_to_train(command)
-    if folder is None:
-        return 0
-    load_keras()
-    from keras_deeplstm.experiments.training.text import train
-
-    def show(row, sample):
-        parts = [
-            f"step {row['step']}",
-            f"epoch {row['epoch']:.4g} of {command.config.epochs}",
-            f"loss {row['loss']:.4f} ({row['bits']:.3f} bits)",
-        ]
-        if "val_bits" in row:
-            parts.append(f"validation {row['val_loss']:.4f} ({row['val_bits']:.3f} bits)")
-        _say("  ".join([*parts, f"{row['seconds']:.1f} s"]))
-        if sample:
-            _print_text(textwrap.indent(sample, "    | ", lambda line: True) + "\n")
-
-    _say(command.config.title)
-    result = train(command.config, folder, on_report=show, on_message=_say, **options)
-    _say(outcome(command.config, result))
-    _report([folder])
-    _say(f"Sample: deeplstm sample {shlex.quote(str(folder))}")
+    _say(config.next_step(folder))
     return 0
 
 
@@ -107,52 +68,20 @@ def sample(command: commands.SampleCommand, line: str) -> int:
     return 0
 
 
-def solve(command: commands.SolveCommand, line: str) -> int:
-    """Train until the task is solved, and write the run's report."""
-    options = _options(command, line)
-    folder = _folder_to_train(command)
-    if folder is None:
-        return 0
-    load_keras()
-    from keras_deeplstm.experiments.training.sequences import train
-
-    def show(row):
-        if command.config.model.block == "guess":
-            return  # there is one row at the end, of which the outcome says all
-        _say(
-            f"{row['sequences']} sequences  loss {row['loss']:.4f}  wrong {row['wrong']:.1%} of "
-            f"{row['seen']}  error {row['error']:.4g}  {row['seconds']:.1f} s"
-        )
-
-    task = command.config.make_task()
-    _say(f"{command.config.title}\n{task.description}\nSolved: {task.criterion.words}")
-    result = train(command.config, folder, on_epoch=show, on_message=_say, **options)
-    _say(outcome(command.config, result))
-    _report([folder])
-    return 0
-
-
 def study(command: commands.StudyCommand, line: str) -> int:
     """Run a study, and write its report."""
     with config_errors():
         study = STUDIES[validation.one_of("STUDY", command.name, tuple(STUDIES))]
         dataset = study.checked(command.dataset)
-        validation.positive_integer("seeds", command.seeds, at_most=1000)
-        for option in ("limit", "epochs"):
-            if getattr(command, option) is not None:
-                validation.positive_integer(option, getattr(command, option))
-        if command.restarts is not None and not 0 <= command.restarts <= MAX_RESTARTS:
-            raise ConfigError(
-                f"Argument `restarts` must be an integer from 0 to {MAX_RESTARTS}. "
-                f"Received: restarts={command.restarts}"
-            )
+        validation.fields(command)
+    restarts = study.restarts if command.restarts is None else command.restarts
     succeeded, report = run_study(
         study,
         study.plan(dataset, command.epochs, command.seeds, command.folds),
         command.runs_dir / study.folder_name(dataset, command.epochs, command.folds),
         only=command.only,
         limit=command.limit,
-        restarts=study.restarts if command.restarts is None else command.restarts,
+        restarts=restarts,
         **_options(command, line),
     )
     _say_where(report)
@@ -165,20 +94,14 @@ def search(command: commands.SearchCommand, line: str) -> int:
     name = command.name or f"search-{config.subject}-{config.tuner}"
     folder = command.runs_dir / runs.check_name(name)
     with config_errors():
-        if command.workers:
-            validation.positive_integer("workers", command.workers, at_most=1000)
-        if command.time_limit is not None:
-            validation.finite("time_limit", command.time_limit, positive=True)
-    options: dict[str, Any] = {
-        "devices": command.devices,
-        "data_dir": command.data_dir,
-        "command": line,
-    }
+        validation.fields(command)
+    options = _options(command, line)
+    overwrite = options.pop("overwrite")
     found, ended = run_search(
         config,
         folder,
         workers=command.workers,
-        overwrite=command.overwrite,
+        overwrite=overwrite,
         time_limit=command.time_limit and 60 * command.time_limit,
         **options,
     )
@@ -244,22 +167,11 @@ def list_(command: commands.ListCommand, line: str) -> int:
 
 def _columns(run):
     """State, task, model, depth and test result of a run."""
-    if run.config is None:
+    config = run.config
+    if config is None:
         return run.state, "", "", "", ""
-    model, subject = run.config.model, run.config.subject
-    if isinstance(run.config, TextConfig):
-        subject = f"text: {subject}"
-    return run.state, subject, model.label, str(model.depth), _short(run) if run.result else ""
-
-
-def _short(run):
-    """What a finished run came to, in a word or two."""
-    result = run.result
-    if isinstance(run.config, TextConfig):
-        return f"{result['test_bits']:.3f} bits"
-    if isinstance(run.config, SequenceConfig):
-        return f"solved: {result['sequences']:,}" if result["solved"] else "not solved"
-    return f"{result['test_accuracy']:.1%}"
+    result = config.short(run.result) if run.result else ""
+    return run.state, config.listed, config.model.label, str(config.model.depth), result
 
 
 # What several of them do.
@@ -267,16 +179,13 @@ def _short(run):
 
 def _options(command: Any, line: str) -> dict[str, Any]:
     """Options for trainings of any kind; one that the user has not set is left to its default."""
-    options = {"data_dir": command.data_dir, "command": line, "overwrite": command.overwrite}
-    share = command.checkpoint_share
-    if share is None:
-        return options
-    if not 0 <= share <= 1:
-        raise ConfigError(
-            f"Argument `checkpoint_share` must be a number in [0, 1]. "
-            f"Received: checkpoint_share={share}"
-        )
-    return options | {"checkpoint_share": share}
+    names = ("data_dir", "overwrite", "checkpoint_share", "devices")
+    options = {name: getattr(command, name, None) for name in names}
+    share = options["checkpoint_share"]
+    if share is not None and not 0 <= share <= 1:
+        with config_errors():
+            validation.refuse("checkpoint_share", "a number in [0, 1]", share)
+    return {name: value for name, value in options.items() if value is not None} | {"command": line}
 
 
 def _folder_to_train(command):
@@ -296,7 +205,7 @@ def _folder_to_train(command):
     run = runs.load(folder)
     if run.state != "finished" or command.overwrite:
         return folder
-    print(f"Run '{name}' is already finished: {outcome(run.config, run.result)}")
+    print(f"Run '{name}' is already finished: {run.config.outcome(run.result)}")
     print("Use --overwrite or another --name to train it again")
     return None
 
@@ -306,14 +215,15 @@ def _train(config, folder, **options):
     from keras_deeplstm.experiments.training import train
 
     def show(row):
-        _say(
-            f"epoch {row['epoch']} of {config.epochs}  loss {row['loss']:.4f}  "
-            f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s"
-        )
+        _say(config.progress(row))
+        if row.get("sample"):
+            _print_text(textwrap.indent(row["sample"], "    | ", lambda line: True) + "\n")
 
     _say(config.title)
+    if config.command == "solve":
+        _say(config.about)
     result = train(config, folder, on_epoch=show, on_message=_say, **options)
-    _say(outcome(config, result))
+    _say(config.outcome(result))
 
 
 def _report(folders, output=None):
@@ -332,7 +242,8 @@ def _say_where(report):
 
 
 def _say(text):
-    print(text, flush=True)
+    if text:
+        print(text, flush=True)
 
 
 def _print_text(text):
@@ -345,10 +256,10 @@ def _print_text(text):
 # The command.
 
 ACTIONS: dict[type, Callable[[Any, str], int]] = {
-    commands.RunCommand: run,
-    commands.TrainTextCommand: train_text,
+    commands.RunCommand: train,
+    commands.TrainTextCommand: train,
     commands.SampleCommand: sample,
-    commands.SolveCommand: solve,
+    commands.SolveCommand: train,
     commands.StudyCommand: study,
     commands.SearchCommand: search,
     commands.ReportCommand: report,

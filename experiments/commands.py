@@ -5,12 +5,15 @@ What a command then does is in `cli.py`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from keras_deeplstm import validation
 from keras_deeplstm.experiments.search.config import SearchConfig
+from keras_deeplstm.experiments.settings.base import Count, Positive
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.settings.text import TextConfig
@@ -28,6 +31,8 @@ Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
     """What all commands that train one run have in common; each has its `config` besides."""
+
+    config: Any
 
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the run's folder. If not given, it is made from the settings and a number: that of
@@ -109,9 +114,9 @@ class SearchCommand:
     config: Annotated[SearchConfig, tyro.conf.arg(name="")]
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the search's folder; if not given, search-TASK-TUNER."""
-    time_limit: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    time_limit: Annotated[Positive | None, tyro.conf.arg(metavar="MINUTES")] = None
     """No trial begins after this many minutes."""
-    workers: int = 0
+    workers: Annotated[int, partial(validation.integer, at_least=0, at_most=1000)] = 0
     """Start keras-tuner's chief and this many workers. On several machines, its environment
     variables do the same; see docs/scaling.md."""
     retrain: bool = False
@@ -136,18 +141,18 @@ class StudyCommand:
     dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     """Task of all runs; if not given, the first one of the study. Studies of images also take the
     path of data of your own; see `deeplstm list tasks`."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the training set; None leaves them to the study."""
-    seeds: int = 1
+    seeds: Annotated[int, partial(validation.positive_integer, at_most=1000)] = 1
     """Train every model with this many seeds: 0, 1, ... The report shows means and intervals."""
     folds: int | None = None
     """Train every model on each of this many folds of a stratified cross-validation. The test data
     are no part of it."""
     only: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
     """Train only the runs with this in their names; * stands for any text."""
-    limit: int | None = None
+    limit: Count | None = None
     """Train at most this many runs now."""
-    restarts: int | None = None
+    restarts: Annotated[int, partial(validation.integer, at_least=0, at_most=1000)] | None = None
     """How many times a run that diverges, or does not solve its task, is tried again with another
     seed (1000 higher); None: once, but not at all if runs have tasks to solve, since their success
     rate is a result."""

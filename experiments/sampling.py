@@ -10,19 +10,11 @@ from keras_deeplstm import validation
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.text import TextConfig
 from keras_deeplstm.experiments.tasks import DataError
+from keras_deeplstm.experiments.tasks.text.sources import opening_of
 
 if TYPE_CHECKING:
     from keras_deeplstm.text import Sampler
-
-
-def text_outcome(result: dict) -> str:
-    """One line for the terminal: bits on the test text, parameters, seconds."""
-    return (
-        f"test {result['test_bits']:.3f} bits per symbol ({result['test_loss']:.4f} nats), "
-        f"{result['parameters']:,} parameters, {result['seconds']:.0f} s"
-    )
 
 
 def check_sampled(folder: Path) -> None:
@@ -32,28 +24,15 @@ def check_sampled(folder: Path) -> None:
     run = runs.load(folder)
     if run.config is None:
         raise ConfigError(f"Run '{run.name}' is damaged: {run.reason}")
-    if not isinstance(run.config, TextConfig):
+    if run.config.command != "train-text":
         raise ConfigError(
-            f"Run '{run.name}' is one of task {run.config.task!r}. Only runs of "
+            f"Run '{run.name}' is one of task {run.config.subject!r}. Only runs of "
             f"`deeplstm train-text` can write text"
         )
     if not (folder / "best.keras").exists():
         raise ConfigError(
             f"Run '{run.name}' has no model yet: the first one is kept after the first evaluation"
         )
-
-
-def opening_of(known: dict) -> str | bytes:
-    """What a model reads before it writes, if it is given nothing else: lines of its text.
-
-    States are carried from batch to batch, so that in training hardly any symbol follows a state of
-    zeros. After one, a model may write nonsense for long.
-
-    Args:
-        known: The content of the run's `vocabulary.json`.
-    """
-    opening = known["opening"]
-    return opening if isinstance(opening, str) else bytes(opening)
 
 
 def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:

@@ -10,18 +10,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
-from keras_deeplstm.experiments.settings.sequences import (
-    SequenceConfig,
-    SequenceModelConfig,
-)
-from keras_deeplstm.experiments.settings.text import (
-    TextConfig,
-    TextModelConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.tasks.sequences import TASKS
 from keras_deeplstm.initializers import GateBias, OrthogonalGates
 from keras_deeplstm.layers import (

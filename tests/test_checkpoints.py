@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 
 from keras_deeplstm.experiments.runs import checkpoints
-from keras_deeplstm.experiments.runs.checkpoints import (
-    CheckpointError,
-    newest,
-    save,
-)
+from keras_deeplstm.experiments.runs.checkpoints import CheckpointError, newest, save
 
 ARRAYS = {"model/0": np.arange(6.0).reshape(2, 3), "model/1": np.array([3, 2], "int64")}
 

@@ -8,10 +8,7 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments import cli, commands, runs, studies
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import DataError
 
 # Under the name of the installed command, by which the package knows that Keras can wait.

@@ -3,14 +3,8 @@ import re
 
 import pytest
 
-from keras_deeplstm.experiments.settings.base import (
-    ConfigError,
-    differences,
-)
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.base import ConfigError, differences
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 
 
 def test_defaults_are_those_of_the_layers():
@@ -65,7 +59,10 @@ def test_a_cnn_has_convolutions_for_depth():
             "`model.parameters` has no meaning for block 'cnn'",
         ),
         ({"block": "cnn", "depth": 2, "tied": True}, "`model.tied` has no meaning for block 'cnn'"),
-        ({"input_noise": -0.1}, "`model.input_noise` must be >= 0. Received: -0.1"),
+        (
+            {"input_noise": -0.1},
+            "`model.input_noise` must be at least 0. Received: model.in",
+        ),
         ({"state_initializer": "ones"}, "`model.state_initializer` must be one of"),
         ({"input_gate_bias": "deep"}, "`model.input_gate_bias` must be"),
         ({"depth": 0}, "`model.depth` must be a positive integer. Received: model.depth=0"),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.training.batches import Shuffled
+from keras_deeplstm.experiments.training.classifiers import Shuffled
 from keras_deeplstm.experiments.training.devices import using_devices
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -26,9 +26,9 @@ EXPORTING = (
     "callbacks",
     "diagnostics",
     "experiments",
-    "experiments.sequences",
     "experiments.studies",
     "experiments.tasks",
+    "experiments.tasks.sequences",
 )
 # Those of the examples that are worth running on every backend; the others have no tensors.
 ON_BACKENDS = ("layers", "callbacks", "diagnostics", "initializers", "models", "states", "text")

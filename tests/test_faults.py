@@ -25,30 +25,18 @@ from search_training import Training, told
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.reports.page import write_report
 from keras_deeplstm.experiments.reports.publish import publish
-from keras_deeplstm.experiments.runs import (
-    checkpoints,
-    files,
-)
+from keras_deeplstm.experiments.runs import checkpoints, files
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.tuner import search_in
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
-from keras_deeplstm.experiments.settings.sequences import (
-    SequenceConfig,
-    SequenceModelConfig,
-)
-from keras_deeplstm.experiments.settings.text import (
-    TextConfig,
-    TextModelConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.tasks.text import sources
 from keras_deeplstm.experiments.training import train
-from keras_deeplstm.experiments.training.sequences import train as train_on_sequences
-from keras_deeplstm.experiments.training.text import train as train_on_text
+from keras_deeplstm.experiments.training import train as train_on_sequences
+from keras_deeplstm.experiments.training import train as train_on_text
 
 IMAGES = RunConfig(
     "digits", ModelConfig(depth=2, units=4, dropout=0.2), epochs=3, batch_size=600, gradient_every=2

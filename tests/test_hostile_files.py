@@ -22,18 +22,12 @@ from hostile_configs import LAMBDA, registered
 
 import keras_deeplstm
 from keras_deeplstm.callbacks import GradientFlow, gradient_plots, plot_filters
-from keras_deeplstm.experiments import (
-    cli,
-    runs,
-)
+from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.reports import drawing
 from keras_deeplstm.experiments.reports.page import write_report
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.settings.text import TextConfig
 

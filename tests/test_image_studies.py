@@ -6,10 +6,7 @@ import types
 import pytest
 
 from keras_deeplstm import models
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    labels,
-)
+from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.studies.images import studies as image_studies
 from keras_deeplstm.experiments.tasks import TASKS

@@ -19,10 +19,7 @@ from keras_deeplstm.callbacks import (
 from keras_deeplstm.experiments import runner, runs
 from keras_deeplstm.experiments.processes.worker import TRAININGS
 from keras_deeplstm.experiments.runner import run_study
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.studies import Study
 
 pytestmark = pytest.mark.long

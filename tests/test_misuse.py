@@ -28,22 +28,11 @@ import pytest
 from finished_runs import make_run
 
 from keras_deeplstm import models
-from keras_deeplstm.callbacks import (
-    DivergenceGuard,
-    FilterImages,
-    GradientFlow,
-    StateGradients,
-)
-from keras_deeplstm.experiments import (
-    cli,
-    runs,
-)
+from keras_deeplstm.callbacks import DivergenceGuard, FilterImages, GradientFlow, StateGradients
+from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.processes import startup
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import own
 from keras_deeplstm.experiments.tasks.task import DataError
 from keras_deeplstm.initializers import GateBias, OrthogonalGates

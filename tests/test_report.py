@@ -17,18 +17,17 @@ from keras_deeplstm.experiments.runs.groups import (
     estimate,
     group_runs,
     labels,
+)
+from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
+from keras_deeplstm.experiments.studies import STUDIES, best_first
+from keras_deeplstm.experiments.words import (
     percent_text,
     ratio_text,
     ratios_text,
     share_text,
 )
-from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
-from keras_deeplstm.experiments.settings.sequences import SequenceConfig
-from keras_deeplstm.experiments.studies import STUDIES, best_first
 
 UNTIED = ModelConfig()
 TIED = ModelConfig(tied=True)

@@ -14,19 +14,10 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.diagnostics import state_gradients
-from keras_deeplstm.experiments import (
-    cli,
-    runs,
-)
+from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.processes.signals import Interrupted
-from keras_deeplstm.experiments.runs import (
-    checkpoints,
-    files,
-)
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.runs import checkpoints, files
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.training import train
 from keras_deeplstm.experiments.training.journal import DivergedError
@@ -168,7 +159,7 @@ def test_a_run_of_an_older_version_goes_on(folder, reference):
 
 
 def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
-    from keras_deeplstm.experiments.training.batches import Shuffled
+    from keras_deeplstm.experiments.training.classifiers import Shuffled
 
     x = np.arange(10)
     orders = {}

@@ -6,10 +6,7 @@ import pytest
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.runs import files, folder
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 
 CONFIG = RunConfig("digits", epochs=3)
 

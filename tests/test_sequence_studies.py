@@ -7,15 +7,9 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments import cli
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    labels,
-)
+from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.sequences import (
-    SequenceConfig,
-    SequenceModelConfig,
-)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.studies.sequences import SequenceStudy
 

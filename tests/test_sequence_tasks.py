@@ -17,16 +17,8 @@ import pytest
 from hypothesis import given, settings
 
 from keras_deeplstm.experiments.tasks import DataError, sequences
-from keras_deeplstm.experiments.tasks.sequences import (
-    TASKS,
-    Criterion,
-    parse,
-    spec,
-)
-from keras_deeplstm.experiments.tasks.sequences.series import (
-    KNOWN,
-    Series,
-)
+from keras_deeplstm.experiments.tasks.sequences import TASKS, Criterion, parse, spec
+from keras_deeplstm.experiments.tasks.sequences.series import KNOWN, Series
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TEXTS = [
@@ -157,8 +149,9 @@ def test_a_text_makes_a_task_and_a_task_its_text(text):
 def test_neither_keras_nor_tensorflow_is_needed():
     # The command does not import Keras until one of its commands needs it; nor do the tasks.
     code = (
-        "import sys; sys.argv = ['deeplstm']; import keras_deeplstm.experiments.tasks.sequences as s, "
-        "numpy; t = s.parse('adding'); b = t.sample(numpy.random.default_rng(0), 2); "
+        "import sys; sys.argv = ['deeplstm']; import numpy; "
+        "import keras_deeplstm.experiments.tasks.sequences as s; "
+        "t = s.parse('adding'); b = t.sample(numpy.random.default_rng(0), 2); "
         "t.score(b.y, b); print({'keras', 'tensorflow', 'pandas', 'sklearn'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -8,33 +8,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import (
-    cli,
-    runs,
-)
-from keras_deeplstm.experiments import (
-    settings as configs,
-)
+from keras_deeplstm.experiments import cli, runs
+from keras_deeplstm.experiments import settings as configs
 from keras_deeplstm.experiments.reports.page import write_report
-from keras_deeplstm.experiments.runner import outcome
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.sequences import (
-    SequenceConfig,
-    SequenceModelConfig,
-)
-from keras_deeplstm.experiments.tasks.sequences import (
-    TASKS,
-    parse,
-)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.tasks.sequences import TASKS, parse
 from keras_deeplstm.experiments.tasks.sequences.task import activated
+from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.training.examinations import (
+    examine,
+    inputs_of,
+)
 from keras_deeplstm.experiments.training.guessing import Guess
 from keras_deeplstm.experiments.training.sequences import (
     Fresh,
-    examine,
-    inputs_of,
     make_model,
     make_optimizer,
-    train,
 )
 
 
@@ -313,7 +303,7 @@ def test_a_run_that_diverges(folder):
     assert (result["state"], result["solved"]) == ("finished", False)
     said = "An output became NaN or infinite after 256 sequences"
     assert (result["diverged"], result["trained_sequences"]) == (said, 256)
-    assert outcome(config, result).startswith(f"not solved, diverged: {said}; ")
+    assert config.outcome(result).startswith(f"not solved, diverged: {said}; ")
     page = write_report([folder / "run"]).read_text()  # it has a row, though no error
     assert "0 of 1" in page
 

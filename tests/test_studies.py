@@ -18,19 +18,13 @@ import pytest
 from finished_runs import make_run
 
 from keras_deeplstm import experiments
-from keras_deeplstm.experiments import (
-    runner,
-    runs,
-)
-from keras_deeplstm.experiments.runner import matching, restarts_of
+from keras_deeplstm.experiments import runner, runs
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.base import COMPILING, ConfigError
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
+from keras_deeplstm.experiments.studies.plan import matching, read_plan, restarts_of, write_plan
 from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -298,9 +292,11 @@ def test_a_study_that_is_started_with_fewer_seeds(tmp_path):
     make_run(tmp_path / "c", ModelConfig(depth=3))
     plan = {"study": "x", "command": "", "runs": ["a", "b", "c", "missing"], "restarts": 2}
     files.write_json(tmp_path / "study.json", plan)
-    assert runner._earlier(tmp_path, {"a": config}) == (["b"], 2)
+    write_plan(tmp_path, "x", "", {"a": config}, 1)
+    assert read_plan(tmp_path) == plan | {"runs": ["a", "b"]}
     (tmp_path / "study.json").write_text("{")
-    assert runner._earlier(tmp_path, {"a": config}) == ([], 0)
+    write_plan(tmp_path, "x", "", {"a": config}, 1)
+    assert read_plan(tmp_path) == plan | {"runs": ["a"], "restarts": 1}
 
 
 def test_a_restart_of_other_settings_is_refused(tmp_path):
@@ -317,16 +313,16 @@ def test_a_run_that_diverged_before_is_no_success_later(tmp_path, capsys):
     make_run(tmp_path / "a", config.model)
     files.write_json(tmp_path / "a" / "result.json", {"state": "diverged", "reason": "x"})
     one = runner._Runner(None, None, tmp_path, {"overwrite": False}, 1)
-    assert not one.run({"a": config}, None, 0, False)
+    assert not one.run({"a": config}, None, 0)
     assert "1 runs (1 diverged and are not run again), 0 to train now" in capsys.readouterr().out
 
 
 def test_the_time_of_runs_that_end_when_they_are_solved():
     """It is the mean of those before; a share of the most sequences would say hours."""
     config = SequenceConfig("adding", sequences=100_000)
-    assert runner._work(config) == 1
+    assert config.work == 1
     full = dataclasses.replace(config, full=True)
-    assert runner._work(full) == full.model.depth * (full.parts + runner.COMPILING)
+    assert full.work == full.model.depth * (full.rounds + COMPILING)
 
 
 def test_register():

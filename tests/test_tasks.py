@@ -14,18 +14,8 @@ from PIL import Image
 from keras_deeplstm.experiments import cli, register, runs
 from keras_deeplstm.experiments.search.config import SearchConfig, command_of
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
-from keras_deeplstm.experiments.tasks import (
-    TASKS,
-    DataError,
-    get_task,
-    own,
-    published,
-    task,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.tasks import TASKS, DataError, get_task, own, published, task
 from keras_deeplstm.experiments.tasks.fashion_mnist import FILES
 from keras_deeplstm.experiments.tasks.mnist import ARRAYS
 from keras_deeplstm.experiments.training import train

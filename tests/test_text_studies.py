@@ -8,10 +8,7 @@ import pytest
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    labels,
-)
+from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.text import TextModelConfig
 from keras_deeplstm.experiments.studies import STUDIES

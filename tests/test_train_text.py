@@ -13,33 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import (
-    cli,
-    runs,
-)
+from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.reports.page import write_report
-from keras_deeplstm.experiments.runs import (
-    checkpoints,
-    files,
-)
+from keras_deeplstm.experiments.runs import checkpoints, files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
-from keras_deeplstm.experiments.settings.text import (
-    TextConfig,
-    TextModelConfig,
-)
+from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.tasks.text import sources
-from keras_deeplstm.experiments.tasks.text.streams import (
-    Plan,
-    Streams,
-    plan,
-)
+from keras_deeplstm.experiments.tasks.text.streams import Plan, Streams, plan
+from keras_deeplstm.experiments.training import train
 from keras_deeplstm.experiments.training.journal import DivergedError
-from keras_deeplstm.experiments.training.text import (
-    make_optimizer,
-    train,
-)
+from keras_deeplstm.experiments.training.text import make_optimizer
 from keras_deeplstm.text import Vocabulary
 
 DATA = os.environ.get("DEEPLSTM_DATA")

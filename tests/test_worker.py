@@ -3,10 +3,7 @@ import sys
 import pytest
 import worker_calls
 
-from keras_deeplstm.experiments.processes.worker import (
-    CallError,
-    Worker,
-)
+from keras_deeplstm.experiments.processes.worker import CallError, Worker
 from keras_deeplstm.experiments.tasks import DataError
 
 

@@ -5,10 +5,7 @@ import os
 import sys
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.settings.base import (
-    ConfigError,
-    config_errors,
-)
+from keras_deeplstm.experiments.settings.base import ConfigError, config_errors
 
 BACKENDS = ("tensorflow", "jax", "torch")
 

@@ -17,12 +17,8 @@ from keras_deeplstm.experiments.reports.drawing import (
     picture,
     plain,
 )
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    median_text,
-    ratio_text,
-    ratios_text,
-)
+from keras_deeplstm.experiments.runs.groups import Group
+from keras_deeplstm.experiments.words import median_text, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
 STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections

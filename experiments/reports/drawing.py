@@ -10,11 +10,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from keras_deeplstm.callbacks.gradient_plots import plain
-from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    group_runs,
-)
+from keras_deeplstm.experiments.runs import Run
+from keras_deeplstm.experiments.runs.groups import Group, group_runs
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def colors_of(groups: list[Group]) -> dict[str, tuple]:
     return dict(zip(dict.fromkeys(group.label for group in groups), palette, strict=False))
 
 
-def with_unfinished(groups: list[Group], unfinished: list[runs.Run]) -> list[Group]:
+def with_unfinished(groups: list[Group], unfinished: list[Run]) -> list[Group]:
     """Groups of all these runs, sorted by what they are about: for curves, not for tables."""
     finished = [run for group in groups for run in group.runs]
     return sorted(group_runs([*finished, *unfinished]), key=lambda group: group.config.subject)

@@ -7,18 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.reports.kinds import (
-    CLASSIFIERS,
-    KINDS,
-    Kind,
-)
-from keras_deeplstm.experiments.runner import read_plan, restarts_of, without_success
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    group_runs,
-)
+from keras_deeplstm.experiments.reports.kinds import KINDS, Kind
+from keras_deeplstm.experiments.runs import Run
+from keras_deeplstm.experiments.runs.groups import Group, group_runs
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.studies import STUDIES, Study
+from keras_deeplstm.experiments.studies.plan import read_plan, restarts_of, without_success
 
 
 @dataclass(frozen=True)
@@ -28,9 +22,9 @@ class Findings:
     kind: Kind
     study: Study | None
     """The study, if they are those of one that is known."""
-    found: list[runs.Run]
-    finished: list[runs.Run]
-    unfinished: list[runs.Run]
+    found: list[Run]
+    finished: list[Run]
+    unfinished: list[Run]
     """Those that have no result, but metrics of a part of their training."""
     problems: list[tuple[str, str, str]]
     """Name, state and reason of each run that has no result."""
@@ -76,7 +70,7 @@ class Findings:
         return {name: ", ".join(distinct) for name, distinct in values.items()}
 
 
-def find(folders: list[Path]) -> list[runs.Run]:
+def find(folders: list[Path]) -> list[Run]:
     """All runs in these folders.
 
     Raises:
@@ -102,17 +96,17 @@ def collect(folders: list[Path]) -> Findings:
     found = find(folders)
     study, problems = None, []
     if len(folders) == 1 and (folders[0] / "study.json").exists():
-        plan = read_plan(folders[0] / "study.json")
+        plan = read_plan(folders[0])
         study = plan["study"]
         own = [run for run in found if run.folder.parent == folders[0]]
         found, problems = _planned(plan, {run.name: run for run in own})
     # Runs of several kinds have no table in common; the first one decides.
-    config = next((type(run.config) for run in found if run.config), None)
-    kind = KINDS.get(config, CLASSIFIERS) if config else CLASSIFIERS
+    command = next((run.config.command for run in found if run.config), "run")
+    kind = KINDS[command]
     finished, unfinished = [], []
     for run in found:
         try:
-            if run.config and type(run.config) is not config:
+            if run.config and run.config.command != command:
                 reason = "another kind of run: it has a report of its own"
                 problems.append((run.name, run.state, reason))
             elif run.state == "finished":
@@ -126,7 +120,7 @@ def collect(folders: list[Path]) -> Findings:
                 problems.append((run.name, run.state, run.reason))
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
-    found = [run for run in found if run.config is None or type(run.config) is config]
+    found = [run for run in found if run.config is None or run.config.command == command]
     groups = group_runs(finished)
     return Findings(kind, STUDIES.get(study), found, finished, unfinished, problems, groups)
 

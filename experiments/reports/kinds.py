@@ -1,27 +1,23 @@
 """What tables, reports and the page of results show of each kind of run."""
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.reports import classifiers as figures
 from keras_deeplstm.experiments.reports import sequences as sequence_figures
 from keras_deeplstm.experiments.reports import text as text_figures
 from keras_deeplstm.experiments.reports.drawing import Section
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
+from keras_deeplstm.experiments.runs import Run
+from keras_deeplstm.experiments.runs.groups import Group, estimate
+from keras_deeplstm.experiments.words import (
     counts_text,
-    estimate,
+    estimate_text,
     median_text,
-    number_text,
     percent_text,
     ratios_text,
+    seconds_text,
     share_text,
 )
-from keras_deeplstm.experiments.settings.classifiers import RunConfig
-from keras_deeplstm.experiments.settings.sequences import SequenceConfig
-from keras_deeplstm.experiments.settings.text import TextConfig
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Kind:
     """What people read of a model, by the headings of a table's columns."""
     note: str
     """How to read that."""
-    sections: Callable[[list[Group], list[runs.Run]], list[Section]]
+    sections: Callable[[list[Group], list[Run]], list[Section]]
     """Pictures and texts of groups of finished runs, and of those that are not finished."""
 
     @property
@@ -77,7 +73,7 @@ def _classifier_row(group):
         "memory/total, start": median_text(group.values("memory_path_ratio_start")),
         "Gabor R²": median_text(group.values("gabor_r2_end"), "{:.2f}".format),
         "parameters": f"{group.runs[0].result['parameters']:,}",
-        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+        "seconds": seconds_text(group.values("seconds")),
     }
 
 
@@ -119,13 +115,13 @@ def _text_row(group):
         "units": str(result["units"]),
         "parameters": f"{result['parameters']:,}",
         "runs": str(len(group.runs)),
-        "validation loss": number_text(group.mean("val_loss")),
-        "validation bits": number_text(group.mean("val_bits")),
-        "test bits": number_text(group.mean("test_bits")),
+        "validation loss": estimate_text(group.mean("val_loss")),
+        "validation bits": estimate_text(group.mean("val_bits")),
+        "test bits": estimate_text(group.mean("test_bits")),
         "best epoch": median_text(group.values("best_epoch"), "{:g}".format)
         + f" of {group.config.epochs}",
         "symbols per second": median_text(group.values("symbols_per_second"), "{:,.0f}".format),
-        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+        "seconds": seconds_text(group.values("seconds")),
     }
 
 
@@ -165,7 +161,7 @@ def _sequence_row(group):
         "right up to": median_text(
             [r["reach"] for r in results if r.get("reach")], "{:,.0f}".format
         ),
-        "seconds": f"{statistics.fmean(group.values('seconds')):.0f}",
+        "seconds": seconds_text(group.values("seconds")),
     }
 
 
@@ -186,4 +182,4 @@ SEQUENCES = Kind(
     sections=sequence_figures.sections,
 )
 
-KINDS = {RunConfig: CLASSIFIERS, TextConfig: TEXTS, SequenceConfig: SEQUENCES}
+KINDS = {"run": CLASSIFIERS, "train-text": TEXTS, "solve": SEQUENCES}  # by command

@@ -5,15 +5,9 @@ from pathlib import Path
 
 import jinja2
 
-from keras_deeplstm.experiments.reports.findings import (
-    collect,
-    summary,
-    table,
-)
+from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import RunConfig
-from keras_deeplstm.experiments.tasks import get_task
 
 
 def write_report(folders: list[Path], output: Path | None = None) -> Path:
@@ -42,7 +36,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
                 )
     prefix = "" if output is None else f"{output.stem}-"
     kind, groups, finished = findings.kind, findings.groups, findings.finished
-    tasks = dict.fromkeys(run.config.task for run in finished if isinstance(run.config, RunConfig))
+    configs = [run.config for run in finished if run.config]
     html = render(
         "report.html",
         title=_title(findings, common),
@@ -51,7 +45,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         answer=findings.answer,
         rows=kind.rows(groups),
         note=kind.note,
-        tasks=map(get_task, tasks),
+        abouts=dict.fromkeys(f"Task {c.subject}: {c.about}" for c in configs if c.about),
         problems=findings.problems,
         sections=kind.sections(groups, findings.unfinished),
         settings=findings.settings,

@@ -5,15 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
-from keras_deeplstm.experiments.reports.classifiers import (
-    FILTERS,
-    STATES,
-)
-from keras_deeplstm.experiments.reports.findings import (
-    collect,
-    summary,
-    table,
-)
+from keras_deeplstm.experiments.reports.classifiers import FILTERS, STATES
+from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError

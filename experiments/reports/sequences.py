@@ -2,7 +2,6 @@
 
 import itertools
 
-from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.reports.drawing import (
     Section,
     colors_of,
@@ -12,10 +11,11 @@ from keras_deeplstm.experiments.reports.drawing import (
     picture,
     with_unfinished,
 )
+from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group
 
 
-def sections(groups: list[Group], unfinished: list[runs.Run]) -> list[Section]:
+def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     """Curves of all runs that have any, and forecasts of those that have made some."""
     everyone = with_unfinished(groups, unfinished)
     trained = [group for group in everyone if group.config.model.block != "guess"]

@@ -2,7 +2,6 @@
 
 import itertools
 
-from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.reports.drawing import (
     Section,
     colors_of,
@@ -10,10 +9,11 @@ from keras_deeplstm.experiments.reports.drawing import (
     depth_styles,
     with_unfinished,
 )
+from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group
 
 
-def sections(groups: list[Group], unfinished: list[runs.Run]) -> list[Section]:
+def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     """Curves of all runs that have any, and texts by the first run of each model."""
     groups = with_unfinished(groups, unfinished)
     if not groups:

@@ -1,21 +1,15 @@
 """Folders of runs: begun, locked, read back."""
 
 from keras_deeplstm.experiments.runs.folder import (
-    LOCK,
-    Run,
-    RunExistsError,
     begin,
     check_name,
     check_usable,
-    environment,
-    find,
-    is_locked,
-    load,
-    lock,
     name_for,
     remove,
     tidy,
 )
+from keras_deeplstm.experiments.runs.locks import LOCK, RunExistsError, is_locked, lock
+from keras_deeplstm.experiments.runs.reading import Run, find, load
 
 __all__ = [
     "LOCK",
@@ -24,7 +18,6 @@ __all__ = [
     "begin",
     "check_name",
     "check_usable",
-    "environment",
     "find",
     "is_locked",
     "load",

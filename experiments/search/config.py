@@ -12,10 +12,7 @@ import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import get_task, resolve
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")

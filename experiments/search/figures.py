@@ -5,11 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from keras_deeplstm.experiments.reports.drawing import (
-    Section,
-    picture,
-    plain,
-)
+from keras_deeplstm.experiments.reports.drawing import Section, picture, plain
 from keras_deeplstm.experiments.search.config import SearchConfig
 
 LOGARITHMIC = ("depth", "units", "learning_rate", "batch_size")

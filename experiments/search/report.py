@@ -6,14 +6,13 @@ import pandas as pd
 
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.runs.groups import ratio_text
 from keras_deeplstm.experiments.search import records, results
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.figures import pareto, sections
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.runner import read_config
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.studies.study import enumerate_words
+from keras_deeplstm.experiments.words import enumerate_words, ratio_text
 
 
 def write_search_report(folder: Path, output: Path | None = None) -> Path:

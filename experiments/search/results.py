@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from keras_deeplstm.experiments.runs.groups import ratio_text
 from keras_deeplstm.experiments.search.config import SearchConfig, command_of
 from keras_deeplstm.experiments.search.records import ENDED, Record
+from keras_deeplstm.experiments.words import ratio_text
 
 SHORT = {"learning_rate": "rate", "batch_size": "batch", "normalization": "norm"}
 FAILURES = 3  # in a row end a search

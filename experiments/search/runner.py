@@ -12,11 +12,7 @@ from pathlib import Path
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import load_keras
-from keras_deeplstm.experiments.processes.worker import (
-    TRAININGS,
-    CallError,
-    Worker,
-)
+from keras_deeplstm.experiments.processes.worker import TRAININGS, CallError, Worker
 from keras_deeplstm.experiments.runs import RunExistsError, files
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig

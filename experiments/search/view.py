@@ -2,7 +2,6 @@
 
 import time
 
-from keras_deeplstm.experiments.runs.groups import ratio_text
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.results import (
@@ -13,6 +12,7 @@ from keras_deeplstm.experiments.search.results import (
     title,
     value_text,
 )
+from keras_deeplstm.experiments.words import ratio_text
 
 
 class View:

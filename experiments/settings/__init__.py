@@ -2,20 +2,32 @@
 
 from typing import Any
 
-from keras_deeplstm.experiments.settings.classifiers import RunConfig
-from keras_deeplstm.experiments.settings.sequences import SequenceConfig
-from keras_deeplstm.experiments.settings.text import TextConfig
+from keras_deeplstm.experiments.settings.base import ConfigError, Settings, config_errors
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 
-Config = RunConfig | TextConfig | SequenceConfig
+__all__ = [
+    "ConfigError",
+    "ModelConfig",
+    "RunConfig",
+    "SequenceConfig",
+    "SequenceModelConfig",
+    "Settings",
+    "TextConfig",
+    "TextModelConfig",
+    "config_errors",
+    "from_dict",
+]
 
 
-def from_dict(data: dict[str, Any]) -> Config:
-    """The settings that `to_dict` wrote; see `RunConfig.from_dict`.
+def from_dict(data: dict[str, Any]) -> Settings:
+    """The settings that `to_dict` wrote, of whatever kind; see `RunConfig.from_dict`.
 
     A run that has a text is one of `deeplstm train-text`, one that has a number of sequences is one
     of `deeplstm solve`.
     """
-    kind: type[Config] = RunConfig
+    kind: type[Settings] = RunConfig
     if isinstance(data, dict):
         kind = TextConfig if "text" in data else SequenceConfig if "sequences" in data else kind
     return kind.from_dict(data)

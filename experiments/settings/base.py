@@ -1,14 +1,31 @@
-"""What the settings of all kinds of runs have in common, and how wrong ones are refused."""
+"""What the settings of all kinds of runs have in common, and how wrong ones are refused.
+
+The type hint of a field says what it may be; see `validation.fields`.
+"""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from contextlib import contextmanager
-from difflib import get_close_matches
-from typing import Any, ClassVar, Self
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
 
 from keras_deeplstm import validation
 
-OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
+UNITS = 100
+COMPILING = 3  # epochs of a small data set take about as long as compiling does
+
+Count = Annotated[int, validation.positive_integer]
+Depth = Annotated[int, partial(validation.positive_integer, at_most=10_000)]
+Units = Annotated[int, partial(validation.positive_integer, at_most=65_536)]
+Seed = Annotated[int, validation.seed]
+Fraction = Annotated[float, validation.fraction]
+Number = Annotated[float, validation.finite]
+Positive = Annotated[float, partial(validation.finite, positive=True)]
+NotNegative = Annotated[float, partial(validation.finite, at_least=0)]
+Factor = Annotated[float, partial(validation.finite, positive=True, at_most=1)]
+Optimizer = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
 
 
 class ConfigError(Exception):
@@ -27,33 +44,105 @@ def config_errors():
         raise ConfigError(str(error)) from None
 
 
-def changed(settings: Any, but: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of a dataclass that differ from their defaults, `but` some."""
-    return {
-        option.name: getattr(settings, option.name)
-        for option in dataclasses.fields(settings)
-        if option.name not in but and getattr(settings, option.name) != option.default
-    }
+class Dataclass:
+    """A dataclass that its type hints check, and that JSON can hold."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    PREFIX: ClassVar[str] = ""
+    """What stands before the names of its fields in the command."""
+
+    def __post_init__(self):
+        with config_errors():
+            self._complete()
+            validation.fields(self, self.PREFIX)
+            self._check()
+
+    def _complete(self):
+        """Bring fields into the one form in which they are kept."""
+
+    def _check(self):
+        """Raise a ValueError for what no type hint can tell."""
+
+    def changed(self, but: Iterable[str] = ()) -> dict[str, Any]:
+        """The fields that differ from their defaults, `but` some."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in but and getattr(self, field.name) != field.default
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Args:
+            data: What it has returned, perhaps read from a file; what is left out has its default.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ConfigError: A required key is missing, a key is unknown, or a value out of its range.
+        """
+        where = cls.PREFIX.rstrip(".") or "config"
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where!r} must be a mapping. Received: {type(data).__name__}")
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        for key in data:
+            if key not in known:
+                hint = validation.suggestion(key, known)
+                raise ConfigError(f"Unknown key {key!r} in {where!r}.{hint}")
+        values = {}
+        for name, field in known.items():
+            if name in data:
+                values[name] = data[name]
+            elif field.default is field.default_factory is dataclasses.MISSING:
+                raise ConfigError(f"Missing required key {name!r} in {where!r}")
+            if isinstance(field.type, type) and issubclass(field.type, Dataclass):
+                values[name] = field.type.from_dict(values.get(name, {}))
+            elif get_origin(field.type) is tuple and isinstance(values.get(name), list):
+                values[name] = tuple(values[name])  # JSON knows no tuples
+        return cls(**values)
 
 
-class SequenceModel:
-    """What the settings of the two kinds of models of sequences have in common."""
+class Model(Dataclass):
+    """What the settings of all kinds of models have in common."""
 
+    PREFIX: ClassVar[str] = "model."
     BLOCKS: ClassVar[dict[str, tuple[str, tuple[str, ...]]]]
-    """Of each block: its name in words, and the options it knows beyond those that all have."""
-    DEFAULT_UNITS: ClassVar[int]
+    """Of each block: its name in words, and the options it knows beyond `COMMON`."""
+    COMMON: ClassVar[tuple[str, ...]] = ("block", "depth", "units", "parameters", "dropout")
+    """The options that all blocks have."""
+    DEFAULT_UNITS: ClassVar[int] = UNITS
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # both are dataclasses
     block: str
     depth: int
     units: int | None
     parameters: int | None
     dropout: float
 
-    def _changed(self):
-        """The options of blocks that differ from their defaults."""
-        common = ("block", "depth", "units", "parameters", "dropout")
-        return changed(self, but=common)
+    def _check(self):
+        if self.parameters is not None and self.units not in (None, type(self).units):
+            raise ValueError(
+                f"Pass either `model.units` or `model.parameters`. Received: "
+                f"model.units={self.units}, model.parameters={self.parameters}"
+            )
+        _, known = self.BLOCKS[self.block]
+        refuse_unknown("model.", self.block_options, f"block {self.block!r}", known)
+
+    @property
+    def words(self) -> str:
+        """The block in words: ``"GridLSTM2D"``."""
+        return self.BLOCKS[self.block][0]
+
+    @property
+    def block_options(self) -> dict[str, Any]:
+        """The options of the block that differ from their defaults."""
+        return self.changed(but=self.COMMON)
 
     def build_arguments(self) -> dict[str, Any]:
         """Keyword arguments for the builders of `keras_deeplstm.models`, the block included."""
@@ -61,7 +150,7 @@ class SequenceModel:
         if self.parameters is None:
             size = {"units": self.DEFAULT_UNITS if self.units is None else self.units}
         common = {"block": self.block, "depth": self.depth, "dropout": self.dropout}
-        return common | size | self._changed()
+        return common | size | self.block_options
 
     @property
     def size(self) -> str:
@@ -73,32 +162,44 @@ class SequenceModel:
     @property
     def label(self) -> str:
         """Name for tables and legends, without depth and size: ``"GridLSTM2D tied"``."""
-        words = [self.BLOCKS[self.block][0]]
-        for name, value in self._changed().items():
+        words = [self.words]
+        for name, value in self.block_options.items():
             words.append(name if value is True else f"{name}={value}")
         if self.dropout:
             words.append(f"dropout{self.dropout}")
         return " ".join(words)
 
 
-class Settings:
-    """What the settings of all kinds of runs have in common; each has a `subject` besides."""
+class Settings(Dataclass):
+    """What the settings of all kinds of runs have in common. A kind says the rest of itself."""
 
+    command: ClassVar[str]
+    """The command of `deeplstm` that trains such runs; it also names the kind."""
     RESULTS: ClassVar[tuple[str, ...]]
     """The numbers that `result.json` of a finished run must hold."""
+    FIXED: ClassVar[int] = 0
+    """Time of an epoch that the depth does not change, in depth steps."""
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # all kinds are dataclasses
-    model: Any  # has a label, a depth and, unless `title` is another, a size
+    model: Any
     seed: int
+    optimizer: str
+    learning_rate: float
+    schedule: str
+    clipnorm: float | None
+    clipvalue: float | None
+    jit_compile: bool | None = None
 
-    @property
-    def subject(self) -> str:
-        """The task or text for people."""
-        raise NotImplementedError
+    def _check(self):
+        if self.clipnorm is not None and self.clipvalue is not None:
+            raise ValueError(
+                "Pass either `clipnorm` or `clipvalue`, and None for the other. "
+                f"Received: clipnorm={self.clipnorm}, clipvalue={self.clipvalue}"
+            )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return dataclasses.asdict(self)
+    def _check_decay(self, schedule: str, *names: str) -> None:
+        if self.schedule != schedule:
+            unused = [name for name in names if name in self.changed()]
+            refuse_unknown("", unused, f"schedule {self.schedule!r}", ())
 
     def flat(self) -> dict[str, Any]:
         """All settings by their names in the command: `{"seed": ..., "model.depth": ...}`."""
@@ -106,10 +207,40 @@ class Settings:
         model = settings.pop("model")
         return settings | {f"model.{name}": value for name, value in model.items()}
 
+    # Names.
+
+    @property
+    def subject(self) -> str:
+        """The task or text for people."""
+        raise NotImplementedError
+
+    @property
+    def listed(self) -> str:
+        """The same for a list of runs of all kinds."""
+        return self.subject
+
+    @property
+    def stem(self) -> str:
+        """The same as the names of folders begin with it."""
+        return self.subject
+
     @property
     def title(self) -> str:
         """One line that names the run: ``"tinyshakespeare: GridLSTM2D, depth 2, 128 units"``."""
         return f"{self.subject}: {self.model.label}, depth {self.model.depth}, {self.model.size}"
+
+    @property
+    def about(self) -> str:
+        """What is to be learned, and from when on it counts as solved; "" if the title says all."""
+        return ""
+
+    @property
+    def slug(self) -> str:
+        """Folder name that tells the settings: ``"adding-length-200-lstm-depth1-100units-..."``."""
+        size = self.model.size.replace(",", "").replace(" ", "")
+        words = [self.stem, self.model.block, *self.model.label.split()[1:]]
+        words += [f"depth{self.model.depth}", size, f"seed{self.seed}"]
+        return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(words))
 
     def repeated(self, seed: int) -> Self:
         """The same with another seed."""
@@ -120,34 +251,42 @@ class Settings:
         """What tells this run from others of its model: ``", seed 1"``."""
         return f", seed {self.seed}" if self.seed else ""
 
+    # How long it takes.
 
-def check_seed(seed: int) -> None:
-    """Raise a ValueError unless `seed` is one that every backend takes."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(
-            f"Argument `seed` must be an integer in [0, 4294967295]. Received: seed={seed!r}"
-        )
+    @property
+    def rounds(self) -> int:
+        """The most epochs, or what a row of `metrics.csv` counts in their place."""
+        raise NotImplementedError
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether the training may end before all rounds, when nobody knows."""
+        return False
 
-def check_jit_compile(jit_compile: bool | None) -> None:
-    """Raise a ValueError unless `jit_compile` is True, False or None."""
-    if jit_compile not in (None, True, False):
-        raise ValueError(
-            f"Argument `jit_compile` must be True, False or None. "
-            f"Received: jit_compile={jit_compile!r}"
-        )
+    @property
+    def work(self) -> float:
+        """The time it takes, compared with other runs of its kind."""
+        if self.open_ended:
+            return 1  # the mean of those before has to do
+        return (self.model.depth + self.FIXED) * (self.rounds + COMPILING)
 
+    # Results.
 
-def check_clipping(clipnorm: float | None, clipvalue: float | None) -> None:
-    """Raise a ValueError unless at most one of the two is set, to a positive number."""
-    for name, value in (("clipnorm", clipnorm), ("clipvalue", clipvalue)):
-        if value is not None:
-            validation.finite(name, value, positive=True)
-    if clipnorm is not None and clipvalue is not None:
-        raise ValueError(
-            "Pass either `clipnorm` or `clipvalue`, and None for the other. "
-            f"Received: clipnorm={clipnorm}, clipvalue={clipvalue}"
-        )
+    def progress(self, row: dict[str, Any]) -> str:
+        """A line for the terminal of a row of `metrics.csv`; "" for none."""
+        raise NotImplementedError
+
+    def outcome(self, result: dict[str, Any]) -> str:
+        """One line for the terminal of what `result.json` holds."""
+        raise NotImplementedError
+
+    def short(self, result: dict[str, Any]) -> str:
+        """The same in a word or two."""
+        raise NotImplementedError
+
+    def next_step(self, folder: Path) -> str:
+        """What to do with the finished run in `folder`, if anything is to be proposed."""
+        return ""
 
 
 def refuse_unknown(prefix: str, changed: Iterable[str], what: str, known: tuple[str, ...]) -> None:
@@ -167,21 +306,9 @@ def refuse_unknown(prefix: str, changed: Iterable[str], what: str, known: tuple[
             )
 
 
-def differences(old, new) -> str:
+def differences(old: Settings, new: Settings) -> str:
     """The settings that differ: ``"epochs: 3 -> 5, model.depth: 10 -> 20"``."""
-    if type(old) is not type(new):
+    if old.command != new.command:
         return "it is a run of another kind"
-    old, new = old.flat(), new.flat()
-    return ", ".join(f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key])
-
-
-def check_keys(cls, data, where):
-    """Raise `ConfigError` unless `data` is a mapping with keys from the fields of `cls`."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where!r} must be a mapping. Received: {type(data).__name__}")
-    known = [option.name for option in dataclasses.fields(cls)]
-    for key in data:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"Unknown key {key!r} in {where!r}.{hint}")
+    before, after = old.flat(), new.flat()
+    return ", ".join(f"{k}: {before[k]} -> {after[k]}" for k in after if before[k] != after[k])

@@ -1,51 +1,37 @@
-"""The settings of a run on images as dataclasses: for Python, the command line, `config.json`."""
+"""The settings of a run on images or tables: for Python, the command line, `config.json`."""
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings.base import (
-    OPTIMIZERS,
-    ConfigError,
+    UNITS,
+    Count,
+    Depth,
+    Fraction,
+    Model,
+    NotNegative,
+    Number,
+    Optimizer,
+    Positive,
+    Seed,
     Settings,
-    changed,
-    check_clipping,
-    check_jit_compile,
-    check_keys,
-    check_seed,
-    config_errors,
-    refuse_unknown,
+    Units,
 )
 from keras_deeplstm.experiments.tasks import get_task, resolve
+from keras_deeplstm.experiments.words import ratio_text
 
-# Of each block: its name in words, and the options it knows beyond those that all have.
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
-BLOCKS = {
-    "unfolded_lstm": (
-        "UnfoldedLSTMBlock",
-        (
-            *_SHARED,
-            "input_mode",
-            "normalization",
-            "forget_bias",
-            "input_gate_bias",
-            "state_initializer",
-        ),
-    ),
-    "dense": ("DenseStack", _SHARED),
-    "highway": ("HighwayBlock", _SHARED),
-    "residual": ("ResidualBlock", _SHARED),
-    "cnn": ("CNN", ()),
-}
-UNITS = 100
+_LSTM = ("input_mode", "normalization", "forget_bias", "input_gate_bias", "state_initializer")
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Model):
     """What the model is made of. Options that the block does not know are refused.
 
     Raises:
@@ -64,18 +50,27 @@ class ModelConfig:
     recurrent_initializer
     """
 
+    BLOCKS: ClassVar = {
+        "unfolded_lstm": ("UnfoldedLSTMBlock", (*_SHARED, *_LSTM)),
+        "dense": ("DenseStack", _SHARED),
+        "highway": ("HighwayBlock", _SHARED),
+        "residual": ("ResidualBlock", _SHARED),
+        "cnn": ("CNN", ()),
+    }
+    COMMON: ClassVar = (*Model.COMMON, "input_noise")
+
     block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
     """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
     same depth; or, to compare filters with, a small convolutional network."""
-    depth: int = 10
+    depth: Depth = 10
     """Number of steps over depth; of a cnn, number of convolutions."""
-    units: int = UNITS
+    units: Units = UNITS
     """Width of every step; of a cnn, of the dense layer after the convolutions."""
-    parameters: int | None = None
+    parameters: Count | None = None
     """Instead of units: the largest number of parameters; the widest model within it is taken."""
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     """Dropout rate on the output of every step; of a cnn, before the readout."""
-    input_noise: float = 0.0
+    input_noise: NotNegative = 0.0
     """Standard deviation of the normal noise that is added to the inputs in training."""
     tied: bool = False
     """All steps share one set of weights."""
@@ -83,9 +78,9 @@ class ModelConfig:
     """Where the input enters (unfolded_lstm): first step, every step, or initial state."""
     normalization: Literal["batch", "layer"] | None = None
     """Normalization inside the LSTM (unfolded_lstm)."""
-    forget_bias: float | Literal["depth"] | None = "depth"
+    forget_bias: Number | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
-    input_gate_bias: float | Literal["depth"] | None = None
+    input_gate_bias: Number | Literal["depth"] | None = None
     """Initial bias of the input gate (unfolded_lstm); "depth" is -log(depth)."""
     state_initializer: Literal["zeros", "noise"] = "zeros"
     """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
@@ -96,51 +91,12 @@ class ModelConfig:
     recurrent_initializer: str | None = None
     """Keras initializer of the weights between steps; None leaves the choice to the block."""
 
-    def __post_init__(self):
-        with config_errors():
-            validation.one_of("model.block", self.block, tuple(BLOCKS))
-            validation.positive_integer("model.depth", self.depth, at_most=10_000)
-            validation.positive_integer("model.units", self.units, at_most=65_536)
-            validation.fraction("model.dropout", self.dropout)
-            if validation.finite("model.input_noise", self.input_noise) < 0:
-                raise ValueError(
-                    f"Argument `model.input_noise` must be >= 0. Received: {self.input_noise}"
-                )
-            if self.parameters is not None:
-                validation.positive_integer("model.parameters", self.parameters)
-                self._check_budget()
-            validation.boolean("model.tied", self.tied)
-            validation.one_of("model.input_mode", self.input_mode, ("first", "every", "state"))
-            validation.one_of("model.normalization", self.normalization, (None, "batch", "layer"))
-            states = ("zeros", "noise")
-            validation.one_of("model.state_initializer", self.state_initializer, states)
-            for name in ("forget_bias", "input_gate_bias"):
-                if getattr(self, name) not in ("depth", None):
-                    validation.finite(f"model.{name}", getattr(self, name))
-            for name in ("activation", "kernel_initializer", "recurrent_initializer"):
-                if not isinstance(getattr(self, name), str | None):
-                    raise ValueError(
-                        f"Argument `model.{name}` must be a string or None. "
-                        f"Received: model.{name}={getattr(self, name)!r}"
-                    )
-            _, known = BLOCKS[self.block]
-            refuse_unknown("model.", self._changed(), f"block {self.block!r}", known)
-            if self.block == "cnn":
-                validation.positive_integer("model.depth", self.depth, at_most=5)
-
-    def _check_budget(self):
-        if self.units != UNITS:
-            raise ValueError(
-                "Pass either `model.units` or `model.parameters`. "
-                f"Received: model.units={self.units}, model.parameters={self.parameters}"
-            )
+    def _check(self):
         if self.block == "cnn":
-            raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
-
-    def _changed(self):
-        """The options of blocks that differ from their defaults."""
-        common = ("block", "depth", "units", "parameters", "dropout", "input_noise")
-        return changed(self, but=common)
+            validation.positive_integer("model.depth", self.depth, at_most=5)
+            if self.parameters is not None:
+                raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
+        super()._check()
 
     @property
     def builder(self) -> str:
@@ -149,25 +105,16 @@ class ModelConfig:
 
     def build_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of that function."""
-        common = {"dropout": self.dropout}
-        if self.input_noise:
-            common["input_noise"] = self.input_noise
+        noise = {"input_noise": self.input_noise} if self.input_noise else {}
         if self.block == "cnn":
             filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth))
-            return {"filters": filters, "units": self.units, **common}
-        size = "units" if self.parameters is None else "parameters"
-        return {
-            "block": self.block,
-            "depth": self.depth,
-            size: getattr(self, size),
-            **common,
-            **self._changed(),
-        }
+            return {"filters": filters, "units": self.units, "dropout": self.dropout, **noise}
+        return super().build_arguments() | noise
 
     @property
     def flags(self) -> list[str]:
         """What tells this model from others of its block, in words: ``["tied", "batch"]``."""
-        changed = self._changed()
+        changed = self.block_options
         words = ["tied"] if changed.pop("tied", False) else []
         # Whoever reads LSTM expects tied weights, whoever reads dense does not.
         if not words and self.block == "unfolded_lstm":
@@ -189,7 +136,7 @@ class ModelConfig:
     @property
     def label(self) -> str:
         """Name for tables and legends, without the depth: ``"UnfoldedLSTMBlock untied"``."""
-        return " ".join([BLOCKS[self.block][0], *self.flags])
+        return " ".join([self.words, *self.flags])
 
 
 @dataclass(frozen=True)
@@ -211,6 +158,8 @@ class RunConfig(Settings):
     30
     """
 
+    command: ClassVar = "run"
+    FIXED: ClassVar = 30
     RESULTS: ClassVar = ("test_accuracy", "val_accuracy", "parameters", "seconds")
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
@@ -218,75 +167,40 @@ class RunConfig(Settings):
     of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """What the model is made of. Options that the block does not know are refused."""
-    epochs: int = 10
+    epochs: Count = 10
     """Passes over the training set."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Examples per training step."""
-    optimizer: str = "adam"
-    """One of adam, adamw, nadam, rmsprop, sgd."""
-    learning_rate: float = 1e-3
+    optimizer: Optimizer = "adam"
+    """Which optimizer of Keras."""
+    learning_rate: Positive = 1e-3
     """Learning rate of the optimizer."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate: always the same, or falling to zero along a cosine over all epochs."""
-    clipnorm: float | None = 1.0
+    clipnorm: Positive | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches clipping off."""
-    clipvalue: float | None = None
+    clipvalue: Positive | None = None
     """Instead of clipnorm: each element of the gradients is clipped to this size."""
     jit_compile: bool | None = None
     """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
     JAX always. On a CPU it pays for many and for wide steps."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order of the data and dropout."""
-    gradient_every: int = 10
+    gradient_every: Count = 10
     """Gradient norms are recorded at every n-th training step."""
-    folds: int | None = None
+    folds: Annotated[int, partial(validation.integer, at_least=2)] | None = None
     """Cross-validation: training and validation data are parted into n folds, each with the same
     share of every class; None leaves them as the task has them. The test data are never part."""
     fold: int = 1
     """The fold that validates, from 1 to the number of folds."""
 
-    def __post_init__(self):
-        with config_errors():
-            # A path is made absolute, so that a run can only go on with the data it began with.
-            object.__setattr__(self, "task", resolve(self.task))
-            if not isinstance(self.model, ModelConfig):
-                raise ValueError(
-                    f"Argument `model` must be a ModelConfig. Received: {self.model!r}"
-                )
-            validation.positive_integer("epochs", self.epochs)
-            validation.positive_integer("batch_size", self.batch_size)
-            validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
-            validation.finite("learning_rate", self.learning_rate, positive=True)
-            validation.one_of("schedule", self.schedule, ("constant", "cosine"))
-            check_clipping(self.clipnorm, self.clipvalue)
-            check_seed(self.seed)
-            check_jit_compile(self.jit_compile)
-            validation.positive_integer("gradient_every", self.gradient_every)
-            if self.folds is not None and validation.positive_integer("folds", self.folds) < 2:
-                raise ValueError(
-                    f"Argument `folds` must be at least 2. Received: folds={self.folds}"
-                )
-            validation.positive_integer("fold", self.fold, at_most=self.folds or 1)
+    def _complete(self):
+        # A path is made absolute, so that a run can only go on with the data it began with.
+        object.__setattr__(self, "task", resolve(self.task))
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "RunConfig":
-        """The inverse of `to_dict`.
-
-        Args:
-            data: What it has returned, perhaps read from a file; what is left out has its default.
-
-        Returns:
-            A `RunConfig`.
-
-        Raises:
-            ConfigError: The task is missing, a key is unknown, or a value out of its range.
-        """
-        check_keys(cls, data, "config")
-        if "task" not in data:
-            raise ConfigError("Missing required key 'task' in 'config'")
-        model = data.get("model", {})
-        check_keys(ModelConfig, model, "model")
-        return cls(**{**data, "model": ModelConfig(**model)})
+    def _check(self):
+        super()._check()
+        validation.positive_integer("fold", self.fold, at_most=self.folds or 1)
 
     @property
     def subject(self) -> str:
@@ -311,15 +225,17 @@ class RunConfig(Settings):
             words.append(f"fold{self.fold}of{self.folds}")
         return "-".join(words)
 
+    @property
+    def about(self) -> str:
+        """The task in a sentence, and from when on it counts as solved."""
+        task = get_task(self.task)
+        solved = ""
+        if task.criterion is not None:
+            solved = f" It counts as solved from {task.criterion:.0%} test accuracy on."
+        return f"{task.description}.{solved}"
+
     def repeated(self, seed: int) -> "RunConfig":
-        """The same with another seed, in the first fold.
-
-        Args:
-            seed: The seed.
-
-        Returns:
-            A new `RunConfig`.
-        """
+        """The same with another seed, in the first fold."""
         return dataclasses.replace(self, seed=seed, fold=1)
 
     @property
@@ -327,3 +243,30 @@ class RunConfig(Settings):
         """What tells this run from others of its model: ``", fold 2 of 5, seed 1"``."""
         fold = f", fold {self.fold} of {self.folds}" if self.folds else ""
         return fold + super().repetition
+
+    @property
+    def rounds(self) -> int:
+        """The epochs."""
+        return self.epochs
+
+    def progress(self, row: dict[str, Any]) -> str:
+        """See `Settings`."""
+        return (
+            f"epoch {row['epoch']} of {self.epochs}  loss {row['loss']:.4f}  "
+            f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s"
+        )
+
+    def outcome(self, result: dict[str, Any]) -> str:
+        """See `Settings`."""
+        criterion, solved = get_task(self.task).criterion, ""
+        if criterion is not None:
+            solved = " (solved)" if result["test_accuracy"] >= criterion else " (not solved)"
+        return (
+            f"test accuracy {result['test_accuracy']:.1%}{solved}, first/last gradient "
+            f"{ratio_text(result['gradient_ratio_start'])} -> "
+            f"{ratio_text(result['gradient_ratio_end'])}, {result['seconds']:.0f} s"
+        )
+
+    def short(self, result: dict[str, Any]) -> str:
+        """See `Settings`."""
+        return f"{result['test_accuracy']:.1%}"

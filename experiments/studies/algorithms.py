@@ -3,10 +3,7 @@
 import dataclasses
 import functools
 
-from keras_deeplstm.experiments.settings.sequences import (
-    SequenceConfig,
-    SequenceModelConfig,
-)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies.sequences import BOTH, LONG, SequenceStudy, solved_answer
 
 # The 1-LSTM of the paper: all bits become the first state, hidden and memory, of an LSTM over depth

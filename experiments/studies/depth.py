@@ -3,12 +3,9 @@
 import dataclasses
 import statistics
 
-from keras_deeplstm.experiments.runs.groups import percent_text
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
-from keras_deeplstm.experiments.studies.study import Study, enumerate_words
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.studies.study import Study
+from keras_deeplstm.experiments.words import enumerate_words, percent_text
 
 # A gradient that shrinks or grows by no more than this factor on its way down is said to arrive.
 ARRIVES_WITHIN = 100

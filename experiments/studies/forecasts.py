@@ -4,20 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from keras_deeplstm.experiments.runs.groups import (
-    ratio_text,
-    ratios_text,
-)
-from keras_deeplstm.experiments.settings.sequences import (
-    BLOCKS,
-    SequenceConfig,
-    SequenceModelConfig,
-)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies.sequences import SequenceStudy
-from keras_deeplstm.experiments.studies.study import enumerate_words
 from keras_deeplstm.experiments.tasks.sequences import spec
 from keras_deeplstm.experiments.tasks.sequences.series import KNOWN
 from keras_deeplstm.experiments.tasks.sequences.sines import Sines
+from keras_deeplstm.experiments.words import enumerate_words, ratio_text, ratios_text
 
 
 class _Experiment(NamedTuple):
@@ -82,7 +74,7 @@ def _sine_answer(groups):
         if not any(errors):
             continue
         found = [
-            f"{BLOCKS[group.config.model.block][0]} {group.config.schedule} {ratios_text(values)}"
+            f"{group.config.model.words} {group.config.schedule} {ratios_text(values)}"
             for group, values in zip(members, errors, strict=True)
         ]
         published = "no loss published"

@@ -8,17 +8,10 @@ import dataclasses
 import functools
 import math
 
-from keras_deeplstm.experiments.runs.groups import (
-    median_text,
-    percent_text,
-    ratios_text,
-)
-from keras_deeplstm.experiments.settings.classifiers import (
-    ModelConfig,
-    RunConfig,
-)
-from keras_deeplstm.experiments.studies.study import Study, best_first, enumerate_words, grid
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.studies.study import Study, best_first, grid
 from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.words import enumerate_words, median_text, percent_text, ratios_text
 
 DATASETS = ("mnist", "digits", "fashion-mnist")
 

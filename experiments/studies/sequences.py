@@ -8,21 +8,11 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    counts_text,
-)
+from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.sequences import (
-    BLOCKS,
-    SequenceConfig,
-    SequenceModelConfig,
-)
-from keras_deeplstm.experiments.studies.study import (
-    Study,
-    enumerate_words,
-    settings_not_in_names,
-)
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
+from keras_deeplstm.experiments.studies.study import Study, settings_not_in_names
+from keras_deeplstm.experiments.words import counts_text, enumerate_words
 
 MOST = 0.9  # share of the runs that have to solve a task
 GUESSES = 1_000_000  # sequences, 16 for each network that is tried
@@ -180,7 +170,7 @@ def _settings(group: Group) -> SequenceConfig:
 
 
 def _block(group):
-    return BLOCKS[group.config.model.block][0]
+    return group.config.model.words
 
 
 def _counts(group):

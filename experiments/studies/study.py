@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.runs.groups import (
-    Group,
-    percent_text,
-)
-from keras_deeplstm.experiments.settings import Config
+from keras_deeplstm.experiments.runs.groups import Group
+from keras_deeplstm.experiments.settings import Settings as Config
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, resolve
+from keras_deeplstm.experiments.words import percent_text
 
 
 def best_first(groups: list[Group]) -> list[str]:
@@ -95,7 +93,7 @@ class Study:
     own_data: bool = False
     """Whether it can also be run on data of the user's own."""
 
-    config: ClassVar[type[Config]] = RunConfig
+    config: ClassVar[type[Any]] = RunConfig
     restarts: ClassVar[int] = 1
     """How many times a run without success is tried again, if the user does not say."""
 

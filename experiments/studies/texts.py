@@ -7,14 +7,11 @@ of each model on 100 MB of Wikipedia; the models here are small enough for a lap
 import dataclasses
 import os
 
-from keras_deeplstm.experiments.runs.groups import number_text
 from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.text import (
-    TextConfig,
-    TextModelConfig,
-)
-from keras_deeplstm.experiments.studies.study import Study, enumerate_words
+from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
+from keras_deeplstm.experiments.studies.study import Study
 from keras_deeplstm.experiments.tasks.text.sources import NAMES
+from keras_deeplstm.experiments.words import enumerate_words, estimate_text
 
 DATASETS = ("tinyshakespeare", "python-reference", "enwik8")
 DEPTHS = (3, 6)
@@ -66,7 +63,7 @@ def _loss(group):
 
 
 def _named(group):
-    return f"{group.name} ({number_text(_loss(group))})"
+    return f"{group.name} ({estimate_text(_loss(group))})"
 
 
 def _best(groups):
@@ -91,13 +88,13 @@ def _stacked_answer(groups):
         grids = [group for group in members if group.config.model.block == "grid_lstm"]
         if grids and members[len(grids) :]:
             others = [
-                f"{_of_size(group)} {number_text(_loss(group))}"
+                f"{_of_size(group)} {estimate_text(_loss(group))}"
                 for group in members
                 if group not in grids
             ]
             what = f"with dropout {dropout}" if dropout else "without dropout"
             sentences.append(
-                f"Depth {depth}, {what}: {_of_size(grids[0])} {number_text(_loss(grids[0]))}; "
+                f"Depth {depth}, {what}: {_of_size(grids[0])} {estimate_text(_loss(grids[0]))}; "
                 f"{enumerate_words(others)}."
             )
     return sentences
@@ -146,7 +143,7 @@ def _option_answer(groups):
         ]
         if changes:
             sentences.append(
-                f"Against the plain grid's {number_text(_loss(plain[0]))}, the mean changes by: "
+                f"Against the plain grid's {estimate_text(_loss(plain[0]))}, the mean changes by: "
                 f"{enumerate_words(changes)}."
             )
     return sentences

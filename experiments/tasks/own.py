@@ -17,12 +17,8 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from keras_deeplstm.experiments.tasks import (
-    image_folders as images,
-)
-from keras_deeplstm.experiments.tasks import (
-    npz,
-)
+from keras_deeplstm.experiments.tasks import image_folders as images
+from keras_deeplstm.experiments.tasks import npz
 from keras_deeplstm.experiments.tasks.task import DataError, Splits, Task, part
 
 LEAST = 10  # examples of each class that a part of a tenth needs to have one of each

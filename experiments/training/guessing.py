@@ -8,12 +8,69 @@ tasks need no long memory to be learned.
 import time
 
 import numpy as np
+import pandas as pd
 
+from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.tasks.sequences.task import activated
+from keras_deeplstm.experiments.training import examinations
+from keras_deeplstm.experiments.training.examinations import EVALUATION, PADDING, UNTESTED
 
 RANGE = 100.0  # weights are uniform in [-RANGE, RANGE]
 TRIALS = 64  # networks that are tried at once
 LOOK = 16  # sequences that a network has to get right before it is examined
+
+
+class Guessing:
+    """Guessing in place of training, begun anew if it was interrupted; see `session.Training`."""
+
+    parallel = False
+
+    def __init__(self, config, data_dir):
+        self.config, self.task = config, config.make_task().reading(data_dir)
+        self.digest = self.task.checksum
+
+    def build(self):
+        """There is no model."""
+
+    def work(self, session):
+        """Draw weights until they solve the task or all sequences are used up."""
+        config, task = self.config, self.task
+        generator = np.random.default_rng([config.seed, EVALUATION])
+        units = config.model.build_arguments()["units"]
+        found, seen, parameters, seconds = search(
+            task, units, config.sequences, config.seed,
+            lambda guess: examinations.examine(_predictor(guess), task, generator),
+            session.check_signals,
+        )  # fmt: skip
+        test = UNTESTED
+        if found is not None:
+            test = examinations.test(_predictor(found), task)
+            path = session.folder / "weights.npz"
+            with files.atomic(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **found.weights)
+        row = {"epoch": 1, "sequences": seen, **test, "seconds": round(seconds, 2)}
+        table = pd.DataFrame([row]).to_csv(index=False)
+        files.write_text(session.folder / "metrics.csv", table)
+        if session.on_epoch:
+            session.on_epoch(row)
+        return {
+            "solved": found is not None,
+            "sequences": seen if found is not None else None,
+            "diverged": None,
+            "trained_sequences": seen,
+            "test_wrong": test["wrong"],
+            "test_error": test["error"],
+            "test_sequences": test["seen"],
+            "reach": None,
+            "parameters": parameters,
+            "units": units,
+            "seconds": round(seconds, 2),
+            "resumed_after_steps": [],
+        }
+
+
+def _predictor(guess):
+    return lambda x: guess.predict(x, x[..., 0] != PADDING)[0]
 
 
 class Guess:

@@ -7,10 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.experiments.runs import (
-    checkpoints,
-    files,
-)
+from keras_deeplstm.experiments.runs import checkpoints, files
 
 
 class DivergedError(Exception):

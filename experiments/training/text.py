@@ -1,44 +1,25 @@
-"""Train the character language model of one run, and leave its results in the run's folder.
+"""Runs on texts, whose character language models write samples: what is theirs of a training.
 
 Beside what every run has, the folder holds `vocabulary.json`, `samples.txt` and `best.keras`, the
 model with the lowest validation loss so far. The text is read in order, so that the place of a step
 is a function of its number; the states carried from batch to batch are variables of the model, so
-that a checkpoint holds them. An interrupted run therefore ends with the same bits as one that was
-not, as `experiments.training` says of other runs.
+that a checkpoint holds them.
 """
 
 import hashlib
 import math
 import statistics
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.sampling import opening_of
-from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.text import TextConfig
 from keras_deeplstm.experiments.tasks import DataError
-from keras_deeplstm.experiments.tasks.text import (
-    sources,
-    streams,
-)
+from keras_deeplstm.experiments.tasks.text import sources, streams
 from keras_deeplstm.experiments.tasks.text.streams import Streams
-from keras_deeplstm.experiments.training.classifiers import (
-    CHECKPOINT_SHARE,
-    attempt,
-    iterators_end_with_errors,
-    last_checkpoint,
-    optimizer_with,
-)
-from keras_deeplstm.experiments.training.journal import (
-    DivergedError,
-    Journal,
-)
+from keras_deeplstm.experiments.training.journal import DivergedError
+from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 from keras_deeplstm.models import character_language_model
 from keras_deeplstm.states import CarriedStates, with_states
 from keras_deeplstm.text import Sampler, Vocabulary
@@ -47,59 +28,74 @@ BITS = 1 / math.log(2)  # of a nat
 OPENING = 200  # symbols of real text, at most, that a model reads before it writes
 
 
-def train(
-    config: TextConfig,
-    folder: Path,
-    *,
-    data_dir: Path | None = None,
-    command: str = "",
-    overwrite: bool = False,
-    checkpoint_share: float = CHECKPOINT_SHARE,
-    on_report: Callable[[dict[str, Any], str], None] | None = None,
-    on_message: Callable[[str], None] = warnings.warn,
-) -> dict[str, Any]:
-    """Train, evaluate and record one run; go on with it if it was interrupted.
+class Training:
+    """See `session.Training`."""
 
-    Args:
-        config: The settings.
-        folder: The run's folder.
-        data_dir: Folder with data sets, for a text that has a name.
-        command, overwrite: As for `experiments.training.train`.
-        checkpoint_share: After each part of a pass a checkpoint is written, unless checkpoints have
-            taken more than this share of the time so far.
-        on_report: Called after each part with its row of `metrics.csv`, and with the sample that
-            was drawn ("" if there is none).
-        on_message: As for `experiments.training.train`.
+    parallel = False
 
-    Returns:
-        What `result.json` holds. A run that is finished already is not trained again.
+    def __init__(self, config, data_dir):
+        self.config = config
+        text = sources.load(config.text, config.bytes, data_dir)
+        self.vocabulary = Vocabulary.of(text)
+        self.parts = _split(self.vocabulary.encode(text), config)
+        self.known = {**self.vocabulary.get_config(), "opening": _opening(text, config)}
+        content = text if isinstance(text, bytes) else text.encode()
+        self.digest = hashlib.sha256(content).hexdigest()
 
-    Raises:
-        DataError: The text is absent, damaged or too short; no folder is made.
-        ConfigError: The model refuses an option, or does not fit the budget; no folder is made.
-        RunExistsError: Another process trains this run, the folder holds something else, or the
-            text has changed since the run was started.
-        CheckpointError, DivergedError, Interrupted, OSError: As `experiments.training.train`.
-    """
-    text = sources.load(config.text, config.bytes, data_dir)
-    vocabulary = Vocabulary.of(text)
-    parts = _split(vocabulary.encode(text), config)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(config.seed)
-    try:
+    def build(self):
+        """The model that writes, and the one round it that carries states and is trained."""
+        config, train = self.config, self.parts[0]
         arguments = config.model.build_arguments()
-        model = character_language_model(len(vocabulary), **arguments)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    known = {**vocabulary.get_config(), "opening": _opening(text, config)}
+        self.model = character_language_model(len(self.vocabulary), **arguments)
+        self.plan = streams.plan(train.steps_of_pass, config.evaluate_every, config.report_every)
+        train.follow(self.plan.parts_of_pass, self.plan.steps)
+        self.trained, self.inner = trained_model(self.model, config.batch_size)
+        optimizer = make_optimizer(config, self.plan.parts_of_pass * self.plan.steps)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        compile_model(self.trained, config, optimizer, loss)
 
-    def work(run):
-        files.write_json(folder / "vocabulary.json", known)
-        options = (checkpoint_share, on_report, on_message)
-        return _fit(model, vocabulary, opening_of(known), parts, run, *options)
-
-    content = text if isinstance(text, bytes) else text.encode()
-    return attempt(work, config, folder, command, overwrite, hashlib.sha256(content).hexdigest())
+    def work(self, session):
+        """Train all passes; the best model of all evaluations is tested."""
+        config, plan, trained = self.config, self.plan, self.trained
+        train, validation, test = self.parts
+        files.write_json(session.folder / "vocabulary.json", self.known)
+        evaluations = Evaluations(
+            session.folder, config, plan, self.model, self.inner, self.vocabulary,
+            sources.opening_of(self.known),
+        )  # fmt: skip
+        if on_epoch := session.on_epoch:
+            session.on_epoch = lambda row: on_epoch({**row, "sample": evaluations.sample})
+        parts = config.epochs * plan.parts_of_pass
+        journal = session.resume(
+            trained,
+            train,
+            {"evaluations": evaluations},
+            parts,
+            epoch_name=lambda part: f"step {part * plan.steps}",
+            last=str(parts * plan.steps),
+        )
+        session.fit(validation_data=validation, validation_freq=plan.parts)
+        best = keras.models.load_model(session.folder / "best.keras")
+        self.inner.set_weights(best.get_weights())
+        test_loss = trained.evaluate(test, verbose=0, callbacks=[journal])
+        later = [row for row in journal.rows[1:] if "val_loss" not in row]  # the first one compiles
+        seconds = statistics.median(row["seconds"] for row in later or journal.rows)
+        symbols = plan.steps * config.batch_size * config.sequence_length
+        return {
+            "test_loss": test_loss,
+            "test_bits": BITS * test_loss,
+            "val_loss": evaluations.best["val_loss"],
+            "val_bits": evaluations.best["val_bits"],
+            "best_step": evaluations.best["step"],
+            "best_epoch": evaluations.best["epoch"],
+            "symbols": len(self.vocabulary),
+            "parameters": self.model.count_params(),
+            "units": self.model.get_layer("embedding").output_dim,
+            "steps": parts * plan.steps,
+            "seconds": round(journal.elapsed(), 2),
+            "symbols_per_second": round(symbols / seconds),
+            "resumed_after_steps": [plan.steps * part for part in journal.resumed_after],
+        }
 
 
 def _split(codes, config):
@@ -154,17 +150,15 @@ def trained_model(model: keras.Model, batch_size: int) -> tuple[keras.Model, ker
 
 def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.Optimizer:
     """The optimizer with its learning rate, whose schedule is a function of the step."""
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, config.epochs * steps_of_pass)
-    elif config.schedule == "decay" and config.decay_after < config.epochs:
+    rate, schedule = config.learning_rate, None
+    if config.schedule == "decay" and config.decay_after < config.epochs:
         # Torch's char-rnn: the first pass with a lower rate is the one after `decay_after`.
         ends = range(config.decay_after, config.epochs)
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
             [number * steps_of_pass - 1 for number in ends],  # the last step of each
             [rate * config.decay**power for power in range(len(ends) + 1)],
         )
-    return optimizer_with(config, rate)
+    return optimizer_of(config, config.epochs * steps_of_pass, schedule)
 
 
 class Evaluations(keras.callbacks.Callback):
@@ -241,74 +235,3 @@ def samples_text(samples: list[dict[str, Any]]) -> str:
         f"{sample['val_bits']:.3f} bits per symbol\n{sample['text']}\n\n"
         for sample in samples
     )
-
-
-def _fit(model, vocabulary, opening, data, run, checkpoint_share, on_report, on_message):
-    folder, config = run.folder, run.config
-    train_data, validation_data, test_data = data
-    plan = streams.plan(train_data.steps_of_pass, config.evaluate_every, config.report_every)
-    train_data.follow(plan.parts_of_pass, plan.steps)
-
-    def step_name(part):
-        return f"step {part * plan.steps}"
-
-    trained, inner = trained_model(model, config.batch_size)
-    optimizer = make_optimizer(config, plan.parts_of_pass * plan.steps)
-    optimizer.build(trained.trainable_variables)
-    trained.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    evaluations = Evaluations(folder, config, plan, model, inner, vocabulary, opening)
-    checkpoint = last_checkpoint(run, on_message, step_name)
-    parts = config.epochs * plan.parts_of_pass
-
-    def report(row):
-        if on_report is not None:
-            on_report(row, evaluations.sample)
-
-    with signals.delayed() as check_signals:
-        recorders = {"evaluations": evaluations}
-        journal = Journal(
-            folder, train_data, recorders, check_signals, report, checkpoint_share, step_name
-        )
-        journal.set_model(trained)
-        if checkpoint is not None:
-            journal.restore(checkpoint)
-            on_message(
-                f"Run '{run.name}' goes on after {step_name(checkpoint.epoch)} of "
-                f"{parts * plan.steps}"
-            )
-        with iterators_end_with_errors():
-            trained.fit(
-                train_data,
-                validation_data=validation_data,
-                validation_freq=plan.parts,
-                initial_epoch=checkpoint.epoch if checkpoint else 0,
-                epochs=parts,
-                verbose=0,
-                shuffle=False,
-                callbacks=[evaluations, journal],
-            )
-        inner.set_weights(keras.models.load_model(folder / "best.keras").get_weights())
-        test_loss = trained.evaluate(test_data, verbose=0, callbacks=[journal])
-        seconds = journal.elapsed()
-        later = [row for row in journal.rows[1:] if "val_loss" not in row]  # the first one compiles
-        symbols = plan.steps * config.batch_size * config.sequence_length
-        result = {
-            "state": "finished",
-            "test_loss": test_loss,
-            "test_bits": BITS * test_loss,
-            "val_loss": evaluations.best["val_loss"],
-            "val_bits": evaluations.best["val_bits"],
-            "best_step": evaluations.best["step"],
-            "best_epoch": evaluations.best["epoch"],
-            "symbols": len(vocabulary),
-            "parameters": model.count_params(),
-            "units": model.get_layer("embedding").output_dim,
-            "steps": parts * plan.steps,
-            "seconds": round(seconds, 2),
-            "symbols_per_second": round(
-                symbols / statistics.median(row["seconds"] for row in later or journal.rows)
-            ),
-            "resumed_after_steps": [plan.steps * part for part in journal.resumed_after],
-        }
-        files.write_json(folder / "result.json", result)
-    return result

@@ -3,31 +3,14 @@
 import dataclasses
 from difflib import get_close_matches
 
-from keras_deeplstm.experiments.tasks.sequences.adding import (
-    Adding,
-    Multiplication,
-)
-from keras_deeplstm.experiments.tasks.sequences.algorithmic import (
-    Addition,
-    Memorization,
-    Parity,
-)
-from keras_deeplstm.experiments.tasks.sequences.counting import (
-    Counting,
-    PeriodicBits,
-)
-from keras_deeplstm.experiments.tasks.sequences.long_lags import (
-    LongLag,
-    NoiseFree,
-)
+from keras_deeplstm.experiments.tasks.sequences.adding import Adding, Multiplication
+from keras_deeplstm.experiments.tasks.sequences.algorithmic import Addition, Memorization, Parity
+from keras_deeplstm.experiments.tasks.sequences.counting import Counting, PeriodicBits
+from keras_deeplstm.experiments.tasks.sequences.long_lags import LongLag, NoiseFree
 from keras_deeplstm.experiments.tasks.sequences.reber import Reber
 from keras_deeplstm.experiments.tasks.sequences.series import Series
 from keras_deeplstm.experiments.tasks.sequences.sines import Sines
-from keras_deeplstm.experiments.tasks.sequences.task import (
-    Batch,
-    Criterion,
-    SequenceTask,
-)
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Criterion, SequenceTask
 from keras_deeplstm.experiments.tasks.sequences.temporal_order import TemporalOrder
 from keras_deeplstm.experiments.tasks.sequences.two_sequence import TwoSequence
 

@@ -6,12 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks.sequences.task import (
-    Batch,
-    Criterion,
-    SequenceTask,
-    one_hot,
-)
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Criterion, SequenceTask, one_hot
 
 PAPER = "Kalchbrenner, Danihelka & Graves 2016, Grid Long Short-Term Memory, arXiv 1507.01526"
 

@@ -10,11 +10,7 @@ import numpy as np
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks.published import named_folder
-from keras_deeplstm.experiments.tasks.sequences.task import (
-    Batch,
-    Criterion,
-    SequenceTask,
-)
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Criterion, SequenceTask
 from keras_deeplstm.experiments.tasks.task import DataError
 
 

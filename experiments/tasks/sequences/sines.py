@@ -6,11 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks.sequences.task import (
-    Batch,
-    Criterion,
-    SequenceTask,
-)
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Criterion, SequenceTask
 
 RATE = 100  # samples a second
 

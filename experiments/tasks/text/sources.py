@@ -173,3 +173,16 @@ def _unpacked(path, limit):
             return file.read(limit)
     with open(path, "rb") as file:
         return file.read(limit)
+
+
+def opening_of(known: dict) -> str | bytes:
+    """What a model reads before it writes, if it is given nothing else: lines of its text.
+
+    States are carried from batch to batch, so that in training hardly any symbol follows a state of
+    zeros. After one, a model may write nonsense for long.
+
+    Args:
+        known: The content of the run's `vocabulary.json`.
+    """
+    opening = known["opening"]
+    return opening if isinstance(opening, str) else bytes(opening)

@@ -1,0 +1,213 @@
+"""What every training does, once: seed, devices, lock, resume, signals, checkpoints, result.
+
+A run that was interrupted goes on after its last checkpoint and ends, on the same machine and
+backend, with the same bits as one that was not: weights, optimizer and the seeds of dropout are
+restored, so is what the callbacks have recorded, and the data of an epoch depend on nothing but the
+run's seed and the number of the epoch.
+"""
+
+import gc
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+
+from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.runs import checkpoints, files
+from keras_deeplstm.experiments.settings import ConfigError, Settings, config_errors
+from keras_deeplstm.experiments.training.devices import using_devices
+from keras_deeplstm.experiments.training.journal import DivergedError, Journal
+
+# The share of the training time that checkpoints may take; so long epochs all get one.
+CHECKPOINT_SHARE = 0.02
+Row = dict[str, Any]  # of metrics.csv
+
+
+class Training(Protocol):
+    """What a kind of run adds. It reads its data when it is made."""
+
+    digest: str
+    """A checksum of the data."""
+    parallel: bool
+    """Whether it can use several devices."""
+
+    def build(self) -> None:
+        """Make and compile the model; a ValueError says what the settings have wrong."""
+
+    def work(self, session: "Session") -> dict[str, Any]:
+        """Train, evaluate, write files but `result.json`, and return what that is to hold."""
+
+
+class Session:
+    """One process at the work of a run.
+
+    Args:
+        run: The run, whose lock is held.
+        share: Share of the training time that checkpoints may take.
+        on_epoch: Called after each epoch with its row, or None.
+        on_message: Called with what the user should know.
+        check_signals: Raises if a signal came.
+    """
+
+    def __init__(
+        self,
+        run: runs.Run,
+        share: float,
+        on_epoch: Callable[[Row], None] | None,
+        on_message: Callable[[str], None],
+        check_signals: Callable[[], None],
+    ):
+        self.name, self.folder = run.name, run.folder
+        self.share, self.on_epoch = share, on_epoch
+        self.on_message, self.check_signals = on_message, check_signals
+
+    def resume(
+        self,
+        model: keras.Model,
+        data: Any,
+        recorders: dict[str, Any],
+        epochs: int,
+        epoch_name: Callable[[int], str] = "epoch {}".format,
+        last: str = "",
+    ) -> Journal:
+        """Put back what the last intact checkpoint holds, if there is one.
+
+        Args:
+            model: The compiled model.
+            data: Its training data, with `set_epoch(epoch)`.
+            recorders: Callbacks with `get_state` and `set_state`, by name, in the order of `fit`.
+            epochs: Number of epochs of `fit`.
+            epoch_name: What messages call the n-th of them.
+            last: What they call all of them.
+        """
+        self.model, self.data, self.epochs = model, data, epochs
+        self.callbacks = list(recorders.values())
+        self.journal = Journal(
+            self.folder, data, recorders, self.check_signals, self.on_epoch, self.share, epoch_name
+        )
+        self.journal.set_model(model)
+        checkpoint, damaged = checkpoints.newest(self.folder / "checkpoints")
+        for epoch in damaged:
+            where = epoch_name(epoch)
+            self.on_message(f"The checkpoint after {where} of run '{self.name}' is damaged")
+        if checkpoint is not None:
+            self.journal.restore(checkpoint)
+            where = f"{epoch_name(checkpoint.epoch)} of {last or epochs}"
+            self.on_message(f"Run '{self.name}' goes on after {where}")
+        self.first = checkpoint.epoch if checkpoint else 0
+        return self.journal
+
+    def fit(self, **arguments: Any) -> None:
+        """Train from there on; `arguments` are further ones of `fit`."""
+        with iterators_end_with_errors():
+            self.model.fit(
+                self.data,
+                initial_epoch=self.first,
+                epochs=self.epochs,
+                verbose=0,
+                shuffle=False,
+                callbacks=[*self.callbacks, self.journal],
+                **arguments,
+            )
+
+    def save(self, model: keras.Model, name: str = "model.keras") -> None:
+        """Write a model into the run's folder."""
+        with files.atomic(self.folder / name) as path:
+            model.save(path)
+
+
+def train(
+    training: Training,
+    config: Settings,
+    folder: Path,
+    *,
+    command: str,
+    overwrite: bool,
+    checkpoint_share: float,
+    devices: str,
+    on_epoch: Callable[[Row], None] | None,
+    on_message: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train, evaluate and record one run; see `experiments.training.train`."""
+    if devices != "one" and not training.parallel:
+        raise ConfigError(f"`deeplstm {config.command}` trains on one device")
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    with using_devices(devices):
+        with config_errors():
+            training.build()
+        with runs.lock(folder):
+            run = runs.begin(folder, config, command, overwrite, training.digest)
+            if run.state == "finished":
+                return run.result
+            if run.state == "diverged":
+                raise DivergedError(run.reason)
+            with _failures_recorded(folder), signals.delayed() as check_signals:
+                session = Session(run, checkpoint_share, on_epoch, on_message, check_signals)
+                result = {"state": "finished", **training.work(session)}
+                files.write_json(folder / "result.json", result)
+            with suppress(OSError):  # a finished run has not failed: it is tidied when next seen
+                runs.tidy(folder)
+            return result
+
+
+@contextmanager
+def _failures_recorded(folder):
+    """Inside, an error is written to `result.json`, if anything can be written, and raised."""
+    try:
+        yield
+    except Exception as error:
+        result = {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:1000]}
+        result["traceback"] = traceback.format_exc()
+        if isinstance(error, DivergedError):
+            result = {"state": "diverged", "reason": str(error)}
+        with suppress(OSError):  # on a full disk; then the first error is the one to report
+            files.write_json(folder / "result.json", result)
+        raise
+
+
+def optimizer_of(
+    config: Settings, steps: int, schedule: Any = None, **settings: Any
+) -> keras.optimizers.Optimizer:
+    """The optimizer of the settings, with its learning rate, schedule and clipping.
+
+    Args:
+        config: The settings of the run.
+        steps: Number of training steps.
+        schedule: The learning rate, if its schedule is one that only this kind of run has.
+        **settings: Further settings of the optimizer.
+    """
+    rate = config.learning_rate if schedule is None else schedule
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    settings |= {"learning_rate": rate}
+    settings |= {"clipnorm": config.clipnorm, "clipvalue": config.clipvalue}
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+def compile_model(
+    model: keras.Model, config: Settings, optimizer: Any, loss: Any, metrics: Any = None
+) -> None:
+    """Build the optimizer, so that a checkpoint can be restored before `fit`, and compile."""
+    optimizer.build(model.trainable_variables)
+    jit_compile = "auto" if config.jit_compile is None else config.jit_compile
+    model.compile(optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile)
+
+
+@contextmanager
+def iterators_end_with_errors():
+    """When an error ends `fit`, also end TensorFlow's thread that fetches the next batch.
+
+    The frames of the error keep its iterator alive. If that lasted to the end of the process, the
+    thread would wait for Python and Python for the thread, forever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        raise
