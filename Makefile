@@ -57,10 +57,11 @@ test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow; lo
 soak: $(MARK)  ## Train for two hours (SOAK_MINUTES), killed every few minutes
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -s -m soak
 
-check: $(MARK)  ## Lint, look whether everything is formatted, and check the types
+check: $(MARK)  ## Lint, look whether everything is formatted, check the types and the imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(MARK)  ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix

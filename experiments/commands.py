@@ -1,4 +1,4 @@
-"""What can be typed after `deeplstm`: the commands, their options, and what the help says of them.
+"""The commands that can be typed after `deeplstm`, their options and their help.
 
 What a command then does is in `cli.py`.
 """
@@ -25,15 +25,19 @@ Each command explains its options: deeplstm run --help. With --debug, an error s
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Folders = Annotated[
+    tyro.conf.Positional[tuple[Path, ...]],
+    tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
+]
 Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
+Devices = Literal["one", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """What all commands that train one run have in common; each has its `config` besides."""
+    """What all commands that train one run have in common."""
 
     config: Any
-
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the run's folder. If not given, it is made from the settings and a number: that of
     an unfinished run with exactly these settings, which then goes on, or else a new one."""
@@ -46,6 +50,9 @@ class TrainCommand:
     reported in their place, all get one if they are long against writing it; with 1 in any case."""
     overwrite: bool = False
     """Replace the run of that name."""
+    data_dir: OptionalFolder = None
+    """Folder with data sets and texts that have a name; else the environment variable
+    DEEPLSTM_DATA, else Keras' cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +61,7 @@ class RunCommand(TrainCommand):
     interrupted, after its last checkpoint, as if nothing had happened."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
-    devices: Literal["one", "all"] = "one"
+    devices: Devices = "one"
     """Train on one device, or with a part of each batch on all of this machine."""
 
 
@@ -66,9 +71,6 @@ class TrainTextCommand(TrainCommand):
     was interrupted, after its last checkpoint, as if nothing had happened."""
 
     config: Annotated[TextConfig, tyro.conf.arg(name="")]
-    data_dir: OptionalFolder = None
-    """Folder with texts that have a name; else the environment variable DEEPLSTM_DATA, else Keras'
-    cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,6 @@ class SolveCommand(TrainCommand):
     happened."""
 
     config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
-    data_dir: OptionalFolder = None
-    """Folder with data sets, for the task "series"; else the environment variable DEEPLSTM_DATA."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class SearchCommand:
     variables do the same; see docs/scaling.md."""
     retrain: bool = False
     """In the end, train the best model once more as a run, and keep it."""
-    devices: Literal["one", "all"] = "one"
+    devices: Devices = "one"
     """Train each model on one device, or with a part of each batch on all of this machine."""
     data_dir: OptionalFolder = None
     """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
@@ -170,10 +170,7 @@ class StudyCommand:
 class ReportCommand:
     """Write the report of runs, or of a study, again."""
 
-    folders: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
-    ]
+    folders: Folders
     """Folders of runs, or folders that contain them, such as a study's."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The page, beside which lie its tables, NAME-table.csv and so on; else report.html in the
@@ -185,10 +182,7 @@ class PublishCommand:
     """Write what studies have found for others to read: tables, and a page with the answers and
     pictures."""
 
-    folders: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(at least one)"),
-    ]
+    folders: Folders
     """Folders of studies, in the order of a new page."""
     tables: Folder = Path("experiments/results")
     """Folder for the tables: of each study a row for each model, and a row for each run."""
@@ -223,9 +217,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 def parse(arguments: list[str]) -> object:
     """The command that was typed, an object of one of the classes above.
 
-    Raises:
-        ConfigError: A setting cannot be used.
-        SystemExit: Help was asked for, or an argument is wrong; it has been said.
+    Raises SystemExit if help was asked for or an argument is wrong, which has been said.
     """
     return tyro.extras.subcommand_cli_from_dict(
         COMMANDS,

@@ -60,15 +60,11 @@ def run_study(
     """Train the runs that are not yet finished, say so in the terminal, and write the report.
 
     Args:
-        study: The study.
-        plan: Its runs by name.
         folder: Where the runs' folders are; a study that was interrupted goes on there.
         only: Train only runs with this in their names.
         limit: Train at most this many runs now.
         restarts: How many times a run that diverges, or does not solve its task, is tried again
             with another seed.
-        overwrite: Train all runs anew.
-        data_dir, checkpoint_share, command: As for `training.train`.
 
     Returns:
         Whether no run failed or diverged for good, and the report.
@@ -77,8 +73,6 @@ def run_study(
         ConfigError: No run matches `only`.
         RunExistsError: `folder` holds a run of the same name with other settings, or another
             process is at this study.
-        DataError: The data are absent or damaged.
-        Interrupted: SIGINT or SIGTERM came.
     """
     chosen = matching(plan, only)
     for name, config in chosen.items():

@@ -38,9 +38,7 @@ def check_sampled(folder: Path) -> None:
 def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:
     """The sampler with the best model of the run in `folder`, and its `opening_of`.
 
-    Raises:
-        ConfigError: As `check_sampled`.
-        DataError: The model or the vocabulary is damaged.
+    Raises ConfigError as `check_sampled`, and DataError if the model or vocabulary is damaged.
     """
     import keras
 

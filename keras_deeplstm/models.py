@@ -77,32 +77,53 @@ def classifier(
     ((None, 10), True)
     """
     validation.positive_integer("num_classes", num_classes)
-    validation.one_of("block", block, tuple(BLOCKS))
-    both = validation.one_of("output", output, ("hidden", "both")) == "both"
-    if both:
-        if block != "unfolded_lstm":
-            raise ValueError(f"`output='both'` is of block 'unfolded_lstm'. Received: {block!r}")
-        block_options = {**block_options, "return_state": True}
-    features = math.prod(input_shape)
+    return _over_depth(
+        input_shape, num_classes, "logits", block, depth, units, parameters, output, input_noise,
+        name, block_options,
+    )  # fmt: skip
 
-    def make(units):
-        return BLOCKS[block](units=units, depth=depth, name="block", **block_options)
 
-    def total(units):
-        return _count(make(units), features) + ((2 if both else 1) * units + 1) * num_classes
+def regressor(
+    input_shape,
+    num_outputs=1,
+    block="unfolded_lstm",
+    *,
+    depth=10,
+    units=None,
+    parameters=None,
+    output_range=None,
+    output="hidden",
+    input_noise=0.0,
+    name=None,
+    **block_options,
+):
+    """A regressor of feature vectors or images: as `classifier`, with real numbers for logits.
 
-    units = _choose_units(units, parameters, total)
-    inputs = keras.Input(input_shape)
-    x = _with_noise(inputs, input_noise)
-    if len(input_shape) > 1:
-        x = keras.layers.Flatten()(x)
-    # Made before the block: the order of the layers decides which weights a seed gives, and with
-    # it every published number.
-    logits = keras.layers.Dense(num_classes, name="logits")
-    x = make(units)(x)
-    if both:
-        x = keras.layers.Concatenate()(x[1:])
-    return keras.Model(inputs, logits(x), name=name)
+    Args:
+        input_shape, block, depth, units, parameters, output, input_noise, name, **block_options: As
+            for `classifier`.
+        num_outputs: Number of real outputs.
+        output_range: `(low, high)` bounds the outputs by a sigmoid scaled to that range; None
+            leaves them unbounded.
+
+    Returns:
+        A `keras.Model` from `(batch, *input_shape)` to `(batch, num_outputs)`.
+
+    Raises:
+        ValueError: As for `classifier`; `output_range` is no pair of finite numbers low < high.
+
+    Example:
+
+    >>> from keras_deeplstm import models
+    >>> model = models.regressor((13,), 2, depth=5, units=8, output_range=(0, 100))
+    >>> model.output_shape, model.count_params()
+    ((None, 2), 1618)
+    """
+    validation.positive_integer("num_outputs", num_outputs)
+    return _over_depth(
+        input_shape, num_outputs, "outputs", block, depth, units, parameters, output, input_noise,
+        name, block_options, output_range,
+    )  # fmt: skip
 
 
 def cnn_classifier(
@@ -405,20 +426,67 @@ def _with_noise(x, stddev):
     return keras.layers.GaussianNoise(stddev)(x) if stddev else x
 
 
+def _over_depth(
+    input_shape, size, readout, block, depth, units, parameters, output, input_noise, name,
+    block_options, output_range=None,
+):  # fmt: skip
+    validation.one_of("block", block, tuple(BLOCKS))
+    both = validation.one_of("output", output, ("hidden", "both")) == "both"
+    if both:
+        if block != "unfolded_lstm":
+            raise ValueError(f"`output='both'` is of block 'unfolded_lstm'. Received: {block!r}")
+        block_options = {**block_options, "return_state": True}
+    features = math.prod(input_shape)
+
+    def make(units):
+        return BLOCKS[block](units=units, depth=depth, name="block", **block_options)
+
+    def total(units):
+        return _count(make(units), features) + ((2 if both else 1) * units + 1) * size
+
+    bounded = _Bounded(output_range)
+    units = _choose_units(units, parameters, total)
+    inputs = keras.Input(input_shape)
+    x = _with_noise(inputs, input_noise)
+    if len(input_shape) > 1:
+        x = keras.layers.Flatten()(x)
+    # Made before the block: the order of the layers decides which weights a seed gives, and with
+    # it every published number.
+    outputs = keras.layers.Dense(size, activation=bounded.activation, name=readout)
+    x = make(units)(x)
+    if both:
+        x = keras.layers.Concatenate()(x[1:])
+    return keras.Model(inputs, bounded(outputs(x)), name=name)
+
+
+class _Bounded:
+    """The activation and the scaling that keep outputs in a range, or none."""
+
+    def __init__(self, output_range):
+        self.activation, self.bounds = None, None
+        if output_range is not None:
+            is_pair = hasattr(output_range, "__len__") and len(output_range) == 2
+            bounds = [validation.finite("output_range", b) for b in output_range] if is_pair else []
+            if not bounds or not bounds[0] < bounds[1]:
+                raise ValueError(
+                    "Argument `output_range` must be (low, high) with low < high. "
+                    f"Received: output_range={output_range}"
+                )
+            self.activation, self.bounds = "sigmoid", bounds
+
+    def __call__(self, x):
+        if self.bounds is None:
+            return x
+        low, high = self.bounds
+        return keras.layers.Rescaling(high - low, offset=low)(x)
+
+
 def _read_out(
     features, size, readout, block, depth, units, parameters, mask_value, name, options,
     output_range=None, input_noise=0.0, return_sequences=False, skip=False,
 ):  # fmt: skip
     validation.positive_integer("features", features)
-    if output_range is not None:
-        is_pair = hasattr(output_range, "__len__") and len(output_range) == 2
-        bounds = [validation.finite("output_range", b) for b in output_range] if is_pair else []
-        if not bounds or not bounds[0] < bounds[1]:
-            raise ValueError(
-                "Argument `output_range` must be (low, high) with low < high. "
-                f"Received: output_range={output_range}"
-            )
-        low, high = bounds
+    bounded = _Bounded(output_range)
     if skip and not return_sequences:
         raise ValueError("`skip=True` needs `return_sequences=True`: an input belongs to its step")
 
@@ -438,11 +506,8 @@ def _read_out(
         x = layer(x)
     if skip:
         x = keras.layers.Concatenate()([x, seen])
-    activation = None if output_range is None else "sigmoid"
-    outputs = keras.layers.Dense(size, activation=activation, name=readout)(x)
-    if output_range is not None:
-        outputs = keras.layers.Rescaling(high - low, offset=low)(outputs)
-    return keras.Model(inputs, outputs, name=name)
+    outputs = keras.layers.Dense(size, activation=bounded.activation, name=readout)(x)
+    return keras.Model(inputs, bounded(outputs), name=name)
 
 
 def _sequence_layers(block, units, depth, options, return_sequences):

@@ -48,6 +48,7 @@ LOGITS = {
 NUMBERS = {"loss": "mean_squared_error", "metrics": ["mean_absolute_error"]}
 BUILDERS = {  # builder: its ranges, and what its model is compiled with
     models.classifier: (OVER_DEPTH, LOGITS),
+    models.regressor: (OVER_DEPTH, NUMBERS),
     models.cnn_classifier: (OVER_DEPTH, LOGITS),
     models.sequence_classifier: (OVER_TIME_AND_DEPTH, LOGITS),
     models.sequence_regressor: (OVER_TIME_AND_DEPTH, NUMBERS),

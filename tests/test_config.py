@@ -108,7 +108,7 @@ def test_wrong_model(settings, message):
         ({"seed": -1}, "`seed` must be an integer in [0, 4294967295]. Received: seed=-1"),
         ({"seed": 1.0}, "`seed` must be an integer"),
         ({"gradient_every": 0}, "`gradient_every` must be a positive integer"),
-        ({"folds": 1}, "`folds` must be at least 2. Received: folds=1"),
+        ({"folds": 1}, "`folds` must be an integer of at least 2. Received: folds=1"),
         ({"folds": 5, "fold": 6}, "`fold` must be at most 5. Received: fold=6"),
         ({"fold": 2}, "`fold` must be at most 1"),
         ({"model": {"depth": 3}}, "`model` must be a ModelConfig"),

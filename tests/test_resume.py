@@ -331,8 +331,9 @@ def test_an_interrupted_run_ends_while_the_next_batch_is_being_made(tmp_path):
     script.write_text(
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from keras_deeplstm.experiments import cli, training\n"
-        "original = training.Shuffled.__getitem__\n"
+        "from keras_deeplstm.experiments import cli\n"
+        "from keras_deeplstm.experiments.training import classifiers\n"
+        "original = classifiers.Shuffled.__getitem__\n"
         "def slow(self, index):\n"
         "    if index == 5:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
@@ -340,7 +341,7 @@ def test_an_interrupted_run_ends_while_the_next_batch_is_being_made(tmp_path):
         "    while time.perf_counter() < until:\n"
         "        pass\n"
         "    return original(self, index)\n"
-        "training.Shuffled.__getitem__ = slow\n"
+        "classifiers.Shuffled.__getitem__ = slow\n"
         "sys.exit(cli.main())\n"
     )
     arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8"]

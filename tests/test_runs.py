@@ -4,7 +4,7 @@ import os
 import pytest
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.runs import files, folder
+from keras_deeplstm.experiments.runs import environment as machine, files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 
@@ -66,7 +66,7 @@ def test_environment_holds_no_more_than_it_says(tmp_path, monkeypatch):
     assert set(environment) == {
         *("command", "date", "backend", "python", "versions", "platform", "processor", "cpus")
     }
-    assert {"keras", "numpy"} <= set(environment["versions"]) <= set(folder.PACKAGES)
+    assert {"keras", "numpy"} <= set(environment["versions"]) <= set(machine.PACKAGES)
 
 
 @pytest.mark.parametrize(

@@ -875,9 +875,9 @@ def test_parse():
     [
         (
             "ading",
-            "Unknown sequence task: 'ading'. Did you mean 'adding'? Available: reber, n",
+            "Unknown sequence task: 'ading'. Did you mean 'adding'? Available: ['reber', 'n",
         ),
-        ("", "Unknown sequence task: ''. Available: reber"),
+        ("", "Unknown sequence task: ''. Available: ['reber'"),
         (
             "adding:lenght=5",
             "Unknown parameter of 'adding': 'lenght'. Did you mean 'length'?",

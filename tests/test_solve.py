@@ -57,7 +57,7 @@ def test_settings():
     assert configs.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="`jit_compile` must be True, False or None"):
         SequenceConfig("adding", jit_compile=3)
-    assert (config.steps_of_part, config.parts) == (31, 100)
+    assert (config.steps_of_part, config.rounds) == (31, 100)
     assert config.repeated(3).seed == 3 and config.repeated(3).repetition == ", seed 3"
     with pytest.raises(ConfigError, match="Unknown key 'unit' in 'model'"):
         SequenceConfig.from_dict({"task": "adding", "model": {"unit": 3}})
@@ -75,13 +75,13 @@ def test_settings():
         ("adding --decay 0.5", "`decay` has no meaning for schedule 'constant'"),
         ("adding --evaluate-every 8", "`evaluate_every` must be at least batch_size=32"),
         ("adding --momentum 0.9", "`momentum` has no meaning for optimizer 'adam'"),
-        ("adding --optimizer sgd --momentum 1", "`momentum` must be in [0, 1)"),
+        ("adding --optimizer sgd --momentum 1", "`momentum` must be a float in the range [0, 1)"),
         ("adding --model.block dense", "has time. Argument `model.block` must be one of ['grid_"),
         ("parity", "has no time. Argument `model.block` must be one of ['unfolded_lstm', 'dense'"),
         ("adding --model.block lstm --model.tied True", "`model.tied` has no meaning for block"),
-        ("parity --model.block dense --model.tied depth", "must be one of (False, True)"),
+        ("parity --model.block dense --model.tied depth", "must be one of [False, True]"),
         ("adding --model.block lstm --model.output both", "`model.output` has no meaning for"),
-        ("adding --input-noise -1", "`input_noise` must be >= 0"),
+        ("adding --input-noise -1", "`input_noise` must be at least 0"),
         ("adding --decay 2", "`decay` must be at most 1"),
         ("adding --model.units 3 --model.parameters 9", "Pass either `model.units` or"),
         ("adding --model.parameters 5", "parameters"),

@@ -5,7 +5,9 @@ import io
 import os
 import re
 import shutil
+import urllib.error
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,9 +75,10 @@ def test_every_task_has_its_name():
 
 def test_mnist_of_another_content_is_refused(tmp_path):
     """DAT-02, REL-20."""
-    arrays = {key: np.zeros(shape, np.uint8) for key, (shape, _) in ARRAYS.items()}
+    shapes = {key: (count, 28, 28)[: 3 if "x" in key else 1] for key, (count, _) in ARRAYS.items()}
+    arrays = {key: np.zeros(shape, np.uint8) for key, shape in shapes.items()}
     np.savez_compressed(tmp_path / "mnist.npz", **arrays)
-    with pytest.raises(DataError, match=r"mnist\.npz' is damaged: sha256 of x_train is "):
+    with pytest.raises(DataError, match=r"mnist\.npz' is damaged: x_train's sha256 is "):
         get_task("mnist").load(tmp_path)
 
 
@@ -101,9 +104,9 @@ def _truncated(path):
         lambda path: path.write_bytes(b"<html>404</html>"),
         lambda path: np.savez(path, x_train=np.zeros(3)),
         lambda path: np.savez(path, **{key: np.array([{}], object) for key in ARRAYS}),
-        lambda path: path.mkdir(),
+        lambda path: np.savez_compressed(path, x_train=np.zeros(10**8, np.uint8)),
     ],
-    ids=["truncated", "empty", "html", "keys missing", "pickled", "folder"],
+    ids=["truncated", "empty", "html", "keys missing", "pickled", "too much"],
 )
 def test_damaged_mnist_is_one_clear_error(tmp_path, write):
     """DAT-04, DAT-14."""
@@ -117,6 +120,7 @@ def test_mnist_that_is_not_in_the_folder(tmp_path, monkeypatch):
     message = re.escape(f"Dataset 'mnist' is not in '{tmp_path}'")
     with pytest.raises(DataError, match=message):
         get_task("mnist").load(tmp_path)
+    (tmp_path / "mnist.npz").mkdir()  # no file either
     monkeypatch.setenv("DEEPLSTM_DATA", str(tmp_path))
     with pytest.raises(DataError, match=message):
         get_task("mnist").load(None)
@@ -126,12 +130,13 @@ def test_mnist_offline(tmp_path, monkeypatch):
     """DAT-03."""
     import keras
 
-    def offline():
+    def offline(*arguments, **options):
         raise Exception("URL fetch failure on https://example.org: no route to host")
 
     monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
+    monkeypatch.setattr(published, "DEBIAN", tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(keras.datasets.mnist, "load_data", offline)
+    monkeypatch.setattr(keras.utils, "get_file", offline)
     with pytest.raises(DataError) as caught:
         get_task("mnist").load(None)
     message = str(caught.value)
@@ -152,30 +157,21 @@ def test_mnist():
     assert (data.train[0].min(), data.train[0].max()) == (0, 1)
 
 
-# Fashion-MNIST
-
-
 @pytest.fixture
-def fashion(tmp_path, monkeypatch):
-    """A folder with 50 + 10 images in the files of Fashion-MNIST, taken for the published ones."""
+def images(monkeypatch):
+    """Arrays with 50 + 10 images, where neither the user nor Debian has a folder of data sets."""
+    monkeypatch.setattr(published, "VALIDATION_IMAGES", 5)
+    monkeypatch.setattr(published, "DEBIAN", Path("nowhere"))
+    monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
     rng = np.random.default_rng(0)
     arrays = [
         *(rng.integers(0, 256, (50, 28, 28)), np.arange(50) % 10),
         *(rng.integers(0, 256, (10, 28, 28)), np.arange(10)),
     ]
-    folder = tmp_path / "data" / "fashion-mnist"
-    folder.mkdir(parents=True)
-    for name, array in zip(FILES, arrays, strict=True):
-        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
-        content = gzip.compress(header + array.astype(np.uint8).tobytes())
-        (folder / name).write_bytes(content)
-        monkeypatch.setitem(FILES, name, hashlib.md5(content).hexdigest())
-    monkeypatch.setattr(published, "VALIDATION_IMAGES", 5)
-    monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
-    return folder, arrays
+    return [array.astype(np.uint8) for array in arrays]
 
 
-def check_fashion(data, arrays):
+def check_images(data, arrays):
     x_train, y_train, x_test, y_test = arrays
     assert [x.shape for x, _ in data] == [(n, 28, 28, 1) for n in (45, 5, 10)]
     assert all(x.dtype == np.float32 and y.dtype == np.int64 for x, y in data)
@@ -186,75 +182,224 @@ def check_fashion(data, arrays):
     assert np.array_equal(data.test[1], y_test)
 
 
-def test_fashion_mnist(fashion, monkeypatch):
-    folder, arrays = fashion
+def cache_of_keras(tmp_path, monkeypatch):
+    """An empty cache; and a list of what is downloaded, which never succeeds."""
+    import keras
+
+    asked = []
+
+    def offline(url, *arguments):
+        asked.append(url)
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: tmp_path / "home")
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", offline)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    assert keras.utils.get_file.__module__ == "keras.src.utils.file_utils"
+    cache = tmp_path / "home" / "datasets"
+    cache.mkdir(parents=True)
+    return cache, asked
+
+
+def test_mnist_is_known_by_its_content(images, tmp_path, monkeypatch):
+    """In the cache of Keras as well, which would refuse a file that is encoded differently."""
+    for array, (key, (count, _)) in zip(images, list(ARRAYS.items()), strict=True):
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        monkeypatch.setitem(ARRAYS, key, ({60_000: 50, 10_000: 10}[count], digest))
+    cache, asked = cache_of_keras(tmp_path, monkeypatch)
+    for write in (np.savez, np.savez_compressed):
+        write(cache / "mnist.npz", **dict(zip(ARRAYS, images, strict=True)))
+        check_images(get_task("mnist").load(None), images)
+        check_images(get_task("mnist").load(cache), images)
+    assert not asked
+    images[0][3, 1, 2] ^= 1
+    np.savez(cache / "mnist.npz", **dict(zip(ARRAYS, images, strict=True)))
+    with pytest.raises(DataError, match=r"'.*mnist\.npz' is damaged: x_train's sha256 is "):
+        get_task("mnist").load(cache)
+    with pytest.raises(DataError, match=r"'mnist' is not in the cache .* that holds mnist\.npz"):
+        get_task("mnist").load(None)
+    assert asked == ["https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"]
+
+
+# Fashion-MNIST
+
+
+@pytest.fixture
+def fashion(images, tmp_path, monkeypatch):
+    """A folder with the files of Fashion-MNIST; their few images are taken for the published."""
+    folder = tmp_path / "data" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for name, array in zip(list(FILES), images, strict=True):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+        content = header + array.tobytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        monkeypatch.setitem(FILES, name, (array.shape, digest))
+    return folder
+
+
+IMAGES = "train-images-idx3-ubyte"
+
+
+def test_fashion_mnist(fashion, images, monkeypatch):
+    folder = fashion
     load = get_task("fashion-mnist").load
     for place in ("fashion-mnist", "fashion_mnist"):
         folder = folder.rename(folder.with_name(place))
         for data_dir in (folder, folder.parent):
-            check_fashion(load(data_dir), arrays)
+            check_images(load(data_dir), images)
     monkeypatch.setenv("DEEPLSTM_DATA", str(folder.parent))
-    check_fashion(load(None), arrays)
+    check_images(load(None), images)
     assert get_task("fashion-mnist").sizes(load(None)) == ((28, 28, 1), 10)
 
 
-def test_fashion_mnist_from_the_cache(fashion, tmp_path, monkeypatch):
-    import keras
-
-    folder, arrays = fashion
-    shutil.move(folder, tmp_path / "home" / "datasets" / "fashion-mnist")
-    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: tmp_path / "home")
-    check_fashion(get_task("fashion-mnist").load(None), arrays)
-
-    asked = []
-
-    def offline(name, origin, **options):
-        asked.append((name, origin, options["md5_hash"]))
-        raise Exception("URL fetch failure on https://example.org: no route to host")
-
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(keras.utils, "get_file", offline)
-    with pytest.raises(DataError) as caught:
-        get_task("fashion-mnist").load(None)
-    assert str(caught.value) == (
-        f"Dataset 'fashion-mnist' is not in the cache '{tmp_path / 'home' / 'datasets'}' and could "
-        f"not be downloaded: URL fetch failure on https://example.org: no route to host. Pass "
-        f"--data-dir or set DEEPLSTM_DATA to a folder that holds the four .gz files"
-    )
-    name, md5 = next(iter(FILES.items()))
-    origin = f"https://storage.googleapis.com/tensorflow/tf-keras-datasets/{name}"
-    assert asked == [(name, origin, md5)]
-
-
-def test_fashion_mnist_absent_or_damaged(fashion, tmp_path):
-    """DAT-02, DAT-03, DAT-04, SEC-11."""
-    folder, _ = fashion
+def test_fashion_mnist_is_known_by_its_content(fashion, images):
+    """As Debian packs it, with another header; or not packed at all."""
     load = get_task("fashion-mnist").load
-    name = "train-images-idx3-ubyte.gz"
-    message = (
-        f"Dataset 'fashion-mnist' is not in '{tmp_path}': neither there nor in fashion-mnist or "
-        f"fashion_mnist is {name}"
+    for path in list(fashion.iterdir()):
+        content = gzip.decompress(path.read_bytes())
+        with gzip.GzipFile("another-name", "wb", 1, path.open("wb"), mtime=1) as file:
+            file.write(content)
+        assert gzip.decompress(path.read_bytes()) == content
+    check_images(load(fashion), images)
+    for path in list(fashion.iterdir()):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+        check_images(load(fashion), images)  # packed ones beside others, and at last none
+
+
+def test_fashion_mnist_of_debian_comes_after_the_users(fashion, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "DEBIAN", fashion.parent)
+    check_images(get_task("fashion-mnist").load(None), images)
+    with pytest.raises(DataError, match=re.escape(f"'fashion-mnist' is not in '{tmp_path}'")):
+        get_task("fashion-mnist").load(tmp_path)
+
+
+def test_fashion_mnist_from_the_cache(fashion, images, tmp_path, monkeypatch):
+    cache, asked = cache_of_keras(tmp_path, monkeypatch)
+    load = get_task("fashion-mnist").load
+    place = shutil.move(fashion, cache / "fashion-mnist")
+    check_images(load(None), images)
+    path = place / f"{IMAGES}.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1, mtime=1))
+    check_images(load(None), images)
+    assert not asked
+    path.unlink()
+    with pytest.raises(DataError) as caught:
+        load(None)
+    origin = f"https://storage.googleapis.com/tensorflow/tf-keras-datasets/{IMAGES}.gz"
+    assert str(caught.value) == (
+        f"Dataset 'fashion-mnist' is not in the cache '{cache}' and could not be downloaded: URL "
+        f"fetch failure on {origin}: None -- no route to host. Pass --data-dir or set "
+        f"DEEPLSTM_DATA to a folder that holds fashion-mnist/{IMAGES}.gz"
     )
+    assert asked == [origin]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_torn_download(whole, fashion, images, tmp_path, monkeypatch):
+    """DAT-04: what lies in the cache is downloaded anew; an error names what is wrong again."""
+    cache, _ = cache_of_keras(tmp_path, monkeypatch)
+    place = shutil.move(fashion, cache / "fashion-mnist")
+    content = (place / f"{IMAGES}.gz").read_bytes()
+    (place / f"{IMAGES}.gz").write_bytes(content[:1000])
+
+    def download(url, path, *arguments):
+        Path(path).write_bytes(content if whole else content[:2000])
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", download)
+    if whole:
+        check_images(get_task("fashion-mnist").load(None), images)
+        return
+    message = f"could not be downloaded: '{place / IMAGES}.gz' is damaged: Compressed file ended"
+    with pytest.raises(DataError, match=re.escape(message)):
+        get_task("fashion-mnist").load(None)
+
+
+def _flipped(content):
+    return content[:99] + bytes([content[99] ^ 1]) + content[100:]
+
+
+SIZE = f"is not {IMAGES} of Fashion-MNIST, which has 39,216 bytes: it has "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda packed, content: packed[:1000], "is damaged: Compressed file ended before"),
+        (lambda packed, content: packed[:-8], "is damaged: Compressed file ended before"),
+        (lambda packed, content: b"<html>404</html>", "is damaged: Not a gzipped file"),
+        (lambda packed, content: b"", f"{SIZE}0"),
+        (lambda packed, content: gzip.compress(content[:-1]), f"{SIZE}39,215"),
+        (lambda packed, content: gzip.compress(content + b"0"), f"{SIZE}more"),
+        (lambda packed, content: packed + gzip.compress(bytes(10**8)), f"{SIZE}more"),
+        (lambda packed, content: gzip.compress(_flipped(content)), "is damaged: its md5 is "),
+    ],
+    ids=["torn", "end missing", "html", "empty", "short", "long", "bomb", "one bit"],
+)
+@pytest.mark.parametrize("packed", [True, False], ids=["gz", "idx"])
+def test_damaged_fashion_mnist(packed, change, message, fashion):
+    """DAT-02, DAT-04, SEC-11."""
+    path = fashion / f"{IMAGES}.gz"
+    before = path.read_bytes()
+    after = change(before, gzip.decompress(before))
+    if not packed:
+        path.unlink()
+        path = path.with_suffix("")
+        try:
+            after = gzip.decompress(after)
+        except (OSError, EOFError):
+            message = SIZE  # not packed, it is just short
+    path.write_bytes(after)
+    with pytest.raises(DataError, match=re.escape(f"'{path}' {message}")):
+        get_task("fashion-mnist").load(fashion)
+
+
+def test_a_bomb_is_not_unpacked(fashion, monkeypatch):
+    """SEC-11: one byte more than there should be is enough to see that there are more."""
+    (fashion / f"{IMAGES}.gz").write_bytes(gzip.compress(bytes(10**8)))
+    unpacked, limits = published._unpacked, []
+
+    def counted(path, limit):
+        found = unpacked(path, limit)
+        limits.append((limit, len(found)))
+        return found
+
+    monkeypatch.setattr(published, "_unpacked", counted)
+    with pytest.raises(DataError, match="it has more"):
+        get_task("fashion-mnist").load(fashion)
+    assert limits == [(39_217, 39_217)]
+
+
+def test_fashion_mnist_absent(fashion, tmp_path):
+    """DAT-03."""
+    load = get_task("fashion-mnist").load
+    message = f"Dataset 'fashion-mnist' is not in '{tmp_path}': none of fashion-mnist/{IMAGES}.gz, "
     with pytest.raises(DataError, match=re.escape(message)):
         load(tmp_path)
-    content = (folder / name).read_bytes()
-    for other in (content[:1000], b"", b"<html>404</html>", gzip.compress(bytes(60_000))):
-        (folder / name).write_bytes(other)
-        with pytest.raises(DataError, match=r"gz' is damaged or not Fashion-MNIST: its md5 is "):
-            load(folder)
-    (folder / name).unlink()
-    with pytest.raises(DataError, match=r"'fashion-mnist' cannot be read: .* No such file"):
-        load(folder)
+    (fashion / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"none of .*, t10k-labels-idx1-ubyte is there"):
+        load(fashion)
 
 
 def test_fashion_mnist_has_the_published_checksums():
-    """Those of the data set's own page, github.com/zalandoresearch/fashion-mnist."""
-    assert list(FILES.values()) == [
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "25c81989df183df01b3e8a0aad5dffbe",
-        "bef4ecab320f06d8554ea6380940ec79",
-        "bb300cfdad3c16e7a12a480ee83cd310",
-    ]
+    """Those of the files when they are not packed."""
+    assert FILES == {
+        "train-images-idx3-ubyte": ((60_000, 28, 28), "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+        "train-labels-idx1-ubyte": ((60_000,), "9018921c3c673c538a1fc5bad174d6f9"),
+        "t10k-images-idx3-ubyte": ((10_000, 28, 28), "8181f5470baa50b63fa0f6fddb340f0a"),
+        "t10k-labels-idx1-ubyte": ((10_000,), "15d484375f8d13e6eb1aabb0c3f46965"),
+    }
+
+
+@pytest.mark.skipif(
+    not (published.DEBIAN / "fashion-mnist").is_dir(), reason="needs Debian's dataset-fashion-mnist"
+)
+def test_fashion_mnist_of_debian(monkeypatch):
+    monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
+    data = get_task("fashion-mnist").load(None)
+    assert [x.shape for x, _ in data] == [(n, 28, 28, 1) for n in (55_000, 5_000, 10_000)]
+    assert np.bincount(data.test[1]).tolist() == [1000] * 10
 
 
 # Paths in place of names

@@ -213,7 +213,7 @@ def test_plan(steps, evaluate_every, report_every, expected):
         ("--clipvalue 5", "Pass either `clipnorm` or `clipvalue`, and None for the other."),
         ("--decay 1.5", "Argument `decay` must be at most 1."),
         ("--schedule cosine --decay 0.9", "Argument `decay` has no meaning for schedule 'cosine'."),
-        ("--sample-length -1", "Argument `sample_length` must be a positive integer."),
+        ("--sample-length -1", "Argument `sample_length` must be an integer of at least 0."),
         ("--seed -1", "Argument `seed` must be an integer in [0, 4294967295]."),
         ("--name ../x", "Invalid run name '../x'."),
     ],
@@ -289,12 +289,12 @@ class Killed(BaseException):
 def go_on(folder, kill_at=None, config=None):
     said = []
 
-    def on_report(row, sample):
+    def on_epoch(row):
         if row["step"] == kill_at:
             raise Killed
 
     config = config or small()
-    train(config, folder, checkpoint_share=1, on_report=on_report, on_message=said.append)
+    train(config, folder, checkpoint_share=1, on_epoch=on_epoch, on_message=said.append)
     return said
 
 

@@ -42,10 +42,7 @@ def delayed(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[]
     """Inside, a signal waits for a moment at which the work can stop.
 
     Yields a function to call at such moments: it raises `Interrupted` if a signal has come. So does
-    the end of the block. A second signal ends the process at once.
-
-    Args:
-        on_first: Called when the first signal comes.
+    the end of the block. The first signal also calls `on_first`, a second one ends the process.
     """
     received: list[int] = []
 

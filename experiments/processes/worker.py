@@ -55,10 +55,8 @@ class Worker:
     def call(self, function: Callable, *arguments, on_message: Callable[[Any], None]) -> Any:
         """Return `function(send, *arguments)`, executed in the other process.
 
-        Args:
-            function: A function of a module, so that the other process can find it.
-            arguments: Anything that pickle can copy.
-            on_message: Is called here with whatever the function gives to `send` there.
+        The function is one of a module, so that it is found there, and `on_message` is called here
+        with whatever it gives to `send`.
 
         Raises:
             CallError: The function raised an error, or the process died.

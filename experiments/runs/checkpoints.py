@@ -10,9 +10,8 @@ import io
 import json
 import re
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ class CheckpointError(Exception):
     """There are checkpoints, but none of them can be used."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What `save` was given."""
 
     epoch: int
@@ -37,16 +35,9 @@ class Checkpoint:
 
 
 def save(folder: Path, epoch: int, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
-    """Write a checkpoint, and remove all but the newest two.
+    """Write a checkpoint after so many epochs, and remove all but the newest two.
 
-    Args:
-        folder: The run's folder `checkpoints`, made if absent.
-        epoch: Number of finished epochs.
-        arrays: Weights and whatever else is an array.
-        notes: Whatever JSON can hold.
-
-    Raises:
-        OSError: It could not be written; the earlier checkpoints are still there.
+    After an OSError the earlier ones are still there. `notes` is whatever JSON can hold.
     """
     text = json.dumps({"version": VERSION, **notes})
     file = io.BytesIO()
@@ -64,11 +55,7 @@ def save(folder: Path, epoch: int, arrays: dict[str, np.ndarray], notes: dict[st
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[int]]:
-    """Return the newest intact checkpoint, and the epochs of newer ones that are damaged.
-
-    Args:
-        folder: The run's folder `checkpoints`. If it holds no checkpoint, there is nothing to go
-            on from: the answer is `(None, [])`.
+    """Return the newest intact checkpoint, if any, and the epochs of newer ones that are damaged.
 
     Raises:
         CheckpointError: All are damaged, or a newer version of the package wrote them.

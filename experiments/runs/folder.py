@@ -59,12 +59,8 @@ def name_for(runs_dir: Path, config: Settings, new: bool = False) -> str:
 def check_usable(folder: Path, config: Settings, overwrite: bool = False) -> None:
     """Raise `RunExistsError` unless a run of `config` can start or go on in `folder`.
 
+    With `overwrite` a run of other settings may be replaced; anything that is not a run may not.
     For an early answer: by the time the lock is taken, this may have changed.
-
-    Args:
-        folder: The run's folder, absent or not.
-        config: The settings.
-        overwrite: A run of other settings may be replaced; anything that is not a run may not.
     """
     if os.path.lexists(folder):
         if locks.is_locked(folder):
@@ -108,10 +104,7 @@ def begin(
     """Make the folder of a run, or make one that is there ready to go on. Needs its lock.
 
     Args:
-        folder: The run's folder, absent or not.
-        config: The settings.
         command: How the run was started, for the record.
-        overwrite: Replace the run that is in `folder`.
         data: A checksum of the run's data.
 
     Raises:

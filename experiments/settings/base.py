@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
+from typing import Annotated, Any, ClassVar, Self, get_origin
 
 from keras_deeplstm import validation
 
@@ -25,7 +25,8 @@ Number = Annotated[float, validation.finite]
 Positive = Annotated[float, partial(validation.finite, positive=True)]
 NotNegative = Annotated[float, partial(validation.finite, at_least=0)]
 Factor = Annotated[float, partial(validation.finite, positive=True, at_most=1)]
-Optimizer = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
+OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
+Optimizer = Annotated[str, partial(validation.one_of, options=OPTIMIZERS)]
 
 
 class ConfigError(Exception):
@@ -290,14 +291,7 @@ class Settings(Dataclass):
 
 
 def refuse_unknown(prefix: str, changed: Iterable[str], what: str, known: tuple[str, ...]) -> None:
-    """Raise a ValueError if one of the changed options is none of the known ones.
-
-    Args:
-        prefix: What stands before the options' names in the command.
-        changed: Options that differ from their defaults.
-        what: Whose options they are.
-        known: The options that it knows.
-    """
+    """Raise a ValueError if one of the changed options of `what` is none of the known ones."""
     for name in changed:
         if name not in known:
             raise ValueError(

@@ -172,7 +172,7 @@ class RunConfig(Settings):
     batch_size: Count = 128
     """Examples per training step."""
     optimizer: Optimizer = "adam"
-    """Which optimizer of Keras."""
+    """One of adam, adamw, nadam, rmsprop, sgd."""
     learning_rate: Positive = 1e-3
     """Learning rate of the optimizer."""
     schedule: Literal["constant", "cosine"] = "constant"

@@ -114,7 +114,7 @@ class SequenceConfig(Settings):
     batch_size: Count = 32
     """Sequences per training step."""
     optimizer: Optimizer = "adam"
-    """Which optimizer of Keras."""
+    """One of adam, adamw, nadam, rmsprop, sgd."""
     learning_rate: Positive = 1e-3
     """Learning rate of the optimizer, at the start."""
     momentum: Fraction = 0.0
@@ -152,8 +152,10 @@ class SequenceConfig(Settings):
             others = self.changed(but=("task", "model", *own))
             refuse_unknown("", others, "block 'guess', which does not train", own)
         else:
-            validation.integer("evaluate_every", self.evaluate_every, self.batch_size)
-            validation.integer("sequences", self.sequences, self.evaluate_every)
+            for name, least in (("evaluate_every", "batch_size"), ("sequences", "evaluate_every")):
+                if getattr(self, name) < getattr(self, least):
+                    expected = f"at least {least}={getattr(self, least)}"
+                    validation.refuse(name, expected, getattr(self, name))
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise ValueError(f"Argument `momentum` has no meaning for optimizer {self.optimizer!r}")
         over_time = self.model.block in OVER_TIME
@@ -192,7 +194,7 @@ class SequenceConfig(Settings):
     def about(self) -> str:
         """See `Settings`."""
         task = self.make_task()
-        return f"{task.description}. Solved: {task.criterion.words}."
+        return f"{task.description}\nSolved: {task.criterion.words}"
 
     def progress(self, row: dict[str, Any]) -> str:
         """See `Settings`; guessing has a single row, of which the outcome says all."""

@@ -88,7 +88,7 @@ class TextConfig(Settings):
     """A row of metrics.csv, and a checkpoint if the time for one is there, after at most this many
     steps. That much may be lost if a run is interrupted."""
     optimizer: Optimizer = "adam"
-    """Which optimizer of Keras."""
+    """One of adam, adamw, nadam, rmsprop, sgd."""
     learning_rate: Positive = 2e-3
     """Learning rate of the optimizer, at the start."""
     schedule: Literal["constant", "decay", "cosine"] = "decay"

@@ -1,15 +1,10 @@
 """Studies by name: tables of runs that answer one question each."""
 
-from keras_deeplstm.experiments.studies.algorithms import studies as algorithms
-from keras_deeplstm.experiments.studies.depth import depth
-from keras_deeplstm.experiments.studies.forecasts import studies as forecasts
-from keras_deeplstm.experiments.studies.images import studies as images
-from keras_deeplstm.experiments.studies.sequences import studies as sequences
+from keras_deeplstm.experiments.studies import algorithms, depth, forecasts, images, texts
+from keras_deeplstm.experiments.studies import sequences as long_memory
 from keras_deeplstm.experiments.studies.study import Study, best_first, grid
-from keras_deeplstm.experiments.studies.texts import studies as texts
 
 __all__ = ["STUDIES", "Study", "best_first", "grid"]
 
-STUDIES = {
-    study.name: study for study in (depth, *images, *texts, *sequences, *algorithms, *forecasts)
-}
+_FILES = (depth, images, texts, long_memory, algorithms, forecasts)
+STUDIES = {study.name: study for file in _FILES for study in file.studies}

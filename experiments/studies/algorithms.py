@@ -3,8 +3,18 @@
 import dataclasses
 import functools
 
-from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.studies.sequences import BOTH, LONG, SequenceStudy, solved_answer
+from keras_deeplstm.experiments.settings.sequences import SequenceModelConfig
+from keras_deeplstm.experiments.studies.sequences import (
+    LONG,
+    SequenceStudy,
+    over_time,
+    runs_of,
+    solved_answer,
+)
+
+# Parity of so many bits, with so many training sequences at most.
+BITS = {8: 4_000_000, 16: 4_000_000, 32: 4_000_000}
+MORE_BITS = {64: 4_000_000, 128: 8_000_000, 250: 16_000_000}
 
 # The 1-LSTM of the paper: all bits become the first state, hidden and memory, of an LSTM over depth
 # that shares its weights, and both are read out.
@@ -26,80 +36,35 @@ def _rivals(bits):
     )
 
 
-# Training sequences, at most, of so many bits.
-BITS = {8: 4_000_000, 16: 4_000_000, 32: 4_000_000}
-MORE_BITS = {64: 4_000_000, 128: 8_000_000, 250: 16_000_000}
-
-
 def _parity_configs(bits, schedule, dataset):
-    return [
-        SequenceConfig(
-            f"parity:bits={count},curriculum={str(count > 8).lower()}",
-            model,
-            sequences=sequences,
-            evaluate_every=64_000,
-            jit_compile=True,
-            batch_size=128,
-            schedule=schedule,
-        )
-        for count, sequences in bits.items()
-        for model in (ONE_LSTM, *_rivals(count))
-    ]
+    settings = {"evaluate_every": 64_000, "batch_size": 128, "schedule": schedule}
+    configs = []
+    for count, most in bits.items():
+        task = f"parity:bits={count},curriculum={str(count > 8).lower()}"
+        configs += runs_of({task: most}, (ONE_LSTM, *_rivals(count)), **settings)
+    return configs
 
 
 # Training sequences, at most.
-SIZES = {
-    "addition:digits=2": 300_000,
-    "addition:digits=3": 900_000,
-    "memorization:length=5": 300_000,
-    "memorization:length=10": 900_000,
-}
+SIZES = {"addition:digits=2": 300_000, "addition:digits=3": 900_000}
+SIZES |= {"memorization:length=5": 300_000, "memorization:length=10": 900_000}
 # Up to an hour of a core for each run.
-LARGER = {
-    "addition:digits=4": 3_000_000,
-    "addition:digits=5": 3_000_000,
-    "memorization:length=20": 3_000_000,
-    "memorization:length=40": 3_000_000,
-}
+LARGER = {"addition:digits=4": 3_000_000, "addition:digits=5": 3_000_000}
+LARGER |= {"memorization:length=20": 3_000_000, "memorization:length=40": 3_000_000}
+TIED = over_time("grid_lstm", depth=4, units=100, tied=True)
+UNTIED = dataclasses.replace(TIED, tied=False)
+STACKED = over_time("lstm", depth=4, units=100)
 
 
-def _algorithm_configs(sizes, blocks, dataset):
-    grid = SequenceModelConfig("grid_lstm", depth=4, units=100, tied=True, **BOTH)
-    models = {
-        "tied": grid,
-        "untied": dataclasses.replace(grid, tied=False),
-        "stacked": SequenceModelConfig("lstm", depth=4, units=100),
-    }
-    return [
-        SequenceConfig(
-            task,
-            models[block],
-            sequences=sequences,
-            evaluate_every=6000,
-            batch_size=32,
-            learning_rate=2e-3,
-            jit_compile=True,
-        )
-        for task, sequences in sizes.items()
-        for block in blocks
-    ]
+def _algorithm_configs(sizes, models, dataset):
+    return runs_of(sizes, models, evaluate_every=6000, batch_size=32, learning_rate=2e-3)
 
 
 def _counting_configs(dataset):
-    return [
-        SequenceConfig(
-            task,
-            SequenceModelConfig(block, units=8, **(BOTH if block == "grid_lstm" else {})),
-            sequences=50_000,
-            evaluate_every=500,
-            jit_compile=True,
-            batch_size=10,
-            learning_rate=0.01,
-            full=True,
-        )
-        for task in ("counting", "counting:letters=abc")
-        for block in ("grid_lstm", "lstm")
-    ]
+    tasks = {"counting": 50_000, "counting:letters=abc": 50_000}
+    models = [over_time(block, units=8) for block in ("grid_lstm", "lstm")]
+    settings = {"evaluate_every": 500, "batch_size": 10, "learning_rate": 0.01, "full": True}
+    return runs_of(tasks, models, **settings)
 
 
 def _counting_answer(groups):
@@ -113,32 +78,17 @@ def _counting_answer(groups):
 
 
 def _question_configs(dataset):
-    bits = [
-        SequenceConfig(
-            "periodic-bits",
-            SequenceModelConfig(block, units=units),
-            sequences=40_000,
-            evaluate_every=400,
-            jit_compile=True,
-            batch_size=4,
-            learning_rate=0.01,
-        )
+    settings = {"evaluate_every": 400, "learning_rate": 0.01}
+    small = [
+        SequenceModelConfig(block, units=units)
         for units in (1, 2, 3, 50)
         for block in ("lstm", "grid_lstm")
     ]
-    adding = [
-        SequenceConfig(
-            "adding:target=mean",
-            SequenceModelConfig(block, units=16, **LONG, **options),
-            sequences=100_000,
-            evaluate_every=400,
-            jit_compile=True,
-            batch_size=8,
-            learning_rate=0.01,
-        )
-        for block, options in (("lstm", {}), ("grid_lstm", BOTH))
+    lasting = [over_time(block, units=16, **LONG) for block in ("lstm", "grid_lstm")]
+    return [
+        *runs_of({"periodic-bits": 40_000}, small, batch_size=4, **settings),
+        *runs_of({"adding:target=mean": 100_000}, lasting, batch_size=8, **settings),
     ]
-    return bits + adding
 
 
 ONE_PROJECTION = (
@@ -156,40 +106,31 @@ studies = (
         name="parity",
         question="How many bits' parity does an LSTM over depth learn that sees all of them at "
         "once, and do other deep networks with as many parameters?",
-        datasets=(),
         configs=functools.partial(_parity_configs, BITS, "constant"),
-        answer=solved_answer,
         remark=ONE_PROJECTION,
     ),
     SequenceStudy(
         name="parity-long",
         question="And of more bits, up to as many as the paper reports?",
-        datasets=(),
         configs=functools.partial(_parity_configs, MORE_BITS, "cosine"),
-        answer=solved_answer,
         remark=ONE_PROJECTION,
     ),
     SequenceStudy(
         name="algorithms",
         question="Does a grid that shares its weights over depth learn addition and memorization "
         "with fewer sequences than one that does not, and than stacked LSTMs?",
-        datasets=(),
-        configs=functools.partial(_algorithm_configs, SIZES, ("tied", "untied", "stacked")),
-        answer=solved_answer,
+        configs=functools.partial(_algorithm_configs, SIZES, (TIED, UNTIED, STACKED)),
         remark=SAME_SHAPE,
     ),
     SequenceStudy(
         name="algorithms-long",
         question="And which sizes of addition and memorization are solved in an hour of one core?",
-        datasets=(),
-        configs=functools.partial(_algorithm_configs, LARGER, ("tied", "stacked")),
-        answer=solved_answer,
+        configs=functools.partial(_algorithm_configs, LARGER, (TIED, STACKED)),
         remark=SAME_SHAPE,
     ),
     SequenceStudy(
         name="counting",
         question="Does a model that has seen a^n b^n, or a^n b^n c^n, up to n = 10 count on?",
-        datasets=(),
         configs=_counting_configs,
         answer=_counting_answer,
     ),
@@ -197,8 +138,6 @@ studies = (
         name="questions",
         question="Two questions of beginners: how many units does 1 0 0 0 1 0 0 0 ... need, and "
         "does an LSTM learn the mean of two marked numbers among 100?",
-        datasets=(),
         configs=_question_configs,
-        answer=solved_answer,
     ),
 )

@@ -7,22 +7,23 @@ its weights are not tied, and what do the filters of its bottom layer learn?
 import dataclasses
 import functools
 import math
+from operator import attrgetter
 
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
-from keras_deeplstm.experiments.studies.study import Study, best_first, grid
-from keras_deeplstm.experiments.tasks import get_task
-from keras_deeplstm.experiments.words import enumerate_words, median_text, percent_text, ratios_text
-
-DATASETS = ("mnist", "digits", "fashion-mnist")
-
-# What the four experiments of the seed have in common: batch normalization inside the LSTM,
-# orthogonal matrices, batches of 128, gradients clipped element by element to [-1, 1].
-SEED_MODEL = ModelConfig(
-    normalization="batch", kernel_initializer="orthogonal", recurrent_initializer="orthogonal"
+from keras_deeplstm.experiments.studies.depth import RELU, TANH
+from keras_deeplstm.experiments.studies.study import (
+    Study,
+    best_first,
+    depth_of,
+    grouped,
+    ranked,
+    score,
+    score_text,
 )
-SEED_TRAINING = {"clipnorm": None, "clipvalue": 1.0, "gradient_every": 50}
-SEED_EXPERIMENTS = {1: (0.0, False), 2: (0.5, False), 3: (0.5, True), 4: (0.0, True)}
-SEED_DEPTHS = (10, 20, 30)
+from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.words import enumerate_words, median_text, ratios_text
+
+ImageStudy = functools.partial(Study, datasets=("mnist", "digits", "fashion-mnist"), own_data=True)
 
 
 def _run(dataset, model, **training):
@@ -33,74 +34,70 @@ def _run(dataset, model, **training):
     return RunConfig(dataset, model, jit_compile=jit_compile, **training)
 
 
-def _seed_configs(number, dataset):
-    dropout, tied = SEED_EXPERIMENTS[number]
-    model = dataclasses.replace(SEED_MODEL, dropout=dropout, tied=tied)
-    base = _run(dataset, model, **SEED_TRAINING)
-    return grid(base, {"model.units": (100, 200, 300), "model.depth": SEED_DEPTHS})
+def _runs_of(models, **training):
+    """The configs of a study: a run of each model on any dataset."""
+    return lambda dataset: [_run(dataset, model, **training) for model in models]
+
+
+# What the four experiments of the seed have in common: batch normalization inside the LSTM,
+# orthogonal matrices, batches of 128, gradients clipped element by element to [-1, 1].
+SEED_MODEL = ModelConfig(
+    normalization="batch", kernel_initializer="orthogonal", recurrent_initializer="orthogonal"
+)
+SEED_TRAINING = {"clipnorm": None, "clipvalue": 1.0, "gradient_every": 50}
+SEED_EXPERIMENTS = {1: (0.0, False), 2: (0.5, False), 3: (0.5, True), 4: (0.0, True)}
+SEED_DEPTHS = (10, 20, 30)
+
+# As the seed's code has it, where that differs from its README and from our defaults: one cell less
+# than the depth it names; an initial state of noise; 0.95 times the identity for the candidate's
+# recurrent kernel; no offset of the forget gate; a learning rate of 0.01. That scales of the
+# normalization start at 0.1 is our default as well. What remains different: our noise is zero in
+# inference and theirs is drawn there too; their matrix of the first step has the identity, and with
+# tied weights so have all, as ours, but untied only the first; their moving averages have a
+# momentum of 0.999; their normalization of z and the readout's bias start from TensorFlow's random
+# defaults.
+SEED_CODE = dataclasses.replace(
+    SEED_MODEL,
+    forget_bias=None,
+    state_initializer="noise",
+    recurrent_initializer="keras_deeplstm>OrthogonalGates",
+)
+SEED_CODE_MODELS = [
+    dataclasses.replace(SEED_CODE, dropout=dropout, tied=tied, depth=depth - 1)
+    for dropout, tied in SEED_EXPERIMENTS.values()
+    for depth in SEED_DEPTHS
+]
 
 
 def _seed_experiment(number):
     dropout, tied = SEED_EXPERIMENTS[number]
     words = f"{'tied' if tied else 'untied'} weights, {'dropout' if dropout else 'no dropout'}"
-    return Study(
+    models = [
+        dataclasses.replace(SEED_MODEL, dropout=dropout, tied=tied, units=units, depth=depth)
+        for units in (100, 200, 300)
+        for depth in SEED_DEPTHS
+    ]
+    return ImageStudy(
         name=f"unfolded-mnist-{number}",
         question=f"Experiment {number} of LSTM.transpose() ({words}, batch normalization, "
         "orthogonal matrices): what accuracy does an LSTM over depth reach?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=functools.partial(_seed_configs, number),
+        configs=_runs_of(models, **SEED_TRAINING),
         answer=_depths_of_each,
     )
-
-
-def _seed_code_configs(dataset):
-    """As the seed's code has it, where that differs from its README and from our defaults.
-
-    One cell less than the depth it names; an initial state of noise; 0.95 times the identity for
-    the candidate's recurrent kernel; no offset of the forget gate; a learning rate of 0.01. That
-    scales of the normalization start at 0.1 is our default as well. What remains different: our
-    noise is zero in inference and theirs is drawn there too; their matrix of the first step has the
-    identity, and with tied weights so have all, as ours, but untied only the first; their moving
-    averages have a momentum of 0.999; their normalization of z and the readout's bias start from
-    TensorFlow's random defaults.
-    """
-    model = dataclasses.replace(
-        SEED_MODEL,
-        forget_bias=None,
-        state_initializer="noise",
-        recurrent_initializer="keras_deeplstm>OrthogonalGates",
-    )
-    base = _run(dataset, model, learning_rate=0.01, **SEED_TRAINING)
-    depths = tuple(depth - 1 for depth in SEED_DEPTHS)
-    return [
-        config
-        for dropout, tied in SEED_EXPERIMENTS.values()
-        for config in grid(
-            base, {"model.dropout": (dropout,), "model.tied": (tied,), "model.depth": depths}
-        )
-    ]
 
 
 def _depths_of_each(groups):
     """The best, and then a sentence for each model with its accuracy at each depth."""
     sentences = best_first(groups)[:1]
-    by_label = {}
-    for group in groups:
-        by_label.setdefault(group.label, []).append(group)
-    for label, members in by_label.items():
-        found = [
-            f"{percent_text(group.accuracy)} at depth {group.config.model.depth}"
-            for group in sorted(members, key=lambda group: group.config.model.depth)
-        ]
+    for label, members in grouped(groups, attrgetter("label")).items():
+        members.sort(key=depth_of)
+        found = [f"{score_text(group)} at depth {depth_of(group)}" for group in members]
         sentences.append(f"{label}: {enumerate_words(found)}.")
     return sentences
 
 
 # The depth at which training ends.
 
-LIMIT_DEPTHS = (10, 30, 100, 300, 1000)
-LIMIT_UNITS = 50
 TRAINS = 0.8  # test accuracy from which on a model is said to train
 
 
@@ -108,57 +105,41 @@ def _limit_configs(dataset):
     epochs = {"epochs": 20, "batch_size": 64} if dataset == "digits" else {"epochs": 2}
     return [
         _run(dataset, dataclasses.replace(model, depth=depth), gradient_every=20, **epochs)
-        for depth in LIMIT_DEPTHS
+        for depth in (10, 30, 100, 300, 1000)
         for model in _limit_models(get_task(dataset), depth)
     ]
 
 
 def _limit_models(task, depth):
     """Untied models have as many parameters as the LSTM with 50 units; tied ones have 50 units."""
-    features, units = math.prod(task.input_shape or (28, 28)), LIMIT_UNITS
+    features, units = math.prod(task.input_shape or (28, 28)), 50
     step = 4 * units * (units + 1)
     parameters = 4 * units * (features + 1) + (depth - 1) * step
     parameters += (task.num_classes or 10) * (units + 1)
     equal = functools.partial(ModelConfig, parameters=parameters)
-    tanh = {"activation": "tanh", "kernel_initializer": "glorot_uniform"}
-    relu = {"activation": "relu", "kernel_initializer": "he_normal"}
+    tied = functools.partial(ModelConfig, units=units, tied=True)
     return [
         equal(),
         equal(input_gate_bias="depth"),
         equal(forget_bias=1.0),
-        ModelConfig(units=units, tied=True),
-        ModelConfig(units=units, tied=True, input_gate_bias="depth"),
-        ModelConfig(units=units, tied=True, forget_bias=1.0),
-        equal(block="dense", **tanh),
-        equal(block="dense", **relu),
+        tied(),
+        tied(input_gate_bias="depth"),
+        tied(forget_bias=1.0),
+        equal(block="dense", **TANH),
+        equal(block="dense", **RELU),
         equal(block="highway"),
-        equal(block="residual", **relu),
+        equal(block="residual", **RELU),
     ]
 
 
 def _limit_answer(groups):
-    families = {}
-    for group in groups:
-        families.setdefault(group.label, []).append(group)
-    sentences = []
-    for label, members in families.items():
-        members.sort(key=lambda group: group.config.model.depth)
-        trained = [group for group in members if group.accuracy.mean >= TRAINS]
-        stopped = [group for group in members if group.accuracy.mean < TRAINS]
-        words = [f"trains at depth {_depths(trained)}"] if trained else []
-        if stopped:
-            verb = "does not" if trained else "does not train"
-            words.append(f"{verb} at depth {_depths(stopped)}")
-        sentences.append(f"{label} {' and '.join(words)}.")
-    deepest = max(groups, key=_depth_if_trained)
-    first = (
-        f"The deepest network that trains is {deepest.name} ({percent_text(deepest.accuracy)})."
-        if deepest.accuracy.mean >= TRAINS
-        else "None of the networks trains."
-    )
+    first = "None of the networks trains."
+    if trained := [group for group in groups if score(group) >= TRAINS]:
+        deepest = max(trained, key=lambda group: (depth_of(group), score(group)))
+        first = f"The deepest network that trains is {deepest.name} ({score_text(deepest)})."
     return [
         first,
-        *sentences,
+        *map(_limit_sentence, grouped(groups, attrgetter("label")).values()),
         f"A network is said to train if it reaches {TRAINS:.0%} test accuracy. In brackets: the "
         "gradient norm of the first recurrent matrix divided by that of the last in the first "
         "training step (– : tied weights have no such ratio, nor has a gradient of zero), and that "
@@ -166,37 +147,35 @@ def _limit_answer(groups):
     ]
 
 
-def _depth_if_trained(group):
-    trained = group.accuracy.mean >= TRAINS
-    return trained, group.config.model.depth if trained else 0, group.accuracy.mean
+def _limit_sentence(groups):
+    """The depths at which a model trains, and those at which it does not."""
+    trained = [group for group in groups if score(group) >= TRAINS]
+    stopped = [group for group in groups if score(group) < TRAINS]
+    words = [f"trains at depth {_depths(trained)}"] if trained else []
+    if stopped:
+        verb = "does not" if trained else "does not train"
+        words.append(f"{verb} at depth {_depths(stopped)}")
+    return f"{groups[0].label} {' and '.join(words)}."
 
 
 def _depths(groups):
     found = []
-    for group in groups:
-        words = [percent_text(group.accuracy)]
+    for group in sorted(groups, key=depth_of):
+        words = [score_text(group)]
         ratios = [group.values(f"{of}_ratio_start") for of in ("gradient", "state_gradient")]
         if any(ratios):  # a dash for one of them, because nothing but the place tells them apart
             words += map(median_text, ratios)
-        found.append(f"{group.config.model.depth} ({', '.join(words)})")
+        found.append(f"{depth_of(group)} ({', '.join(words)})")
     return enumerate_words(found)
 
 
 # Initial weights, filters, parameters.
 
-
-def _initializer_configs(dataset):
-    model = ModelConfig(depth=30)
-    training = {"epochs": 5, "gradient_every": 20}
-    return [
-        _run(
-            dataset,
-            dataclasses.replace(model, recurrent_initializer=name, normalization=normalization),
-            **training,
-        )
-        for normalization in (None, "batch")
-        for name in ("orthogonal", "random_normal", "identity")
-    ]
+INITIALIZERS = [
+    ModelConfig(depth=30, recurrent_initializer=name, normalization=normalization)
+    for normalization in (None, "batch")
+    for name in ("orthogonal", "random_normal", "identity")
+]
 
 
 def _initializer_answer(groups):
@@ -207,23 +186,20 @@ def _initializer_answer(groups):
     return [*best_first(groups), f"{sentence}start of training: {'; '.join(ratios)}."]
 
 
-def _filter_configs(dataset):
-    relu = {"activation": "relu", "kernel_initializer": "he_normal"}
-    models = (
-        ModelConfig(),
-        ModelConfig(normalization="batch"),
-        ModelConfig(block="dense", depth=2, **relu),
-        # TensorFlow's tutorial "Deep MNIST for Experts".
-        ModelConfig(block="cnn", depth=2, units=1024, dropout=0.5),
-    )
-    return [_run(dataset, model, epochs=5, gradient_every=20) for model in models]
+FILTERS = (
+    ModelConfig(),
+    ModelConfig(normalization="batch"),
+    ModelConfig("dense", depth=2, **RELU),
+    # TensorFlow's tutorial "Deep MNIST for Experts".
+    ModelConfig("cnn", depth=2, units=1024, dropout=0.5),
+)
 
 
 def _filter_answer(groups):
     """How Gabor-like the filters become, and what accuracy goes with them."""
     found = [
         f"{group.name} {_gabor(group, 'start')} before and {_gabor(group, 'end')} after training "
-        f"({percent_text(group.accuracy)})"
+        f"({score_text(group)})"
         for group in groups
     ]
     likest = max(groups, key=lambda group: max(group.values("gabor_r2_end"), default=0))
@@ -238,73 +214,49 @@ def _gabor(group, when):
     return median_text(group.values(f"gabor_r2_{when}"), "{:.2f}".format)
 
 
-BUDGETS = (50_000, 100_000, 200_000, 500_000)
-
-
-def _budget_configs(dataset):
-    relu = {"activation": "relu", "kernel_initializer": "he_normal"}
-    models = (
+BUDGETS = [
+    dataclasses.replace(model, parameters=most, dropout=0.1)
+    for most in (50_000, 100_000, 200_000, 500_000)
+    for model in (
         ModelConfig(depth=3, normalization="batch"),
         ModelConfig(depth=10, normalization="batch"),
         ModelConfig(depth=10, normalization="batch", tied=True),
-        ModelConfig(block="dense", depth=3, **relu),
-        ModelConfig(block="highway", depth=10),
-        ModelConfig(block="residual", depth=10, **relu),
+        ModelConfig("dense", depth=3, **RELU),
+        ModelConfig("highway", depth=10),
+        ModelConfig("residual", depth=10, **RELU),
     )
-    return [
-        _run(
-            dataset,
-            dataclasses.replace(model, parameters=budget, dropout=0.1),
-            epochs=10,
-            schedule="cosine",
-            gradient_every=50,
-        )
-        for budget in BUDGETS
-        for model in models
-    ]
+]
 
 
 def _budget_answer(groups):
-    by_budget = {}
-    for group in groups:
-        by_budget.setdefault(group.config.model.parameters, []).append(group)
-    sentences = []
-    for budget, members in sorted(by_budget.items(), reverse=True):
-        best = max(members, key=lambda group: group.accuracy.mean)
-        used = best.runs[0].result["parameters"]
-        sentences.append(
-            f"With at most {budget:,} parameters the best is {best.name} with {used:,}: "
-            f"{percent_text(best.accuracy)}."
-        )
-    return sentences
+    by_budget = grouped(ranked(groups), attrgetter("config.model.parameters"))
+    return [
+        f"With at most {budget:,} parameters the best is {best.name} with "
+        f"{best.runs[0].result['parameters']:,}: {score_text(best)}."
+        for budget, (best, *_) in sorted(by_budget.items(), reverse=True)
+    ]
 
 
 def _lowest_error_configs(dataset):
     """Wide and shallow, with noise on the inputs and dropout."""
-    noise = {"normalization": "batch", "dropout": 0.3, "input_noise": 0.3}
+    noisy = functools.partial(ModelConfig, normalization="batch", dropout=0.3, input_noise=0.3)
+    training = {"schedule": "cosine", "gradient_every": 100}
     return [
-        _run(
-            dataset,
-            ModelConfig(depth=depth, units=units, **noise),
-            epochs=epochs,
-            schedule="cosine",
-            gradient_every=100,
-        )
+        _run(dataset, noisy(depth=depth, units=units), epochs=epochs, **training)
         for depth, units, epochs in ((2, 512, 40), (3, 512, 40), (5, 256, 40), (3, 512, 100))
     ]
 
 
 def _lowest_error_answer(groups):
-    ranked = sorted(groups, key=lambda group: -group.accuracy.mean)
-    errors = [
-        f"{group.name}: {100 * (1 - group.accuracy.mean):.2f} % "
-        f"({len(group.runs)} run{'s' if len(group.runs) > 1 else ''})"
-        for group in ranked
+    errors = [(group, f"{100 * (1 - score(group)):.2f} %") for group in ranked(groups)]
+    best, lowest = errors[0]
+    found = [
+        f"{group.name}: {error} ({len(group.runs)} run{'s' if len(group.runs) > 1 else ''})"
+        for group, error in errors
     ]
     return [
-        f"The lowest error on the test images is {100 * (1 - ranked[0].accuracy.mean):.2f} %, "
-        f"by {ranked[0].name}.",
-        f"Errors, means over the runs: {'; '.join(errors)}.",
+        f"The lowest error on the test images is {lowest}, by {best.name}.",
+        f"Errors, means over the runs: {'; '.join(found)}.",
         "Pixels come in no order, and no image is changed but by noise that knows nothing of "
         "images.",
     ]
@@ -312,20 +264,16 @@ def _lowest_error_answer(groups):
 
 studies = (
     *map(_seed_experiment, SEED_EXPERIMENTS),
-    Study(
+    ImageStudy(
         name="unfolded-mnist-code",
         question="What accuracy does an LSTM over depth reach with all details of the code of "
         "LSTM.transpose()?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_seed_code_configs,
+        configs=_runs_of(SEED_CODE_MODELS, learning_rate=0.01, **SEED_TRAINING),
         answer=_depths_of_each,
     ),
-    Study(
+    ImageStudy(
         name="depth-limit",
         question="At which depth does each kind of network stop training?",
-        datasets=DATASETS,
-        own_data=True,
         configs=_limit_configs,
         answer=_limit_answer,
         remark="Two epochs of MNIST, twenty of digits, one learning rate for all: a network that "
@@ -333,36 +281,28 @@ studies = (
         "depth have at most as many parameters as the LSTM over depth; tied ones have those of "
         "one step.",
     ),
-    Study(
+    ImageStudy(
         name="initializers",
         question="What do orthogonal, Gaussian and identity matrices change in an LSTM over depth?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_initializer_configs,
+        configs=_runs_of(INITIALIZERS, epochs=5, gradient_every=20),
         answer=_initializer_answer,
     ),
-    Study(
+    ImageStudy(
         name="filters",
         question="What do the filters of the bottom layer of an LSTM over depth learn, beside "
         "those of an MLP and a CNN?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_filter_configs,
+        configs=_runs_of(FILTERS, epochs=5, gradient_every=20),
         answer=_filter_answer,
     ),
-    Study(
+    ImageStudy(
         name="parameter-budget",
         question="Which network is best with at most so many parameters?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_budget_configs,
+        configs=_runs_of(BUDGETS, epochs=10, schedule="cosine", gradient_every=50),
         answer=_budget_answer,
     ),
-    Study(
+    ImageStudy(
         name="lowest-error",
         question="How low does an LSTM over depth get without knowing that its inputs are images?",
-        datasets=DATASETS,
-        own_data=True,
         configs=_lowest_error_configs,
         answer=_lowest_error_answer,
     ),

@@ -30,11 +30,7 @@ def without_success(run: Run) -> bool:
 
 
 def matching(plan: Plan, only: str | None) -> Plan:
-    """The runs of a plan whose names contain `only`, in which * and ? stand for other text.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """The runs of a plan whose names contain `only`, in which * and ? stand for other text."""
     if only is None:
         return plan
     found = {name: run for name, run in plan.items() if fnmatchcase(name, f"*{only}*")}
@@ -90,11 +86,7 @@ def write_plan(folder: Path, study: str, command: str, plan: Plan, restarts: int
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """What `write_plan` has written: `study`, `command`, `runs`, `restarts`.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
+    """What `write_plan` has written: `study`, `command`, `runs`, `restarts`."""
     path = folder / "study.json"
     try:
         plan = files.read_json(path)

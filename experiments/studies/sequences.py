@@ -1,25 +1,72 @@
 """The long-memory tasks on which LSTMs were judged, and how many sequences they take.
 
 Runs end when their task is solved. The tasks, their criteria and the published figures are in
-`experiments/sequences`.
+`experiments/tasks/sequences`.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
 
 from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.studies.study import Study, settings_not_in_names
+from keras_deeplstm.experiments.studies.study import Study, grouped, settings_not_in_names
+from keras_deeplstm.experiments.tasks.sequences import parse
 from keras_deeplstm.experiments.words import counts_text, enumerate_words
 
 MOST = 0.9  # share of the runs that have to solve a task
-GUESSES = 1_000_000  # sequences, 16 for each network that is tried
 
 
+def solved_answer(groups: list[Group]) -> list[str]:
+    """How many of the tasks each model solves in most of its runs, then task by task."""
+    counts = [
+        f"{label} {_solved(members)} of {len(members)}"
+        for label, members in grouped(groups, attrgetter("label")).items()
+    ]
+    first = f"Tasks solved in at least {MOST:.0%} of the runs: {enumerate_words(counts)}."
+    return [first, *_task_by_task(groups, attrgetter("name"))]
+
+
+def _published_answer(groups):
+    """For each kind of model, how many tasks most of its runs solve; then task by task."""
+    block_of = attrgetter("config.model.words")
+    by_model = grouped(groups, block_of)
+    sentences = [
+        f"{label} solves {_solved(members)} of {len(members)} tasks in at least {MOST:.0%} of its "
+        f"runs, with no more sequences than the paper's LSTM took on average."
+        for label, members in sorted(by_model.items(), key=lambda item: -len(item[1]))
+    ]
+    return [*sentences, *_task_by_task(groups, block_of)]
+
+
+def _task_by_task(groups, name):
+    """A sentence for each task: sequences until its models solve it, and what was published."""
+    sentences = []
+    for task, members in grouped(groups, attrgetter("config.task")).items():
+        found = []
+        for group in members:
+            counts = group.values("sequences")
+            runs = f"{len(counts)} of {len(group.runs)} runs"
+            found.append(f"{name(group)} {counts_text(counts)} in {runs}")
+        paper = parse(task).paper
+        published = f"; published: {paper}" if paper else ""
+        sentences.append(f"{task}: {enumerate_words(found)}{published}.")
+    return sentences
+
+
+def _solved(groups):
+    """How many tasks are solved in most of the runs; others have no number of sequences."""
+    return sum(len(group.values("sequences")) / len(group.runs) >= MOST for group in groups)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SequenceStudy(Study):
     """A study whose runs are of `deeplstm solve`, each with a task of its own."""
+
+    datasets: tuple[str, ...] = ()
+    answer: Callable[[list[Group]], list[str]] = solved_answer
 
     config = SequenceConfig
     restarts = 0
@@ -32,16 +79,28 @@ class SequenceStudy(Study):
             )
         plan = {}
         for seed in range(seeds):
-            by_slug = {}
-            for config in self.configs(dataset):
-                config = config.repeated(seed)
-                by_slug.setdefault(config.slug, []).append(config)
-            for slug, members in by_slug.items():
+            configs = [config.repeated(seed) for config in self.configs(dataset)]
+            for slug, members in grouped(configs, attrgetter("slug")).items():
                 settings = settings_not_in_names(members)
                 for config in members:
                     words = [f"{name}-{config.flat()[name]}" for name in settings]
                     plan["-".join([slug, *words])] = config
         return plan
+
+
+def runs_of(tasks, models, **settings):
+    """A run of each model on each task, from the numbers of sequences by task: at most so many."""
+    return [
+        SequenceConfig(task, model, sequences=most, jit_compile=True, **settings)
+        for task, most in tasks.items()
+        for model in models
+    ]
+
+
+def over_time(block, **options):
+    """A model over time; what a grid reads and writes goes through both of its states."""
+    both = {"project_inputs": "both", "output": "both"} if block == "grid_lstm" else {}
+    return SequenceModelConfig(block, **both, **options)
 
 
 # Hochreiter & Schmidhuber (1997).
@@ -50,7 +109,7 @@ class SequenceStudy(Study):
 # in its place, or beyond, stands beside it. "grid" has what is for a grid alone: with the learning
 # rate of the LSTMs, not all seeds of it learn the tasks 2a and 3 to 6.
 LONG = {"forget_bias": 4.0, "input_gate_bias": -3.0}
-BOTH = {"project_inputs": "both", "output": "both"}
+TRAINING = {"learning_rate": 0.01, "schedule": "constant", "batch_size": 8, "evaluate_every": 400}
 SLOW = {"grid": {"learning_rate": 0.003}}
 SLOWER = {"grid": {"learning_rate": 0.002}}
 PUBLISHED = {
@@ -88,106 +147,21 @@ REMARK = (
 
 def _configs(tasks, dataset):
     configs = []
-    for task, settings in tasks.items():
-        settings = dict(settings)
-        grid = BOTH | settings.pop("grid", {})
-        configs += [
-            _config(task, "grid_lstm", **settings | grid),
-            _config(task, "lstm", **settings),
-        ]
+    for task, own in tasks.items():
+        most = parse(task).paper_sequences  # as many as the paper needed, and no more
+        settings = LONG | TRAINING | {"units": 16} | own
+        grid = settings.pop("grid", {})
+        for block, chosen in (("grid_lstm", settings | grid), ("lstm", settings)):
+            training = {name: chosen[name] for name in TRAINING}
+            model = {name: chosen[name] for name in chosen if name not in TRAINING}
+            configs += runs_of({task: most}, [over_time(block, **model)], **training)
     return configs
 
 
-def _config(
-    task, block, learning_rate=0.01, schedule="constant", batch_size=8, units=16, **options
-):
-    model = SequenceModelConfig(block, units=units, **LONG | options)
-    config = SequenceConfig(
-        task,
-        model,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        evaluate_every=400,
-        jit_compile=True,
-    )
-    # As many as the paper needed, and no more.
-    return dataclasses.replace(config, sequences=config.make_task().paper_sequences)
-
-
-def _published_answer(groups):
-    """For each kind of model, how many tasks most of its runs solve; then task by task."""
-    by_model = {}
-    for group in groups:
-        by_model.setdefault(_block(group), []).append(group)
-    sentences = []
-    for label, members in sorted(by_model.items(), key=lambda item: -len(item[1])):
-        solved = [group for group in members if _share(group) >= MOST]
-        sentences.append(
-            f"{label} solves {len(solved)} of {len(members)} tasks in at least {MOST:.0%} of its "
-            f"runs, with no more sequences than the paper's LSTM took on average."
-        )
-    return [*sentences, *task_by_task(groups, _block)]
-
-
-def task_by_task(groups: list[Group], name: Callable[[Group], str]) -> list[str]:
-    """A sentence for each task: sequences until its models solve it, and what was published.
-
-    Args:
-        groups: The groups, at least one.
-        name: What a sentence calls a group.
-    """
-    sentences = []
-    for task in dict.fromkeys(_settings(group).task for group in groups):
-        members = [group for group in groups if _settings(group).task == task]
-        found = [
-            f"{name(group)} {counts_text(_counts(group))} in {len(_counts(group))} of "
-            f"{len(group.runs)} runs"
-            for group in members
-        ]
-        paper = _settings(members[0]).make_task().paper
-        published = f"; published: {paper}" if paper else ""
-        sentences.append(f"{task}: {enumerate_words(found)}{published}.")
-    return sentences
-
-
-def solved_answer(groups: list[Group]) -> list[str]:
-    """How many of the tasks each model solves in most of its runs, then task by task."""
-    by_model: dict[str, list[Group]] = {}
-    for group in groups:
-        by_model.setdefault(group.label, []).append(group)
-    counts = [
-        f"{label} {sum(_share(group) >= MOST for group in members)} of {len(members)}"
-        for label, members in by_model.items()
-    ]
-    first = f"Tasks solved in at least {MOST:.0%} of the runs: {enumerate_words(counts)}."
-    return [first, *task_by_task(groups, lambda group: group.name)]
-
-
-def _settings(group: Group) -> SequenceConfig:
-    assert isinstance(group.config, SequenceConfig)
-    return group.config
-
-
-def _block(group):
-    return group.config.model.words
-
-
-def _counts(group):
-    return [run.result["sequences"] for run in group.runs if run.result["solved"]]
-
-
-def _share(group):
-    return len(_counts(group)) / len(group.runs)
-
-
 def _guesses(dataset):
+    # 16 sequences for each network that is tried.
     return [
-        SequenceConfig(
-            task,
-            SequenceModelConfig("guess", units=units),
-            sequences=GUESSES,
-        )
+        SequenceConfig(task, SequenceModelConfig("guess", units=units), sequences=1_000_000)
         for task in PUBLISHED
         for units in (1, 3)
     ]
@@ -198,7 +172,6 @@ studies = (
         name="hochreiter-1997",
         question="Do LSTMs with forget gates and Adam solve the tasks of Hochreiter & Schmidhuber "
         "(1997) with as many sequences as theirs needed, or fewer?",
-        datasets=(),
         configs=functools.partial(_configs, PUBLISHED),
         remark=REMARK,
         answer=_published_answer,
@@ -206,7 +179,6 @@ studies = (
     SequenceStudy(
         name="hochreiter-1997-long",
         question="And with lags of 500 and 1000 steps?",
-        datasets=(),
         configs=functools.partial(_configs, LONGER),
         remark=REMARK,
         answer=_published_answer,
@@ -215,8 +187,6 @@ studies = (
         name="guessing",
         question="Which of the tasks of Hochreiter & Schmidhuber (1997) need no learning: a small "
         "recurrent network with random weights solves them, if one only draws often enough?",
-        datasets=(),
         configs=_guesses,
-        answer=solved_answer,
     ),
 )

@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from keras_deeplstm import validation
@@ -11,7 +12,9 @@ from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.settings import Settings as Config
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, resolve
-from keras_deeplstm.experiments.words import percent_text
+from keras_deeplstm.experiments.words import enumerate_words, percent_text
+
+depth_of = attrgetter("config.model.depth")  # of a group
 
 
 def best_first(groups: list[Group]) -> list[str]:
@@ -26,34 +29,48 @@ def best_first(groups: list[Group]) -> list[str]:
     Example:
 
     >>> import pathlib
-    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
-    >>> from keras_deeplstm.experiments.runs import Run
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig, runs
     >>> from keras_deeplstm.experiments.studies import best_first
     >>> from keras_deeplstm.experiments.runs.groups import group_runs
-    >>> runs = [
-    ...     Run(pathlib.Path("a"), RunConfig("digits", ModelConfig(block)), "finished", "", result)
-    ...     for block, result in (
-    ...         ("dense", {"test_accuracy": 0.91}),
-    ...         ("highway", {"test_accuracy": 0.94}),
-    ...     )
-    ... ]
-    >>> for sentence in best_first(group_runs(runs)):
+    >>> def finished(block, accuracy):
+    ...     config = RunConfig("digits", ModelConfig(block))
+    ...     return runs.Run(pathlib.Path("a"), config, "finished", "", {"test_accuracy": accuracy})
+    >>> groups = group_runs([finished("dense", 0.91), finished("highway", 0.94)])
+    >>> for sentence in best_first(groups):
     ...     print(sentence)
     On digits, the highest test accuracy is that of HighwayBlock, depth 10 (94.0%).
     Then come DenseStack, depth 10 (91.0%).
     """
     sentences = []
-    for task, members in itertools.groupby(sorted(groups, key=_task), key=_task):
-        ranked = sorted(members, key=lambda group: -group.accuracy.mean)
-        names = [f"{group.name} ({percent_text(group.accuracy)})" for group in ranked]
+    for task, members in sorted(grouped(groups, attrgetter("config.subject")).items()):
+        names = [f"{group.name} ({score_text(group)})" for group in ranked(members)]
         sentences.append(f"On {task}, the highest test accuracy is that of {names[0]}.")
         if names[1:]:
             sentences.append(f"Then come {enumerate_words(names[1:4])}.")
     return sentences
 
 
-def _task(group):
-    return group.config.subject
+def score(group: Group) -> float:
+    """The number by which models are compared, the higher the better: mean test accuracy."""
+    return group.accuracy.mean
+
+
+def score_text(group: Group) -> str:
+    """The same as text, with its interval."""
+    return percent_text(group.accuracy)
+
+
+def ranked(groups: list[Group]) -> list[Group]:
+    """The groups, that of the best score first."""
+    return sorted(groups, key=score, reverse=True)
+
+
+def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    """Lists of the items that have the same key, by their keys, in the order they come in."""
+    found: dict[Any, list[Any]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
 
 
 @dataclass(frozen=True)
@@ -66,12 +83,8 @@ class Study:
     >>> def configs(task):
     ...     return grid(RunConfig(task, ModelConfig(units=16)), {"model.depth": (2, 4)})
     >>> study = Study("how-deep", "How deep must a network be?", ("digits", "mnist"), configs)
-    >>> for name in study.plan("digits", seeds=2):
-    ...     print(name)
-    digits-unfolded_lstm-untied-depth2-units16-seed0
-    digits-unfolded_lstm-untied-depth4-units16-seed0
-    digits-unfolded_lstm-untied-depth2-units16-seed1
-    digits-unfolded_lstm-untied-depth4-units16-seed1
+    >>> list(study.plan("digits"))[0]
+    'digits-unfolded_lstm-untied-depth2-units16-seed0'
     >>> study.folder_name("digits", epochs=5)
     'how-deep-digits-epochs5'
     """
@@ -139,9 +152,8 @@ class Study:
         settings = settings_not_in_names(base)
         plan = {}
         for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
-            changes: dict[str, Any] = {"folds": folds, "fold": fold + 1} if folds else {}
-            if epochs:
-                changes["epochs"] = epochs
+            changes: dict[str, Any] = {"epochs": epochs} if epochs else {}
+            changes |= {"folds": folds, "fold": fold + 1} if folds else {}
             config = dataclasses.replace(config, seed=seed, **changes)
             words = [f"{name}{config.flat()[name]}" for name in settings]
             plan["-".join([config.slug, *words])] = config
@@ -158,11 +170,10 @@ class Study:
         Returns:
             The name.
         """
-        words = [self.name, *([self.config(dataset).subject] if dataset else [])]
-        if epochs is not None:
-            words.append(f"epochs{epochs}")
-        if folds is not None:
-            words.append(f"folds{folds}")
+        words = [self.name]
+        words += [self.config(dataset).subject] if dataset else []
+        words += [f"epochs{epochs}"] if epochs is not None else []
+        words += [f"folds{folds}"] if folds is not None else []
         return "-".join(words)
 
 
@@ -205,8 +216,3 @@ def grid(base: RunConfig, values: dict[str, Any]) -> list[RunConfig]:
                 data[name] = value
         configs.append(RunConfig.from_dict(data))
     return configs
-
-
-def enumerate_words(words: list[str]) -> str:
-    """`"a, b and c"`."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

@@ -6,23 +6,26 @@ of each model on 100 MB of Wikipedia; the models here are small enough for a lap
 
 import dataclasses
 import os
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
-from keras_deeplstm.experiments.studies.study import Study
+from keras_deeplstm.experiments.studies.study import Study, grouped
 from keras_deeplstm.experiments.tasks.text.sources import NAMES
 from keras_deeplstm.experiments.words import enumerate_words, estimate_text
 
-DATASETS = ("tinyshakespeare", "python-reference", "enwik8")
-DEPTHS = (3, 6)
 UNITS = 128
-EQUAL_UNITS = 181  # 128 * sqrt(2): its layers have as many weights as those of the grid
-DROPOUT = 0.2
 FAILS = 1.5  # times the lowest loss of all: who has more does not train
 
 
+@dataclass(frozen=True, kw_only=True)
 class TextStudy(Study):
     """A study whose runs are of `deeplstm train-text`."""
+
+    datasets: tuple[str, ...] = ("tinyshakespeare", "python-reference", "enwik8")
+    own_data: bool = True
 
     config = TextConfig
 
@@ -38,114 +41,98 @@ class TextStudy(Study):
         return os.path.abspath(dataset)
 
 
-def _config(text, model, epochs):
-    return TextConfig(
-        text, model, epochs=epochs, schedule="cosine", evaluate_every=200, report_every=100
-    )
-
-
-def _stacked_configs(text):
-    models = [
-        TextModelConfig("grid_lstm", units=UNITS),
-        TextModelConfig("lstm", units=EQUAL_UNITS),
-        TextModelConfig("lstm", units=UNITS),
-    ]
-    return [
-        _config(text, dataclasses.replace(model, depth=depth, dropout=dropout), epochs=6)
-        for depth in DEPTHS
-        for dropout in (0.0, DROPOUT)
-        for model in models
-    ]
+def _runs_of(models, epochs):
+    """The configs of a study: a run of each model on any text."""
+    run = partial(TextConfig, schedule="cosine", evaluate_every=200, report_every=100)
+    return lambda text: [run(text, model, epochs=epochs) for model in models]
 
 
 def _loss(group):
-    return group.mean("val_loss")
+    return group.mean("val_loss").mean
+
+
+def _loss_text(group):
+    return estimate_text(group.mean("val_loss"))
 
 
 def _named(group):
-    return f"{group.name} ({estimate_text(_loss(group))})"
+    return f"{group.name} ({_loss_text(group)})"
 
 
 def _best(groups):
-    best = min(groups, key=lambda group: _loss(group).mean)
+    best = min(groups, key=_loss)
     return f"The lowest validation loss, in nats per symbol, is that of {_named(best)}."
+
+
+STACKED = [
+    dataclasses.replace(model, depth=depth, dropout=dropout)
+    for depth in (3, 6)
+    for dropout in (0.0, 0.2)
+    for model in (
+        TextModelConfig("grid_lstm", units=UNITS),
+        TextModelConfig("lstm", units=181),  # 128 * sqrt(2): as many weights as the grid
+        TextModelConfig("lstm", units=UNITS),
+    )
+]
 
 
 def _stacked_answer(groups):
     """The best; who does not train; grid beside stacked for each depth and dropout."""
-    best = min(_loss(group).mean for group in groups)
-    failed = [_named(group) for group in groups if _loss(group).mean > FAILS * best]
+    most = FAILS * min(map(_loss, groups))
+    failed = [_named(group) for group in groups if _loss(group) > most] or ["none"]
     sentences = [
         _best(groups),
         f"Models that do not train, with more than {FAILS} times the lowest loss: "
-        f"{enumerate_words(failed) if failed else 'none'}.",
+        f"{enumerate_words(failed)}.",
     ]
-    by_setting = {}
-    for group in groups:
-        model = group.config.model
-        by_setting.setdefault((model.depth, model.dropout), []).append(group)
-    for (depth, dropout), members in sorted(by_setting.items()):
+    setting = attrgetter("config.model.depth", "config.model.dropout")
+    for (depth, dropout), members in sorted(grouped(groups, setting).items()):
         grids = [group for group in members if group.config.model.block == "grid_lstm"]
-        if grids and members[len(grids) :]:
-            others = [
-                f"{_of_size(group)} {estimate_text(_loss(group))}"
-                for group in members
-                if group not in grids
-            ]
+        others = [_of_size(group, "stacked LSTM") for group in members if group not in grids]
+        if grids and others:
             what = f"with dropout {dropout}" if dropout else "without dropout"
             sentences.append(
-                f"Depth {depth}, {what}: {_of_size(grids[0])} {estimate_text(_loss(grids[0]))}; "
-                f"{enumerate_words(others)}."
+                f"Depth {depth}, {what}: {_of_size(grids[0], 'grid')}; {enumerate_words(others)}."
             )
     return sentences
 
 
-def _of_size(group):
-    block = "grid" if group.config.model.block == "grid_lstm" else "stacked LSTM"
-    return f"{block} of {group.runs[0].result['units']} units"
+def _of_size(group, name):
+    return f"{name} of {group.runs[0].result['units']} units {_loss_text(group)}"
 
 
-def _lowest_configs(text):
-    models = (
-        TextModelConfig("grid_lstm", depth=2, units=256, dropout=0.3),
-        TextModelConfig("lstm", depth=2, units=362, dropout=0.3),  # 256 * sqrt(2)
-    )
-    return [_config(text, model, epochs=20) for model in models]
+LOWEST = (
+    TextModelConfig("grid_lstm", depth=2, units=256, dropout=0.3),
+    TextModelConfig("lstm", depth=2, units=362, dropout=0.3),  # 256 * sqrt(2)
+)
 
-
-def _option_configs(text):
-    models = (
-        {},
-        {"priority": None},
-        {"tied": "depth"},
-        {"tied": True},
-        {"project_inputs": "hidden"},
-        {"project_inputs": "both"},
-        {"output": "both"},
-        {"normalization": "layer"},
-    )
-    return [
-        _config(text, TextModelConfig(depth=3, units=UNITS, **options), epochs=4)
-        for options in models
-    ]
+GRID = partial(TextModelConfig, depth=3, units=UNITS)
+OPTIONS = (
+    GRID(),
+    GRID(priority=None),
+    GRID(tied="depth"),
+    GRID(tied=True),
+    GRID(project_inputs="hidden"),
+    GRID(project_inputs="both"),
+    GRID(output="both"),
+    GRID(normalization="layer"),
+)
 
 
 def _option_answer(groups):
     """The best, and what each option changes against the plain grid."""
     sentences = [_best(groups)]
-    plain = [group for group in groups if group.config.model == TextModelConfig(depth=3, units=128)]
-    if plain:
+    plain = next((group for group in groups if group.config.model == GRID()), None)
+    others = [group for group in groups if group is not plain]
+    if plain and others:
         changes = [
-            f"{group.label.removeprefix('GridLSTM2D ')} "
-            f"{_loss(group).mean - _loss(plain[0]).mean:+.3f}"
-            for group in groups
-            if group is not plain[0]
+            f"{group.label.removeprefix('GridLSTM2D ')} {_loss(group) - _loss(plain):+.3f}"
+            for group in others
         ]
-        if changes:
-            sentences.append(
-                f"Against the plain grid's {estimate_text(_loss(plain[0]))}, the mean changes by: "
-                f"{enumerate_words(changes)}."
-            )
+        sentences.append(
+            f"Against the plain grid's {_loss_text(plain)}, the mean changes by: "
+            f"{enumerate_words(changes)}."
+        )
     return sentences
 
 
@@ -154,26 +141,20 @@ studies = (
         name="grid-vs-stacked",
         question="Does a Grid LSTM reach a lower loss on text than stacked LSTMs, with as many "
         "weights and with as many units, and does it train where a deep stack does not?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_stacked_configs,
+        configs=_runs_of(STACKED, epochs=6),
         answer=_stacked_answer,
     ),
     TextStudy(
         name="lowest-loss",
         question="How low does the loss get with a model that a laptop trains in an hour?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_lowest_configs,
+        configs=_runs_of(LOWEST, epochs=20),
         answer=lambda groups: [_best(groups)],
     ),
     TextStudy(
         name="grid-options",
         question="What are priority, tying, projections, readout and normalization of a Grid LSTM "
         "worth?",
-        datasets=DATASETS,
-        own_data=True,
-        configs=_option_configs,
+        configs=_runs_of(OPTIONS, epochs=4),
         answer=_option_answer,
         remark="All have the same units and layers; some options change the number of weights.",
     ),

@@ -1,86 +1,47 @@
 """Fashion-MNIST: 70,000 images of ten kinds of clothes, 28 x 28 pixels (arXiv 1708.07747).
 
-The data are the four files that Zalando Research has published. They come from a folder
-(`--data-dir` or the environment variable DEEPLSTM_DATA) that holds them, itself or in
-`fashion-mnist` or `fashion_mnist`, else from Keras' cache, which Keras fills by a download.
-Wherever they come from, they are compared with the published checksums. The last 5,000 training
-images serve for validation, all 10,000 test images for testing. Pixels are scaled to [0, 1].
+The data are the four files of Zalando Research, packed (.gz) or not. They lie in the folder of data
+sets, itself or in `fashion-mnist` or `fashion_mnist`; else where Debian's package
+dataset-fashion-mnist puts them; else in Keras' cache, which Keras fills by a download. Their
+content is compared with the published one. The last 5,000 training images serve for validation, all
+10,000 test images for testing. Pixels are scaled to [0, 1].
 """
 
-import gzip
-import hashlib
-import os
+import math
 from pathlib import Path
 
 import numpy as np
 
 from keras_deeplstm.experiments.tasks import published
-from keras_deeplstm.experiments.tasks.task import DataError, Splits, Task
+from keras_deeplstm.experiments.tasks.task import Splits, Task
 
-ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # as in keras.datasets
-FILES = {  # name: md5, from https://github.com/zalandoresearch/fashion-mnist
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+FILES = {  # name: shape of the array in it, and md5 of the file when it is not packed
+    "train-images-idx3-ubyte": ((60_000, 28, 28), "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+    "train-labels-idx1-ubyte": ((60_000,), "9018921c3c673c538a1fc5bad174d6f9"),
+    "t10k-images-idx3-ubyte": ((10_000, 28, 28), "8181f5470baa50b63fa0f6fddb340f0a"),
+    "t10k-labels-idx1-ubyte": ((10_000,), "15d484375f8d13e6eb1aabb0c3f46965"),
 }
-PLACES = ("fashion-mnist", "fashion_mnist", "")
 
 
 def load(data_dir: Path | None = None) -> Splits:
-    """Return the three splits, images of shape (n, 28, 28, 1).
+    """Return the three splits, images of shape (n, 28, 28, 1); `DataError` if absent or damaged."""
+    return published.splits(*(_array(name, data_dir) for name in FILES))
 
-    Raises:
-        DataError: the data are absent and cannot be downloaded, or are not Fashion-MNIST.
-    """
-    folder = published.named_folder(data_dir)
-    paths = _find(folder) if folder else _download()
-    x_train, y_train, x_test, y_test = map(_read, paths)
-    return published.splits(
-        x_train.reshape(-1, 28, 28), y_train, x_test.reshape(-1, 28, 28), y_test
+
+def _array(name, data_dir):
+    shape, md5 = FILES[name]
+    header = 4 + 4 * len(shape)  # bytes that say what it is, and how large each dimension is
+    size = header + math.prod(shape)
+    places = ("fashion-mnist/", "fashion_mnist/", "")
+    content = published.load(
+        "fashion-mnist",
+        files=[f"{place}{name}{end}" for place in places for end in (".gz", "")],
+        url=f"{published.KERAS}{name}.gz",
+        cached=f"fashion-mnist/{name}.gz",
+        read=lambda path: published.content(path, f"{name} of Fashion-MNIST", size, md5),
+        data_dir=data_dir,
     )
-
-
-def _find(folder):
-    for place in PLACES:
-        paths = [folder / place / name for name in FILES]
-        if any(path.exists() for path in paths):
-            return paths
-    raise DataError(
-        f"Dataset 'fashion-mnist' is not in '{folder}': neither there nor in "
-        f"{' or '.join(place for place in PLACES if place)} is {next(iter(FILES))}"
-    )
-
-
-def _download():
-    # Imported here, so that the command's help need not wait for Keras.
-    import keras
-
-    subfolder = os.path.join("datasets", "fashion-mnist")
-    try:
-        return [
-            Path(keras.utils.get_file(name, ORIGIN + name, cache_subdir=subfolder, md5_hash=md5))
-            for name, md5 in FILES.items()
-        ]
-    except Exception as error:  # Keras raises a bare Exception when a download fails
-        raise published.not_downloaded("fashion-mnist", "the four .gz files", error) from error
-
-
-def _read(path):
-    """The bytes after the header: 4 bytes that say what it is, and 4 for each dimension."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"Dataset 'fashion-mnist' cannot be read: {error}") from None
-    expected = FILES[path.name]
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected:
-        raise DataError(
-            f"'{path}' is damaged or not Fashion-MNIST: its md5 is {found[:12]}..., "
-            f"not {expected[:12]}... as published"
-        )
-    header = 16 if "images" in path.name else 8
-    return np.frombuffer(gzip.decompress(content), np.uint8, offset=header)
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
 fashion_mnist = Task(

@@ -11,6 +11,8 @@ what is transparent becomes white. The order is that of the names. Files whose n
 dot are passed over.
 """
 
+import contextlib
+import math
 import warnings
 from pathlib import Path
 
@@ -19,22 +21,15 @@ import numpy as np
 from keras_deeplstm.experiments.tasks.task import DataError, check_memory
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
-# Pillow's modes of grey images with up to 8 bits, and how those with more begin.
-GREY = ("1", "L", "LA")
-DEEP = ("I", "F")
+GREY = {"1", "L", "LA"}  # Pillow's modes of grey images with up to 8 bits
 FOUND_BY_SYSTEMS = ("Thumbs.db", "desktop.ini")
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """Return the images and the names of their classes.
+    """Return the images and the names of their classes; a `DataError` says what cannot be used.
 
-    Returns:
-        A dict with `x`, uint8 `(n, height, width, channels)`, and `y`, strings `(n,)`; or with
-        `x_train`, `y_train`, `x_test`, `y_test`, and `x_validation`, `y_validation` if there are.
-
-    Raises:
-        DataError: There are no images, other files among them, images of several sizes, or more
-            than fit into memory; or one cannot be read.
+    They are `x`, uint8 `(n, height, width, channels)`, and `y`, strings `(n,)`; or `x_train`,
+    `y_train`, `x_test`, `y_test`, and `x_validation`, `y_validation` if there are.
     """
     names = {path.name for path in _entries(folder) if path.is_dir()}
     parts = {"": folder}
@@ -45,36 +40,29 @@ def read(folder: Path) -> dict[str, np.ndarray]:
                 f"stand. Received: {', '.join(sorted(unknown))}"
             )
         parts = {f"_{name}": folder / name for name in sorted(names)}
-    files = {part: _files(place) for part, place in parts.items()}
-    paths = [path for found in files.values() for path, _ in found]
-    (width, height), mode = _size_and_mode(paths)
-    channels = 1 if mode == "L" else 3
-    check_memory(folder, 4 * len(paths) * height * width * channels)
+    images = {part: _images(place) for part, place in parts.items()}
+    paths = [path for found in images.values() for path in found]
+    shape, mode = _shape_and_mode(paths)
+    check_memory(folder, 4 * len(paths) * math.prod(shape))
     arrays = {}
-    for part, found in files.items():
-        x = np.empty((len(found), height, width, channels), np.uint8)
-        for image, (path, _) in zip(x, found, strict=True):
-            image[...] = _pixels(path, mode).reshape(image.shape)
-        arrays[f"x{part}"] = x
-        arrays[f"y{part}"] = np.array([name for _, name in found])
+    for part, paths in images.items():
+        arrays[f"x{part}"] = np.empty((len(paths), *shape), np.uint8)
+        for pixels, path in zip(arrays[f"x{part}"], paths, strict=True):
+            pixels[...] = _pixels(path, mode).reshape(shape)
+        arrays[f"y{part}"] = np.array([path.parent.name for path in paths])
     return arrays
 
 
 def _entries(folder):
     """What is in a folder, in the order of the names, the same on all systems."""
-    try:
-        found = sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
-        raise DataError(f"'{folder}' cannot be read: {error}") from None
+    found = sorted(folder.iterdir(), key=lambda path: path.name)
     return [p for p in found if not p.name.startswith(".") and p.name not in FOUND_BY_SYSTEMS]
 
 
-def _files(folder):
-    """The images below a folder, each with the name of its class."""
+def _images(folder):
+    """The images in the folders of the classes, which are in this one."""
     found = []
-    for place in _entries(folder):
-        if not place.is_dir():
-            continue
+    for place in filter(Path.is_dir, _entries(folder)):
         entries = _entries(place)
         if not entries:
             raise DataError(f"'{place}' holds no images. Each folder stands for a class")
@@ -86,55 +74,52 @@ def _files(folder):
                 )
             if path.suffix.lower() not in FORMATS or not path.is_file():
                 raise DataError(f"'{path}' is not a .png, .jpg or .bmp image")
-            found.append((path, place.name))
+        found += entries
     if not found:
         raise DataError(f"'{folder}' holds no folders with images, one for each class")
     return found
 
 
-def _size_and_mode(paths):
-    """Width and height of all images, and "L" if all are grey, else "RGB"; from their headers."""
-    first, mode = None, "L"
+def _shape_and_mode(paths):
+    """Height, width and channels of all images, and "L" if all are grey, else "RGB"."""
+    sizes, modes = {}, set()
     for path in paths:
-        with _open(path) as image:
-            if first is None:
-                first = path, image.size
-            if image.size != first[1]:
-                both = [f"'{p}' has {w} x {h}" for p, (w, h) in (first, (path, image.size))]
-                raise DataError(
-                    f"All images must have one size; resize them first. {both[0]} pixels, {both[1]}"
-                )
-            if image.mode.startswith(DEEP):  # Pillow would cut off what is above 255
+        with _opened(path) as image:  # reads its header only
+            if image.mode[0] in "IF":  # Pillow would cut off what is above 255
                 raise DataError(f"'{path}' has more than 8 bits for a pixel; save it with 8")
-            if image.mode not in GREY:
-                mode = "RGB"
-    return first[1], mode
+            sizes.setdefault(image.size, path)
+            modes.add(image.mode)
+    if len(sizes) > 1:
+        first, second, *_ = (f"'{path}' has {w} x {h}" for (w, h), path in sizes.items())
+        raise DataError(
+            f"All images must have one size; resize them first. {first} pixels, {second}"
+        )
+    ((width, height),) = sizes
+    return ((height, width, 1), "L") if modes <= GREY else ((height, width, 3), "RGB")
 
 
 def _pixels(path, mode):
     # Imported here, as below, so that the command's help need not wait for Pillow.
     from PIL import Image
 
-    with _open(path) as image:
-        try:
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.asarray(image.convert(mode))
-        except Exception as error:  # decoders raise whatever a torn or foreign file makes them
-            raise _unreadable(path, error) from None
+    with _opened(path) as image:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert(mode))
 
 
-def _open(path):
+@contextlib.contextmanager
+def _opened(path):
+    """An image; whatever is wrong with it becomes a `DataError`."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see check_memory
-            return Image.open(path, formats=[FORMATS[path.suffix.lower()]])
-    except Exception as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path, error):
-    return DataError(f"'{path}' cannot be read as an image: {error}")
+            with Image.open(path, formats=[FORMATS[path.suffix.lower()]]) as image:
+                yield image
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise whatever a torn or foreign file makes them
+        raise DataError(f"'{path}' cannot be read as an image: {error}") from None

@@ -9,24 +9,20 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from keras_deeplstm.experiments.tasks.task import DataError, check_memory
 
 WHOLE = {"x", "y"}
 SPLIT = {"x_train", "y_train", "x_test", "y_test"}
 VALIDATION = {"x_validation", "y_validation"}
-HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays by their names: those of `WHOLE`, or those of `SPLIT` and `VALIDATION`.
 
-    Raises:
-        DataError: The file is absent or damaged, holds other arrays, Python objects, or more than
-            fits into memory.
+    If the file holds anything else, or more than fits into memory, that is a `DataError`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,7 +51,7 @@ def _check_names(path, members):
 def _size(path, archive, entry):
     """Bytes that an array takes, as it is or as float32."""
     with archive.open(entry) as file:
-        shape, _, dtype = HEADERS[np.lib.format.read_magic(file)](file)
+        shape, _, dtype = HEADERS[npy.read_magic(file)](file)
         if dtype.hasobject:
             raise DataError(
                 f"'{path}' contains Python objects; refusing to load them (allow_pickle=False)"
@@ -68,4 +64,4 @@ def _size(path, archive, entry):
 
 def _array(archive, entry):
     with archive.open(entry) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return npy.read_array(file, allow_pickle=False)

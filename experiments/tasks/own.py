@@ -1,6 +1,4 @@
-"""Data of the user's own: a path in place of a task's name.
-
-A path to an `.npz` file or a folder of images stands for a task, called like the file or folder.
+"""Data of the user's own: a path to an `.npz` file or a folder of images in place of a task's name.
 
 Images of type uint8 are scaled to [0, 1]; floats are taken as they are. Labels are integers or
 strings; the classes are numbered in their sorted order. Data that are not split are split here:
@@ -30,7 +28,7 @@ def is_path(name: str) -> bool:
 
 
 def task(path: str) -> Task:
-    """The task that a path stands for. The path need not exist before the data are loaded."""
+    """The task that a path stands for, called like it. It need not exist before data are loaded."""
     # A report that was written on another system has that system's paths.
     stem = re.sub(r"\.npz$", "", PureWindowsPath(path).name, flags=re.IGNORECASE)
     return Task(
@@ -46,29 +44,21 @@ def task(path: str) -> Task:
 def load(path: Path, data_dir: Path | None = None) -> Splits:
     """Return the splits of a file or folder; `data_dir` is not needed.
 
-    Returns:
-        Inputs are float32, `(n, height, width, channels)` or `(n, features)`; targets are int64.
-
-    Raises:
-        DataError: The path does not exist, or what is there cannot be used; the text says why.
+    Inputs are float32, `(n, height, width, channels)` or `(n, features)`; targets are int64. A
+    `DataError` says why what is there cannot be used.
     """
     try:
         arrays = images.read(path) if path.is_dir() else npz.read(path)
-    except OSError as error:  # a name that is too long for the system
-        raise DataError(f"'{path}' cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise DataError(f"'{error.filename or path}' cannot be read: {error.strerror}") from None
     return splits(path, arrays)
 
 
 def splits(source: Path, arrays: dict[str, np.ndarray]) -> Splits:
-    """Check arrays, and make splits of them.
+    """Check arrays, and make splits of them; a `DataError` names their source.
 
-    Args:
-        source: Where the arrays come from, for messages.
-        arrays: `x` and `y`; or `x_train`, `y_train`, `x_test`, `y_test` and perhaps `x_validation`,
-            `y_validation`.
-
-    Raises:
-        DataError: They cannot be used.
+    They are `x` and `y`; or `x_train`, `y_train`, `x_test`, `y_test` and perhaps `x_validation`,
+    `y_validation`.
     """
     data = {name[1:]: _pair(source, arrays, name[1:]) for name in arrays if name.startswith("x")}
     _check_alike(source, data)
@@ -103,18 +93,16 @@ def _inputs(source, name, x):
             f"{name} of '{source}' must have shape (n, features), (n, height, width) or "
             f"(n, height, width, channels). Received: {x.shape}"
         )
-    if x.dtype == np.uint8:
-        x = x.astype("float32") / 255
-    else:
-        with np.errstate(over="ignore"):  # what becomes infinite is found below
-            x = x.astype("float32")
-        finite = np.isfinite(x)
-        if not finite.all():
-            index = ", ".join(map(str, np.argwhere(~finite)[0]))
-            raise DataError(
-                f"'{source}' has {(~finite).sum()} values that are NaN or infinite as float32, the "
-                f"first at {name}[{index}]"
-            )
+    largest = 255 if x.dtype == np.uint8 else 1
+    with np.errstate(over="ignore"):  # what becomes infinite is found below
+        x = x.astype("float32")
+    x /= largest
+    wrong = np.argwhere(~np.isfinite(x))
+    if len(wrong):
+        raise DataError(
+            f"'{source}' has {len(wrong)} values that are NaN or infinite as float32, the first at "
+            f"{name}[{', '.join(map(str, wrong[0]))}]"
+        )
     return x[..., np.newaxis] if x.ndim == 3 else x
 
 
@@ -131,10 +119,8 @@ def _labels(source, name, y):
 
 def _check_alike(source, data):
     """Raise unless all inputs have one shape and all labels are of one kind."""
-    first, *others = data
-    x, y = data[first]
-    for suffix in others:
-        other_x, other_y = data[suffix]
+    (first, (x, y)), *others = data.items()
+    for suffix, (other_x, other_y) in others:
         if other_x.shape[1:] != x.shape[1:]:
             raise DataError(
                 f"x{first} of '{source}' has inputs of shape {x.shape[1:]}, x{suffix} of "
@@ -157,11 +143,10 @@ def _with_classes(source, data):
             f"Class {labels[counts.argmin()].item()!r} of '{source}' has {counts.min()} of the "
             f"examples to be split; each class needs at least {LEAST}"
         )
-    for suffix, (_, y) in data.items():
+    for suffix, (x, y) in data.items():
         if len(unknown := np.setdiff1d(y, labels)):
             raise DataError(
                 f"y{suffix} of '{source}' has the class {unknown[0].item()!r}, y_train has not"
             )
-    return {
-        suffix: (x, np.searchsorted(labels, y).astype(np.int64)) for suffix, (x, y) in data.items()
-    }
+        data[suffix] = x, np.searchsorted(labels, y).astype(np.int64)
+    return data

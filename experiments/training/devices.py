@@ -16,15 +16,9 @@ from keras_deeplstm.experiments.settings.base import ConfigError
 
 @contextmanager
 def using_devices(devices: str) -> Iterator[None]:
-    """Inside, models are made for and trained on one device or all.
+    """Inside, models are made for and trained on "one" device, which the backend chooses, or "all".
 
-    `keras.backend.clear_session` must not be called inside.
-
-    Args:
-        devices: "one", which leaves the choice to the backend, or "all".
-
-    Raises:
-        ConfigError: "all" on a backend that cannot do it.
+    `keras.backend.clear_session` must not be called inside. ConfigError: the backend cannot do it.
     """
     backend = keras.backend.backend()
     if devices == "one":

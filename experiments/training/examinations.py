@@ -27,8 +27,6 @@ def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
 
     Args:
         predict: A function from inputs to linear outputs.
-        task: The task.
-        generator: Draws the sequences.
         sequences: Number of sequences; None for those of the criterion, and no more than it takes
             to see that it does not hold. A task with a fixed test set has these in both cases.
 
@@ -64,13 +62,7 @@ def test(predict, task) -> dict[str, Any]:
 
 
 class Examinations(keras.callbacks.Callback):
-    """Looks whether the task is solved; adds to the logs, so it comes before the journal.
-
-    Args:
-        config: The settings of the run.
-        task: Its task.
-        check_signals: Called before each prediction; raises if a signal came.
-    """
+    """Looks whether the task is solved; adds to the logs, so it comes before the journal."""
 
     def __init__(self, config, task, check_signals):
         super().__init__()

@@ -74,14 +74,7 @@ def _predictor(guess):
 
 
 class Guess:
-    """Networks with one layer of tanh units, h = tanh(x W + h U + b), and outputs h V + c.
-
-    Args:
-        task: The sequence task.
-        units: Number of units.
-        trials: Number of networks.
-        generator: Draws all weights.
-    """
+    """Networks with one layer of tanh units, h = tanh(x W + h U + b), and outputs h V + c."""
 
     def __init__(self, task, units, trials, generator):
         shapes = {
@@ -126,15 +119,10 @@ class Guess:
 
 
 def search(task, units, sequences, seed, examine, check_signals):
-    """Draw networks until one solves the task.
+    """Draw networks until one solves the task, or they have seen so many sequences.
 
     Args:
-        task: The sequence task.
-        units: Number of units.
-        sequences: Give up after this many; every network sees `LOOK` of them.
-        seed: Of weights and sequences.
         examine: Tells of a network whether the criterion holds.
-        check_signals: Called from time to time; raises if a signal came.
 
     Returns:
         The network that solves the task, or None; the sequences seen until then; the number of

@@ -1,4 +1,4 @@
-"""What a run leaves behind after each epoch, and how it goes on from there."""
+"""The journal of a run: what it leaves behind after each epoch, and how it goes on from there."""
 
 import math
 import time
@@ -17,26 +17,12 @@ class DivergedError(Exception):
 class Journal(keras.callbacks.Callback):
     """After each epoch: its row of `metrics.csv`, and a checkpoint if the time for one is there.
 
-    Args:
-        folder: The run's folder.
-        data: The training data, with `set_epoch(epoch)`.
-        recorders: Callbacks with `get_state` and `set_state`, by name: what they have recorded is
-            part of a checkpoint.
-        check_signals: Called before each step; raises if a signal came.
-        on_epoch: Called after each epoch with its row, or None.
-        share: Share of the time that checkpoints may take.
-        epoch_name: What messages call the n-th epoch.
+    Its arguments are those of `session.Session`. What the recorders have recorded is part of a
+    checkpoint.
     """
 
     def __init__(
-        self,
-        folder,
-        data,
-        recorders,
-        check_signals,
-        on_epoch,
-        share,
-        epoch_name="epoch {}".format,
+        self, folder, data, recorders, check_signals, on_epoch, share, epoch_name="epoch {}".format
     ):
         super().__init__()
         self.folder = folder
@@ -67,12 +53,8 @@ class Journal(keras.callbacks.Callback):
         for name, recorder in self.recorders.items():
             if name not in checkpoint.notes:  # of a version that did not record this
                 continue
-            prefix = f"{name}/"
-            state = {
-                key.removeprefix(prefix): array
-                for key, array in checkpoint.arrays.items()
-                if key.startswith(prefix)
-            }
+            both = [(key.partition("/"), array) for key, array in checkpoint.arrays.items()]
+            state = {key: array for (owner, _, key), array in both if owner == name}
             recorder.set_state(checkpoint.notes[name] | state)
         self.torch_rng = checkpoint.arrays.get("torch_rng")
         self.rows = checkpoint.notes["rows"]
@@ -95,7 +77,9 @@ class Journal(keras.callbacks.Callback):
         """Put the data in this epoch's order."""
         self.data.set_epoch(epoch)
         if self.torch_rng is not None:
-            _set_torch_rng(self.torch_rng)
+            import torch
+
+            torch.set_rng_state(torch.from_numpy(self.torch_rng))
             self.torch_rng = None
         self.epoch_started = time.perf_counter()
 
@@ -131,7 +115,10 @@ class Journal(keras.callbacks.Callback):
             for number, variable in enumerate(variables)
         }
         if keras.backend.backend() == "torch":
-            arrays["torch_rng"] = _get_torch_rng()
+            import torch
+
+            # Keras draws from torch's own generator where a layer has no seed of its own.
+            arrays["torch_rng"] = torch.get_rng_state().numpy()
         for array in arrays.values():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
@@ -145,18 +132,3 @@ class Journal(keras.callbacks.Callback):
             notes[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
             arrays |= {f"{name}/{k}": v for k, v in state.items() if isinstance(v, np.ndarray)}
         checkpoints.save(self.folder / "checkpoints", epoch, arrays, notes)
-
-
-# On torch, Keras draws from torch's own generator where a layer has no seed of its own.
-
-
-def _get_torch_rng():
-    import torch
-
-    return torch.get_rng_state().numpy()
-
-
-def _set_torch_rng(state):
-    import torch
-
-    torch.set_rng_state(torch.from_numpy(state))

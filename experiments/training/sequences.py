@@ -128,12 +128,7 @@ def make_optimizer(config: SequenceConfig) -> keras.optimizers.Optimizer:
 
 
 class Fresh(keras.utils.PyDataset):
-    """New sequences of a task at each step.
-
-    Args:
-        config: The settings of a run.
-        task: Its task.
-    """
+    """New sequences of a task at each step."""
 
     def __init__(self, config, task):
         super().__init__()

@@ -43,15 +43,7 @@ class Training(Protocol):
 
 
 class Session:
-    """One process at the work of a run.
-
-    Args:
-        run: The run, whose lock is held.
-        share: Share of the training time that checkpoints may take.
-        on_epoch: Called after each epoch with its row, or None.
-        on_message: Called with what the user should know.
-        check_signals: Raises if a signal came.
-    """
+    """One process at the work of a run, whose lock it holds."""
 
     def __init__(
         self,
@@ -77,12 +69,9 @@ class Session:
         """Put back what the last intact checkpoint holds, if there is one.
 
         Args:
-            model: The compiled model.
-            data: Its training data, with `set_epoch(epoch)`.
+            data: The training data, with `set_epoch(epoch)`.
             recorders: Callbacks with `get_state` and `set_state`, by name, in the order of `fit`.
-            epochs: Number of epochs of `fit`.
-            epoch_name: What messages call the n-th of them.
-            last: What they call all of them.
+            epoch_name, last: What messages call the n-th epoch of `fit`, and all of them.
         """
         self.model, self.data, self.epochs = model, data, epochs
         self.callbacks = list(recorders.values())
@@ -173,13 +162,9 @@ def _failures_recorded(folder):
 def optimizer_of(
     config: Settings, steps: int, schedule: Any = None, **settings: Any
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of the settings, with its learning rate, schedule and clipping.
+    """The optimizer of the settings for so many training steps, with its rate and clipping.
 
-    Args:
-        config: The settings of the run.
-        steps: Number of training steps.
-        schedule: The learning rate, if its schedule is one that only this kind of run has.
-        **settings: Further settings of the optimizer.
+    `schedule` is the learning rate if its schedule is one that only this kind of run has.
     """
     rate = config.learning_rate if schedule is None else schedule
     if config.schedule == "cosine":

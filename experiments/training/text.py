@@ -133,13 +133,8 @@ def _opening(text, config):
 def trained_model(model: keras.Model, batch_size: int) -> tuple[keras.Model, keras.Model]:
     """A model that carries its states from batch to batch, and the one in it that has the weights.
 
-    Args:
-        model: A character language model; its weights are copied.
-        batch_size: Number of streams.
-
-    Returns:
-        A `keras.Model` from `(symbols, begins)`, as `Streams` gives them, to logits; and the model
-        of `states.with_states` that it runs.
+    The first is one from `(symbols, begins)`, as `Streams` gives them, to logits; the second is of
+    `states.with_states`. Both have copies of the weights of `model`.
     """
     inner = with_states(model)
     symbols = keras.Input((None,), batch_size=batch_size, dtype="int32")
@@ -164,15 +159,8 @@ def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.O
 class Evaluations(keras.callbacks.Callback):
     """Bits, samples and the best model; adds to the logs, so it comes before the journal.
 
-    Args:
-        folder: The run's folder.
-        config: Its settings.
-        plan: How a pass is parted.
-        model: The character language model, which gets the weights of the trained one when it is
-            saved.
-        inner: The model that is trained.
-        vocabulary: Of the text.
-        opening: What the model reads before it writes a sample.
+    `model` gets the weights of the trained one, `inner`, when it is saved. It reads `opening`
+    before it writes a sample.
     """
 
     def __init__(self, folder, config, plan, model, inner, vocabulary, opening):

@@ -1,8 +1,8 @@
 """Sequence tasks by name, and as text: `adding:length=500,target=mean`."""
 
 import dataclasses
-from difflib import get_close_matches
 
+from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks.sequences.adding import Adding, Multiplication
 from keras_deeplstm.experiments.tasks.sequences.algorithmic import Addition, Memorization, Parity
 from keras_deeplstm.experiments.tasks.sequences.counting import Counting, PeriodicBits
@@ -16,25 +16,9 @@ from keras_deeplstm.experiments.tasks.sequences.two_sequence import TwoSequence
 
 __all__ = ["TASKS", "Batch", "Criterion", "SequenceTask", "parse", "spec"]
 
-TASKS: dict[str, type[SequenceTask]] = {
-    task.name: task
-    for task in (
-        Reber,
-        NoiseFree,
-        LongLag,
-        TwoSequence,
-        Adding,
-        Multiplication,
-        TemporalOrder,
-        Counting,
-        PeriodicBits,
-        Parity,
-        Addition,
-        Memorization,
-        Sines,
-        Series,
-    )
-}
+_HOCHREITER = (Reber, NoiseFree, LongLag, TwoSequence, Adding, Multiplication, TemporalOrder)
+_OTHERS = (Counting, PeriodicBits, Parity, Addition, Memorization, Sines, Series)
+TASKS: dict[str, type[SequenceTask]] = {task.name: task for task in _HOCHREITER + _OTHERS}
 
 
 def parse(text: str) -> SequenceTask:
@@ -42,9 +26,6 @@ def parse(text: str) -> SequenceTask:
 
     Args:
         text: `NAME` or `NAME:PARAMETER=VALUE,...`, as in the command `deeplstm solve`.
-
-    Returns:
-        A `SequenceTask`.
 
     Raises:
         ValueError: There is no such task or parameter, or its value is of no use.
@@ -56,14 +37,14 @@ def parse(text: str) -> SequenceTask:
     Adding(length=500, target='mean')
     """
     name, colon, rest = text.partition(":")
-    task = TASKS[_known("sequence task", name.strip(), TASKS)]
+    task = TASKS[validation.known("sequence task:", name.strip(), TASKS)]
     defaults = {field.name: field.default for field in dataclasses.fields(task)}
     values = {}
     for part in rest.split(",") if colon else ():
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise ValueError(f"Expected NAME=VALUE in {text!r}. Received: {part!r}")
-        _known(f"parameter of {task.name!r}", key, defaults)
+        validation.known(f"parameter of {task.name!r}:", key, defaults)
         if key in values:
             raise ValueError(f"Parameter {key!r} comes twice in {text!r}")
         values[key] = _value(key, value, type(defaults[key]))
@@ -71,13 +52,10 @@ def parse(text: str) -> SequenceTask:
 
 
 def spec(task: SequenceTask) -> str:
-    """The text that `parse` makes this task of: its name, and what differs from the defaults.
+    """Return the text that `parse` makes this task of: its name and what differs from defaults.
 
     Args:
         task: A `SequenceTask`.
-
-    Returns:
-        The text.
 
     Example:
 
@@ -92,14 +70,6 @@ def spec(task: SequenceTask) -> str:
         if (value := getattr(task, field.name)) != field.default
     )
     return ":".join(filter(None, (task.name, ",".join(changed))))
-
-
-def _known(what, name, options):
-    if name in options:
-        return name
-    near = get_close_matches(name, options, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Unknown {what}: {name!r}.{hint} Available: {', '.join(options)}")
 
 
 def _value(key, text, kind):

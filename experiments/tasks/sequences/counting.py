@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks.sequences.task import (
-    Batch,
-    Criterion,
-    SequenceTask,
-    mask_of,
-    one_hot,
-)
+from keras_deeplstm.experiments.tasks.sequences import task
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Count, Criterion, SequenceTask
 
 
 @dataclass(frozen=True)
@@ -22,14 +17,13 @@ class Counting(SequenceTask):
 
     The inputs are S, which begins each string, a, b (and c); the outputs a, b (and c) and T, which
     ends it. The targets are 1 for all symbols that may follow: after S a; after any a both a and b;
-    later only one symbol, which counting tells.
+    later only one symbol, which counting tells. A string is right if at each step the outputs of
+    the symbols that may follow are above 0.5 and all others below; its error is the fraction of
+    steps where that fails.
 
     Args:
         letters: `"ab"` or `"abc"`.
         largest: The largest n to train with; every n from 1 on is equally likely.
-
-    A string is right if at each step the outputs of the symbols that may follow are above 0.5, and
-    all others below; its error is the fraction of steps where that fails.
 
     Example:
 
@@ -44,62 +38,34 @@ class Counting(SequenceTask):
 
     name: ClassVar = "counting"
     source: ClassVar = "Gers & Schmidhuber 2001"
+    _language = property(lambda self: " ".join(f"{letter}^n" for letter in self.letters))
+    description = property(
+        lambda self: f"Counting: what may follow in {self._language}, n = 1 ... {self.largest}"
+    )
     readout: ClassVar = "sigmoid"
+    features = outputs = property(lambda self: len(self.letters) + 1)
+    steps = property(lambda self: 1 + len(self.letters) * self.largest)
+    # All strings that were trained. How far it goes on from there: `reach`.
+    criterion = property(lambda self: Criterion(self.largest, wrong=0, of="strings"))
     fixed_test: ClassVar = True
+    farthest: ClassVar = "n up to 1000 and more, trained with a Kalman filter"  # said at ICANN 2002
+    paper = property(lambda self: self.farthest if self == Counting("abc", largest=10) else None)
 
-    letters: str = "ab"
-    largest: int = 10
-
-    def __post_init__(self):
-        validation.one_of("letters", self.letters, ("ab", "abc"))
-        validation.positive_integer("largest", self.largest)
-
-    @property
-    def features(self) -> int:
-        """S and the letters."""
-        return len(self.letters) + 1
-
-    @property
-    def outputs(self) -> int:
-        """The letters and T."""
-        return len(self.letters) + 1
-
-    @property
-    def steps(self) -> int:
-        """Of the longest string to train with."""
-        return 1 + len(self.letters) * self.largest
-
-    @property
-    def description(self) -> str:
-        """See `SequenceTask`."""
-        language = " ".join(f"{letter}^n" for letter in self.letters)
-        return f"Counting: what may follow in {language}, n = 1 ... {self.largest}"
-
-    @property
-    def criterion(self) -> Criterion:
-        """All strings that were trained. How far it goes on from there: `reach`."""
-        return Criterion(self.largest, wrong=0, error=None, of="strings")
-
-    @property
-    def paper(self) -> str | None:
-        """What the same authors report in the abstract of their paper at ICANN 2002."""
-        if (self.letters, self.largest) == ("abc", 10):
-            return "n up to 1000 and more, trained with a Kalman filter"
-        return None
+    letters: Literal["ab", "abc"] = "ab"
+    largest: Count = 10
 
     def strings(self, n: Sequence[int] | np.ndarray, steps: int = 0) -> Batch:
         """One string for each n, padded to the longest of them, and to `steps` at least."""
         counts = np.asarray(n)
         letters = len(self.letters)
-        mask = mask_of(1 + letters * counts, max(steps, 1 + letters * counts.max()))
+        mask = task.mask_of(1 + letters * counts, max(steps, 1 + letters * counts.max()))
         # Of each step, how many letters came before, which letter it is and its place among its n.
         # The step of S, which has none before, is the place before the first letter.
         before = np.arange(mask.shape[1]) - 1
         letter, place = np.divmod(before, counts[:, None])
         follows = letter + (place == counts[:, None] - 1)
-        padding = letters + 1
-        x = one_hot(np.where(mask, letter + 1, padding), padding)
-        y = one_hot(np.where(mask, follows, padding), padding)
+        x = task.one_hot(letter + 1, self.features, mask)
+        y = task.one_hot(follows, self.outputs, mask)
         y[..., :2][letter == 0] = 1  # after an a, both a and b
         return Batch(x, y, mask, mask.astype("float32"))
 
@@ -108,22 +74,14 @@ class Counting(SequenceTask):
         return self.strings([validation.positive_integer("n", n)])
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
-        """See the class."""
-        n = generator.integers(1, self.largest, size=count, endpoint=True)
-        return self.strings(n, self.steps)
+        return self.strings(generator.integers(1, self.largest + 1, size=count), self.steps)
 
     def test(self, generator: np.random.Generator, count: int) -> Batch:
         """All strings trained, in the order of n; nothing is drawn, `count` is not used."""
         return self.strings(range(1, self.largest + 1), self.steps)
 
     def reach(self, predict: Callable[[np.ndarray], np.ndarray], up_to: int = 1000) -> int:
-        """The largest n such that all strings up to it are right, `up_to` at most.
-
-        Args:
-            predict: Gives the outputs for inputs `(count, steps, features)`. It need not know of
-                the padding, which stands at the end.
-            up_to: The largest n that is tried.
-        """
+        """The largest n such that all strings up to it are right, `up_to` at most."""
         right = 0
         while right < validation.positive_integer("up_to", up_to):
             last = min(up_to, max(self.largest, 2 * right))
@@ -135,25 +93,19 @@ class Counting(SequenceTask):
         return right
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """See the class."""
-        assert batch.mask is not None
-        right = (np.abs(outputs - batch.y) < 0.5).all(axis=-1)
-        wrong = ~right & batch.mask
-        return ~wrong.any(axis=1), wrong.sum(axis=1) / batch.mask.sum(axis=1)
+        return task.judge_steps((np.abs(outputs - batch.y) < 0.5).all(axis=-1), batch)
 
 
 @dataclass(frozen=True)
 class PeriodicBits(SequenceTask):
     """Predict the next bit of 1 0 0 0 1 0 0 0 ..., which begins anywhere in its period.
 
-    Only what follows the first period can be told from what came before, and only that counts.
+    Only what follows the first period can be told, and only that counts. A sequence is right if all
+    its outputs there are on the right side of 0.5; its error is their mean absolute error.
 
     Args:
         period: Distance of the ones, at least 2.
         length: Number of bits that are read, at least `period`.
-
-    A sequence is right if all outputs that count are on the right side of 0.5; its error is their
-    mean absolute error.
 
     Example:
 
@@ -167,34 +119,23 @@ class PeriodicBits(SequenceTask):
     name: ClassVar = "periodic-bits"
     source: ClassVar = "a question often asked: why does my LSTM not learn 1 0 0 0 1 0 0 0?"
     readout: ClassVar = "sigmoid"
-    fixed_test: ClassVar = True
-    features: ClassVar = 1
-    outputs: ClassVar = 1
+    features = outputs = 1
+    steps = property(lambda self: self.length)
+    criterion = property(lambda self: Criterion(self.period, wrong=0, of="places to begin"))
+    fixed_test: ClassVar = True  # one sequence for each place to begin
 
-    period: int = 4
-    length: int = 32
-
-    def __post_init__(self):
-        validation.integer("period", self.period, at_least=2)
-        validation.integer("length", self.length, at_least=self.period)
-
-    @property
-    def steps(self) -> int:
-        """Number of bits that are read."""
-        return self.length
+    period: task.AtLeastTwo = 4
+    length: Count = 32
 
     @property
     def description(self) -> str:
-        """See `SequenceTask`."""
         return f"Periodic bits: the next of {self.length} bits, a 1 every {self.period} of them"
 
-    @property
-    def criterion(self) -> Criterion:
-        """There are no more different sequences than places to begin."""
-        return Criterion(self.period, wrong=0, error=None, of="places to begin")
+    def __post_init__(self):
+        super().__post_init__()
+        validation.integer("length", self.length, at_least=self.period)
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
-        """See the class."""
         return self._beginning_at(generator.integers(self.period, size=count))
 
     def test(self, generator: np.random.Generator, count: int) -> Batch:
@@ -209,6 +150,5 @@ class PeriodicBits(SequenceTask):
         return Batch(bits[:, :-1], bits[:, 1:], None, weight)
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """See the class."""
         errors = np.abs(outputs - batch.y)[:, self.period - 1 :, 0]
         return (errors < 0.5).all(axis=1), errors.mean(axis=1)

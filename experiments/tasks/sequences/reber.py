@@ -2,30 +2,59 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks.sequences.task import (
-    Batch,
-    Criterion,
-    SequenceTask,
-    mask_of,
-    one_hot,
-)
+from keras_deeplstm.experiments.tasks.sequences import task
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Criterion, SequenceTask
 
 SYMBOLS = "BTPSXVE"
 STRINGS = 256  # in each of the two sets
-# Reber's graph after its first symbol B: of each node, the two edges that leave it.
-GRAPH = (
-    (("T", 1), ("P", 2)),
-    (("S", 1), ("X", 3)),
-    (("T", 2), ("V", 4)),
-    (("X", 2), ("S", 5)),
-    (("P", 3), ("V", 5)),
-)
+# Reber's graph after its first symbol B: of each node, the two symbols that leave it, and whereto.
+GRAPH = ({"T": 1, "P": 2}, {"S": 1, "X": 3}, {"T": 2, "V": 4}, {"X": 2, "S": 5}, {"P": 3, "V": 5})
 END = len(GRAPH)  # from here only E leads on
+
+
+@functools.cache
+def _strings(seed):
+    """The strings of both sets, with the symbols that may follow each of their symbols."""
+    generator = np.random.default_rng(seed)
+    found = {}  # unlike a set, it has an order
+    while len(found) < 2 * STRINGS:
+        string, followers = _draw(generator)
+        found[string] = followers
+    strings = list(found)
+    return {strings[row]: found[strings[row]] for row in generator.permutation(len(found))}
+
+
+def _draw(generator):
+    second = "TP"[generator.integers(2)]
+    string, followers, node = f"B{second}B", ["TP", "B"], 0
+    while node != END:
+        symbols = list(GRAPH[node])
+        symbol = symbols[generator.integers(2)]
+        string += symbol
+        followers.append(symbols)
+        node = GRAPH[node][symbol]
+    return f"{string}E{second}E", [*followers, "E", second, "E"]
+
+
+@functools.cache
+def _batch(seed):
+    """All strings of both sets as one batch."""
+    strings = _strings(seed)
+    lengths = np.array([len(string) for string in strings]) - 1
+    mask = task.mask_of(lengths, lengths.max())
+    codes = np.zeros((len(strings), lengths.max() + 1), int)
+    truth = np.zeros((*mask.shape, len(SYMBOLS)), bool)
+    for row, (string, followers) in enumerate(strings.items()):
+        codes[row, : len(string)] = [SYMBOLS.index(symbol) for symbol in string]
+        truth[row, : len(followers)] = [[s in some for s in SYMBOLS] for some in followers]
+    x = task.one_hot(codes[:, :-1], len(SYMBOLS), mask)
+    y = task.one_hot(codes[:, 1:], len(SYMBOLS), mask)
+    return Batch(x, y, mask, mask.astype("float32"), truth)
 
 
 @dataclass(frozen=True)
@@ -39,12 +68,11 @@ class Reber(SequenceTask):
     The paper does not say whether a set may hold a string twice. Here all 512 are different: they
     are drawn until there are enough, then dealt at random, so that neither set gets the rare ones.
 
+    `truth` says which symbols may follow, `(count, steps, 7)`, bool. A string is right if these are
+    more active than all others at every step; its error is the fraction of the other steps.
+
     Args:
         data: Seed of the two sets; the paper has three of them.
-
-    `truth` says which symbols may follow, `(count, steps, 7)`, bool. A string is right if at every
-    step all symbols that may follow are more active than all others; its error is the fraction of
-    steps where that fails.
 
     Example:
 
@@ -57,28 +85,20 @@ class Reber(SequenceTask):
 
     name: ClassVar = "reber"
     source: ClassVar = "Hochreiter & Schmidhuber 1997, experiment 1, Table 1"
-    readout: ClassVar = "softmax"
-    fixed_test: ClassVar = True
-    features: ClassVar = len(SYMBOLS)
-    outputs: ClassVar = len(SYMBOLS)
-    paper_sequences: ClassVar = 8_440
     description: ClassVar = "Embedded Reber grammar: the next symbol of 256 + 256 strings"
-    criterion: ClassVar = Criterion(2 * STRINGS, wrong=0, error=None, of="strings of both sets")
+    readout: ClassVar = "softmax"
+    features = outputs = len(SYMBOLS)
+    steps = property(lambda self: _batch(self.data).x.shape[1])  # the longest string but its end
+    criterion: ClassVar = Criterion(2 * STRINGS, wrong=0, of="strings of both sets")
+    fixed_test: ClassVar = True
+    paper_sequences: ClassVar = 8_440
 
-    data: int = 0
-
-    def __post_init__(self):
-        validation.integer("data", self.data, at_least=0)
-
-    @property
-    def steps(self) -> int:
-        """One less than the longest string has symbols."""
-        return _batch(self.data).x.shape[1]
+    data: Annotated[int, functools.partial(validation.integer, at_least=0)] = 0
 
     def strings(self) -> tuple[list[str], list[str]]:
         """The strings to train with and the strings to test with."""
-        found = _strings(self.data)
-        return list(found[:STRINGS]), list(found[STRINGS:])
+        found = list(_strings(self.data))
+        return found[:STRINGS], found[STRINGS:]
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
         """Draw `count` of the 256 strings to train with; one may come twice."""
@@ -92,55 +112,7 @@ class Reber(SequenceTask):
         return Batch(*(part[rows] for part in _batch(self.data)))
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """See the class."""
-        assert batch.truth is not None and batch.mask is not None
+        assert batch.truth is not None
         least = np.where(batch.truth, outputs, np.inf).min(axis=-1)
         most = np.where(batch.truth, -np.inf, outputs).max(axis=-1)
-        wrong = ~(least > most) & batch.mask  # so that NaN is wrong
-        return ~wrong.any(axis=1), wrong.sum(axis=1) / batch.mask.sum(axis=1)
-
-
-@functools.cache
-def _strings(seed):
-    generator = np.random.default_rng(seed)
-    found = {}  # a dict, because a set has no order
-    while len(found) < 2 * STRINGS:
-        found[_draw(generator)] = None
-    found = list(found)
-    return tuple(found[row] for row in generator.permutation(len(found)))
-
-
-def _draw(generator):
-    second = "TP"[generator.integers(2)]
-    inner, node = "", 0
-    while node != END:
-        symbol, node = GRAPH[node][generator.integers(2)]
-        inner += symbol
-    return f"B{second}B{inner}E{second}E"
-
-
-@functools.cache
-def _batch(seed):
-    """All strings of both sets as one batch."""
-    strings = _strings(seed)
-    lengths = np.array([len(string) for string in strings]) - 1
-    mask = mask_of(lengths, lengths.max())
-    codes = np.full((len(strings), lengths.max() + 1), len(SYMBOLS))
-    truth = np.zeros((*mask.shape, len(SYMBOLS)), bool)
-    for row, string in enumerate(strings):
-        codes[row, : len(string)] = [SYMBOLS.index(symbol) for symbol in string]
-        for step, symbols in enumerate(_followers(string)):
-            truth[row, step, [SYMBOLS.index(symbol) for symbol in symbols]] = True
-    x = one_hot(np.where(mask, codes[:, :-1], len(SYMBOLS)), len(SYMBOLS))
-    y = one_hot(codes[:, 1:], len(SYMBOLS))
-    return Batch(x, y, mask, mask.astype("float32"), truth)
-
-
-def _followers(string):
-    """The symbols that may follow each symbol of a string but the last one."""
-    found, node = ["TP", "B"], 0
-    for symbol in string[3:-3]:
-        edges = dict(GRAPH[node])
-        found.append("".join(edges))
-        node = edges[symbol]
-    return [*found, "E", string[1], "E"]
+        return task.judge_steps(least > most, batch)

@@ -8,9 +8,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks.published import named_folder
-from keras_deeplstm.experiments.tasks.sequences.task import Batch, Criterion, SequenceTask
+from keras_deeplstm.experiments.tasks.sequences.task import Batch, Count, Criterion, SequenceTask
 from keras_deeplstm.experiments.tasks.task import DataError
 
 
@@ -55,57 +54,36 @@ class Series(SequenceTask):
 
     name: ClassVar = "series"
     source: ClassVar = "the series of statsmodels and sktime, cited there"
+    description = property(
+        lambda self: f"Series: the next {self.horizon} values of {self.data} after {self.inputs}"
+    )
     readout: ClassVar = "linear"
-    fixed_test: ClassVar = True
     features: ClassVar = 1
-    criterion: ClassVar = Criterion(TESTS, wrong=None, error=1.0, of="last windows")
+    outputs = property(lambda self: self.horizon)
+    steps = property(lambda self: self.inputs)
+    criterion: ClassVar = Criterion(TESTS, error=1.0, of="last windows")
+    fixed_test: ClassVar = True
+    checksum = property(lambda self: hashlib.sha256(self.values.tobytes()).hexdigest())
+    _period = property(lambda self: KNOWN[self.data].period if self.data in KNOWN else 1)
+    _training = property(lambda self: self.values[: len(self.values) - TESTS + 1 - self.horizon])
 
     data: str = "airline"
-    inputs: int = 24
-    horizon: int = 12
+    inputs: Count = 24
+    horizon: Count = 12
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.data or "\0" in self.data:
             raise ValueError(f"Argument `data` must be a name or a file. Received: {self.data!r}")
-        validation.positive_integer("inputs", self.inputs)
-        validation.positive_integer("horizon", self.horizon)
-
-    @property
-    def outputs(self) -> int:
-        """Number of values to foretell."""
-        return self.horizon
-
-    @property
-    def steps(self) -> int:
-        """Number of values that are read."""
-        return self.inputs
-
-    @property
-    def description(self) -> str:
-        """See `SequenceTask`."""
-        return f"Series: the next {self.horizon} values of {self.data} after {self.inputs}"
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the values."""
-        return hashlib.sha256(self.values.tobytes()).hexdigest()
 
     @functools.cached_property
     def values(self) -> np.ndarray:
-        """The whole series, float64.
-
-        Raises:
-            DataError: It is not there, holds something else, or is too short.
-        """
+        """The whole series, float64; DataError if there is none, or it is too short."""
         values = _read(self._file())
-        fewest = 2 * (self.inputs + self.horizon) + TESTS
-        if self.data in KNOWN:
-            fewest = max(fewest, KNOWN[self.data].period + self.horizon + TESTS)
+        fewest = max(2 * (self.inputs + self.horizon), self._period + self.horizon) + TESTS
         if len(values) < fewest:
-            raise DataError(
-                f"Series {self.data!r} has {len(values)} values; {self.inputs} inputs and a "
-                f"horizon of {self.horizon} need {fewest} at least"
-            )
+            needed = f"{self.inputs} inputs and a horizon of {self.horizon} need {fewest} at least"
+            raise DataError(f"Series {self.data!r} has {len(values)} values; {needed}")
         return values
 
     def _file(self):
@@ -121,61 +99,44 @@ class Series(SequenceTask):
 
     @functools.cached_property
     def _numbers(self):
-        """Scale, and mean absolute error of the naive forecast on the test windows."""
+        """The scale, and of the naive forecast its lag and its error on the test windows."""
         training = self._training
         changes = training[self.horizon :] - training[: -self.horizon]
         scale = float(changes.std()) or 1.0
-        lags = [1] + ([KNOWN[self.data].period] if self.data in KNOWN else [])
-        lag = min(lags, key=lambda lag: self._naive_error(lag, np.arange(max(lags), len(training))))
-        tested = np.arange(len(self.values) - TESTS + 1 - self.horizon, len(self.values))
-        return scale, lag, self._naive_error(lag, tested)
+        known = range(self._period, len(training))
+        lag = min(1, self._period, key=lambda lag: self._naive_error(lag, known))
+        return scale, lag, self._naive_error(lag, range(len(training), len(self.values)))
 
-    @property
-    def _training(self):
-        return self.values[: len(self.values) - TESTS + 1 - self.horizon]
-
-    def _naive_error(self, lag, targets):
-        """Mean absolute error of all forecasts whose targets lie among these places."""
-        begins = np.arange(targets[0], targets[-1] + 2 - self.horizon)
-        errors = [
-            np.abs(self.values[begin : begin + self.horizon] - self._naive(begin, lag))
-            for begin in begins
-        ]
-        return float(np.mean(errors)) or 1.0
-
-    def _naive(self, begin, lag):
-        return self.values[begin - lag + np.arange(self.horizon) % lag]
+    def _naive_error(self, lag, places):
+        """Mean absolute error of all naive forecasts whose targets lie among these places."""
+        ahead = np.arange(self.horizon)
+        begins = np.arange(places.start, places.stop + 1 - self.horizon)[:, None]
+        errors = np.abs(self.values[begins + ahead] - self.values[begins - lag + ahead % lag])
+        return float(errors.mean()) or 1.0
 
     def sample(self, generator: np.random.Generator, count: int) -> Batch:
-        """See the class."""
         last = len(self._training) - self.inputs - self.horizon
         return self._windows(generator.integers(last, size=count, endpoint=True))
 
     def test(self, generator: np.random.Generator | None, count: int) -> Batch:
         """The last windows, in their order; nothing is drawn, `count` is not used."""
-        last = len(self.values) - self.inputs - self.horizon
-        return self._windows(np.arange(last - TESTS + 1, last + 1))
+        return self._windows(len(self._training) - self.inputs + np.arange(TESTS))
 
     def _windows(self, begins):
-        scale = self._numbers[0]
         windows = self.values[begins[:, None] + np.arange(self.inputs + self.horizon)]
-        windows = (windows - windows[:, self.inputs - 1 : self.inputs]) / scale
-        windows = windows.astype("float32")
+        changes = windows - windows[:, self.inputs - 1 : self.inputs]
+        windows = (changes / self._numbers[0]).astype("float32")
         return Batch(windows[:, : self.inputs, None], windows[:, self.inputs :], None, None)
 
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """See the class."""
         scale, _, naive = self._numbers
         error = np.abs(outputs - batch.y).mean(axis=1) * scale / naive
         return error < 1, error
 
     def examples(self) -> dict[str, Batch]:
-        """The first and the last test window."""
-        batch = self.test(None, TESTS)
-        return {
-            what: Batch(batch.x[row : row + 1], batch.y[row : row + 1], None, None)
-            for what, row in (("first test window", 0), ("last test window", TESTS - 1))
-        }
+        x, y, *_ = self.test(None, TESTS)
+        first, last = Batch(x[:1], y[:1], None, None), Batch(x[-1:], y[-1:], None, None)
+        return {"first test window": first, "last test window": last}
 
 
 def _read(file):

@@ -5,10 +5,17 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+
+from keras_deeplstm import validation
+
+# What a parameter may be: `SequenceTask` calls the function with its name and value.
+Count = Annotated[int, validation.positive_integer]
+AtLeastTwo = Annotated[int, partial(validation.integer, at_least=2)]
 
 
 class Batch(NamedTuple):
@@ -45,8 +52,8 @@ class Criterion:
 
     Args:
         sequences: Number of test sequences.
-        wrong: At most so many of them may be wrong; None: no matter.
-        error: The mean of their errors must be below; None: no matter.
+        wrong: At most so many of them may be wrong; None: no matter how many.
+        error: The mean of their errors must be below; None: no matter how large.
         of: What the sequences are.
 
     Example:
@@ -57,8 +64,8 @@ class Criterion:
     """
 
     sequences: int
-    wrong: int | None
-    error: float | None
+    wrong: int | None = None
+    error: float | None = None
     of: str = "fresh sequences"
 
     def __post_init__(self):
@@ -68,30 +75,16 @@ class Criterion:
     @property
     def words(self) -> str:
         """The criterion as people say it."""
-        tested = f"{self.sequences:,} {self.of}"
+        them = f"{self.sequences:,} {self.of}"
         if self.wrong is None:
-            return f"mean error of {tested} below {self.error:g}"
-        words = f"at most {self.wrong:,} of {tested} wrong"
-        if self.wrong == 0:
-            words = f"all of {tested} right"
+            return f"mean error of {them} below {self.error:g}"
+        words = f"at most {self.wrong:,} of {them} wrong" if self.wrong else f"all of {them} right"
         return words if self.error is None else f"{words}, mean error below {self.error:g}"
 
     def holds(self, correct: np.ndarray, error: np.ndarray) -> bool:
-        """Whether sequences with this score are enough.
-
-        Args:
-            correct: Whether each sequence is right, `(sequences,)`.
-            error: Their errors, `(sequences,)`. A single NaN is too large an error.
-
-        Raises:
-            ValueError: These are not as many sequences as the criterion asks for.
-        """
-        for name, values in (("correct", correct), ("error", error)):
-            if np.shape(values) != (self.sequences,):
-                raise ValueError(
-                    f"Argument `{name}` must have the shape ({self.sequences},). "
-                    f"Received: {name} of shape {np.shape(values)}"
-                )
+        """Whether this score of as many sequences is enough; one NaN is too large an error."""
+        _require("correct", correct, (self.sequences,))
+        _require("error", error, (self.sequences,))
         few = self.wrong is None or np.count_nonzero(~np.asarray(correct, bool)) <= self.wrong
         return bool(few and (self.error is None or np.mean(error, dtype=float) < self.error))
 
@@ -99,8 +92,9 @@ class Criterion:
 class SequenceTask(ABC):
     """A task whose sequences are drawn at random; its fields are its parameters.
 
-    The paper's values are the defaults. All that is drawn comes from the generator passed, so that
-    equal generators draw equal batches.
+    The paper's values are the defaults; type hints say which values fields take. All that is drawn
+    comes from the generator passed, so that equal generators draw equal batches. What follows from
+    the parameters is a property, all else that a task says of itself a constant.
 
     Example:
 
@@ -117,37 +111,25 @@ class SequenceTask(ABC):
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # all tasks are dataclasses
     name: ClassVar[str]
-    source: ClassVar[str]
-    """Paper, and where in it the task is defined."""
+    source: ClassVar[str]  # the paper, and where in it the task is defined
+    # What the outputs have gone through when they are scored. The loss follows from it: cross
+    # entropy over all outputs, cross entropy of each output, squared error.
     readout: ClassVar[Literal["softmax", "sigmoid", "linear"]]
-    """What the outputs have gone through when they are scored. The loss follows from it: cross
-    entropy over all outputs, cross entropy of each output, squared error."""
-    fixed_test: ClassVar[bool] = False
-    """Whether `test` returns the same sequences again and again, all that there are."""
-    test_sequences: ClassVar[int] = 2560
-    """How many sequences tell at the end how good a model is; as Hochreiter & Schmidhuber did."""
-    data_dir: ClassVar[Path | None] = None
-    """Folder with data sets, of a task that reads any; see `reading`."""
+    features: ClassVar[int]  # number of inputs, of each step if there are steps
+    outputs: ClassVar[int]  # number of outputs
+    steps: ClassVar[int | None]  # of a batch: the longest sequence; None of a task without time
+    tolerance: ClassVar[float]  # of the absolute errors of a right sequence; see `judge`
+    # When the task counts as solved. Where a paper looks at its last training sequences, fresh ones
+    # take their place: drawn on-line, each of the paper's was as new to its network.
+    criterion: ClassVar[Criterion]
+    test_sequences: ClassVar[int] = 2560  # tell how good a model is; as Hochreiter & Schmidhuber's
+    fixed_test: ClassVar[bool] = False  # whether `test` always returns all sequences that there are
+    reported: ClassVar[dict[tuple, int]] = {}  # `paper_sequences` by the values of all parameters
+    data_dir: ClassVar[Path | None] = None  # with the data sets of a task that reads any
+    checksum: ClassVar[str] = ""  # of the data of such a task
 
-    @property
-    def checksum(self) -> str:
-        """Of the data of such a task."""
-        return ""
-
-    @property
-    @abstractmethod
-    def features(self) -> int:
-        """Number of inputs, of each step if there are steps."""
-
-    @property
-    @abstractmethod
-    def outputs(self) -> int:
-        """Number of outputs."""
-
-    @property
-    @abstractmethod
-    def steps(self) -> int | None:
-        """Number of steps of a batch: the longest sequence; None of a task without time."""
+    def __post_init__(self):
+        validation.fields(self)
 
     @property
     @abstractmethod
@@ -155,21 +137,9 @@ class SequenceTask(ABC):
         """What is to be learned, in one line."""
 
     @property
-    @abstractmethod
-    def criterion(self) -> Criterion:
-        """When the task counts as solved.
-
-        Where a paper looks at its last training sequences, fresh ones take their place: drawn
-        on-line, each of the paper's was as new to its network.
-        """
-
-    @property
     def paper_sequences(self) -> int | None:
-        """Training sequences until success in the paper, the mean of its best LSTM; None: unknown.
-
-        It is what the paper reports for exactly these parameters.
-        """
-        return None
+        """Training sequences until success in the paper, mean of its best LSTM; None: unknown."""
+        return self.reported.get(dataclasses.astuple(self))
 
     @property
     def paper(self) -> str | None:
@@ -177,7 +147,7 @@ class SequenceTask(ABC):
         return None if self.paper_sequences is None else f"{self.paper_sequences:,} sequences"
 
     def reading(self, data_dir: Path | None) -> "SequenceTask":
-        """The same task, with its data in this folder; None stands for the usual places."""
+        """The same task with its data in this folder; None stands for the usual places."""
         task = copy.copy(self)
         object.__setattr__(task, "data_dir", data_dir)  # no parameter, and the class is frozen
         return task
@@ -189,8 +159,8 @@ class SequenceTask(ABC):
     def reach(self, predict: Callable[[np.ndarray], np.ndarray]) -> int | None:
         """How far beyond its training a model is right; None if the task knows no such measure.
 
-        Args:
-            predict: Gives the outputs, after the readout, for inputs of any number of steps.
+        `predict` gives the outputs after the readout for inputs of any number of steps. It need not
+        know of padding, which stands at the end.
         """
         return None
 
@@ -199,37 +169,36 @@ class SequenceTask(ABC):
         """Draw `count` sequences to train with."""
 
     def test(self, generator: np.random.Generator, count: int) -> Batch:
-        """Draw `count` sequences to test with.
-
-        Many long ones had better be drawn in parts: 10,000 sequences of 100 steps and 100 symbols
-        take 0.8 GB.
-        """
+        """Draw `count` sequences to test with; 10,000 of 100 steps and 100 symbols take 0.8 GB."""
         return self.sample(generator, count)
 
     def score(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which sequences are right.
+        """Whether each sequence is right, and its error, both `(count,)`.
 
-        Args:
-            outputs: What the network says, of the shape of `batch.y`, after the readout.
-            batch: The sequences.
-
-        Returns:
-            Whether each sequence is right and its error, both `(count,)`.
-
-        Raises:
-            ValueError: The outputs have another shape.
+        The outputs are those after the readout, of the shape of `batch.y`.
         """
         outputs = np.asarray(outputs)
-        if outputs.shape != batch.y.shape:
-            raise ValueError(
-                f"Argument `outputs` must have the shape of the targets, {batch.y.shape}. "
-                f"Received: outputs of shape {outputs.shape}"
-            )
+        _require("outputs", outputs, batch.y.shape, "of the targets, ")
         return self.judge(outputs, batch)
 
-    @abstractmethod
     def judge(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Score outputs that are known to have the right shape; see `score`."""
+        """Score outputs of the right shape; unless a task differs, by the worst one of each."""
+        error = np.abs(outputs - batch.y).max(axis=tuple(range(1, batch.y.ndim)))
+        return error < self.tolerance, error
+
+
+def _require(name, values, shape, of=""):
+    if np.shape(values) != shape:
+        found = f"Received: {name} of shape {np.shape(values)}"
+        raise ValueError(f"Argument `{name}` must have the shape {of}{shape}. {found}")
+
+
+def judge_steps(right: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """A score by steps: all that are trained must be right; the error is the share that is not."""
+    assert batch.weight is not None
+    counted: np.ndarray = batch.weight > 0
+    wrong = ~right & counted
+    return ~wrong.any(axis=1), wrong.sum(axis=1) / counted.sum(axis=1)
 
 
 def activated(outputs: np.ndarray, readout: str) -> np.ndarray:
@@ -242,24 +211,22 @@ def activated(outputs: np.ndarray, readout: str) -> np.ndarray:
     return special.expit(outputs) if readout == "sigmoid" else outputs
 
 
-def one_hot(codes: np.ndarray, symbols: int) -> np.ndarray:
-    """Symbols numbered from 0 as vectors, float32; the number `symbols` is padding, all 0.
+def one_hot(codes: np.ndarray, symbols: int, mask: np.ndarray | None = None) -> np.ndarray:
+    """Symbols numbered from 0 as vectors, float32; all 0 where the mask is False.
 
     Example:
 
     >>> import numpy as np
     >>> from keras_deeplstm.experiments.tasks.sequences.task import one_hot
-    >>> one_hot(np.array([1, 0, 2]), 2).tolist()
+    >>> one_hot(np.array([1, 0, 7]), 2, np.array([True, True, False])).tolist()
     [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
     """
-    return np.eye(symbols + 1, symbols, dtype="float32")[codes]
+    vectors = np.eye(symbols + 1, symbols, dtype="float32")  # the last one is 0
+    return vectors[codes if mask is None else np.where(mask, codes, symbols)]
 
 
 def random_lengths(generator: np.random.Generator, count: int, length: int) -> np.ndarray:
-    """Lengths of the sequences of Hochreiter & Schmidhuber's experiments 3 to 5, `(count,)`.
-
-    Any whole number from `length` to 1.1 times `length` is as likely as any other.
-    """
+    """Lengths as in Hochreiter & Schmidhuber's experiments 3 to 5, uniform from T to 1.1 T."""
     return generator.integers(length, longest(length), size=count, endpoint=True)
 
 

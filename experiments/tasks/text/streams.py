@@ -1,5 +1,6 @@
 """A text in batches whose rows go on from batch to batch, and the plan of a training over it."""
 
+import math
 from typing import NamedTuple
 
 import keras
@@ -7,10 +8,7 @@ import numpy as np
 
 
 class Plan(NamedTuple):
-    """A pass over the training text, parted evenly.
-
-    A pass has `evaluations` evaluations, after `parts` parts of `steps` steps each.
-    """
+    """A pass over the training text: an evaluation follows after `parts` parts of `steps` steps."""
 
     evaluations: int
     parts: int
@@ -23,32 +21,22 @@ class Plan(NamedTuple):
 
 
 def plan(steps: int, evaluate_every: int, report_every: int) -> Plan:
-    """The longest even parts that keep to the two bounds.
+    """Part the steps of a pass evenly, into parts as long as the two bounds allow.
 
-    The last steps that make no further step for each part are left out.
-
-    Args:
-        steps: Steps of a pass.
-        evaluate_every: The most steps from one evaluation to the next.
-        report_every: The most steps of a part.
+    At most `evaluate_every` steps lie between evaluations; a part has at most `report_every`. The
+    last steps that make no further step for each part are left out.
     """
-    evaluations = -(-steps // evaluate_every)
-    parts = -(-steps // (evaluations * report_every))
-    parts = min(parts, steps // evaluations)
+    evaluations = math.ceil(steps / evaluate_every)
+    parts = min(math.ceil(steps / (evaluations * report_every)), steps // evaluations)
     return Plan(evaluations, parts, steps // (evaluations * parts))
 
 
 class Streams(keras.utils.PyDataset):
-    """A text as `batch_size` streams side by side.
+    """A text, given by the numbers of its symbols, as `batch_size` streams side by side.
 
-    Row i of each batch goes on where row i of the batch before has ended. Inputs are symbols and
-    whether each row begins anew, as it does at the begin of a pass; targets are the symbols that
-    follow. The last symbols, which fill no whole step, are left out.
-
-    Args:
-        codes: Numbers of the symbols.
-        batch_size: Number of streams.
-        length: Symbols of each stream in a batch.
+    A batch has `length` symbols of each stream; its row i goes on where row i of the batch before
+    has ended. Inputs are symbols and whether each row begins anew, as it does at the begin of a
+    pass; targets are the symbols that follow. Symbols at the end that fill no step are left out.
     """
 
     def __init__(self, codes, batch_size, length):
