@@ -25,7 +25,7 @@ from keras_deeplstm.callbacks import GradientFlow, gradient_plots, plot_filters
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.reports import drawing
 from keras_deeplstm.experiments.reports.page import write_report
-from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.runs import files, folder
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
@@ -263,12 +263,12 @@ def test_sec_10_names_of_runs(name):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("con", "NUL.txt")], ids=ascii)
 def test_sec_10_names_of_data_and_texts_become_no_path(name):
     """SEC-10: what is made of them for the name of a run is a valid one."""
-    assert runs.NAME.fullmatch(f"{RunConfig(f'./{name}.npz').slug[:95]}-1")
+    assert folder.NAME.fullmatch(f"{RunConfig(f'./{name}.npz').slug[:95]}-1")
     if "\0" in name or not name:
         with pytest.raises(ConfigError, match="`text` must be the name of a file or a text"):
             TextConfig(name)
     else:
-        assert runs.NAME.fullmatch(f"{TextConfig(name).slug[:95]}-1")
+        assert folder.NAME.fullmatch(f"{TextConfig(name).slug[:95]}-1")
 
 
 def test_names_of_series_become_no_path():
@@ -279,7 +279,7 @@ def test_names_of_series_become_no_path():
         except ConfigError as error:
             assert str(error)
         else:
-            assert runs.NAME.fullmatch(f"{config.slug[:95]}-1")
+            assert folder.NAME.fullmatch(f"{config.slug[:95]}-1")
 
 
 class _Page(HTMLParser):

@@ -504,7 +504,7 @@ COMMANDS = {
     "CFG-32": ("publish .", "'.' holds no keras_deeplstm runs"),
     "restarts": (
         "study depth --restarts 1000000000",
-        "Argument `restarts` must be an integer from 0 to 1000. Received: restarts=1000000000",
+        "Argument `restarts` must be at most 1000. Received: restarts=1000000000",
     ),
     "DAT-01": (
         "run mnits",
