@@ -12,16 +12,9 @@ from keras_deeplstm.experiments.studies import STUDIES, Study, grid
 from keras_deeplstm.experiments.tasks import TASKS, Splits, Task, get_task
 
 __all__ = [
-    "ModelConfig",
-    "RunConfig",
-    "Splits",
-    "Study",
-    "Task",
-    "get_task",
-    "grid",
-    "main",
+    "ModelConfig", "RunConfig", "Splits", "Study", "Task", "get_task", "grid", "main",
     "register",
-]
+]  # fmt: skip
 
 
 def register(item: Task | Study) -> None:

@@ -34,7 +34,20 @@ Devices = Literal["one", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand:
+class Command:
+    """What all commands that train have in common."""
+
+    data_dir: OptionalFolder = None
+    """Folder with data sets and texts that have a name; else the environment variable
+    DEEPLSTM_DATA, else Keras' cache."""
+    runs_dir: Folder = Path("runs")
+    """Where the folder is made."""
+    overwrite: bool = False
+    """Replace what is there of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand(Command):
     """What all commands that train one run have in common."""
 
     config: Any
@@ -43,16 +56,9 @@ class TrainCommand:
     an unfinished run with exactly these settings, which then goes on, or else a new one."""
     new: bool = False
     """Without --name: start a new run even if one with these settings is unfinished."""
-    runs_dir: Folder = Path("runs")
-    """Where the run's folder is made."""
     checkpoint_share: Share = None
     """Share of the training time that checkpoints may take, 0.02 if not given. Epochs, or what is
     reported in their place, all get one if they are long against writing it; with 1 in any case."""
-    overwrite: bool = False
-    """Replace the run of that name."""
-    data_dir: OptionalFolder = None
-    """Folder with data sets and texts that have a name; else the environment variable
-    DEEPLSTM_DATA, else Keras' cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,7 @@ class SampleCommand:
 
 
 @dataclass(frozen=True)
-class SearchCommand:
+class SearchCommand(Command):
     """Search depth, state size, dropout and more with keras-tuner, and write a report. The same
     command again goes on with a search that was interrupted.
 
@@ -123,16 +129,10 @@ class SearchCommand:
     """In the end, train the best model once more as a run, and keep it."""
     devices: Devices = "one"
     """Train each model on one device, or with a part of each batch on all of this machine."""
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
-    runs_dir: Folder = Path("runs")
-    """Where the search's folder is made."""
-    overwrite: bool = False
-    """Replace the search of that name."""
 
 
 @dataclass(frozen=True)
-class StudyCommand:
+class StudyCommand(Command):
     """Train the runs of a study and write its report. Finished runs are not run again, and one
     that was interrupted goes on."""
 
@@ -156,14 +156,8 @@ class StudyCommand:
     """How many times a run that diverges, or does not solve its task, is tried again with another
     seed (1000 higher); None: once, but not at all if runs have tasks to solve, since their success
     rate is a result."""
-    data_dir: OptionalFolder = None
-    """Folder with data sets; else the environment variable DEEPLSTM_DATA, else Keras' cache."""
-    runs_dir: Folder = Path("runs")
-    """Where the study's folder is made."""
     checkpoint_share: Share = None
     """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
-    overwrite: bool = False
-    """Train all runs anew."""
 
 
 @dataclass(frozen=True)
@@ -215,10 +209,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def parse(arguments: list[str]) -> object:
-    """The command that was typed, an object of one of the classes above.
-
-    Raises SystemExit if help was asked for or an argument is wrong, which has been said.
-    """
+    """The command that was typed; SystemExit if it asked for help or has a wrong argument."""
     return tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog="deeplstm",

@@ -59,20 +59,8 @@ def run_study(
 ) -> tuple[bool, Path]:
     """Train the runs that are not yet finished, say so in the terminal, and write the report.
 
-    Args:
-        folder: Where the runs' folders are; a study that was interrupted goes on there.
-        only: Train only runs with this in their names.
-        limit: Train at most this many runs now.
-        restarts: How many times a run that diverges, or does not solve its task, is tried again
-            with another seed.
-
-    Returns:
-        Whether no run failed or diverged for good, and the report.
-
-    Raises:
-        ConfigError: No run matches `only`.
-        RunExistsError: `folder` holds a run of the same name with other settings, or another
-            process is at this study.
+    A study that was interrupted goes on. The options are those of `deeplstm study`. Returns whether
+    no run failed or diverged for good, and the report.
     """
     chosen = matching(plan, only)
     for name, config in chosen.items():
@@ -110,7 +98,6 @@ class _Runner:
         # Not `console.is_terminal`: FORCE_COLOR, which notebooks set, makes that true of a file.
         self.progress.disable = not self.progress.console.file.isatty()
         self.pace = None  # seconds for a unit of work, measured
-        self.rows = []  # of the run's metrics: one for each epoch, or for a part of one
         self.trained = 0  # runs, by the present process of the worker
 
     def say(self, line):

@@ -36,10 +36,7 @@ def check_sampled(folder: Path) -> None:
 
 
 def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:
-    """The sampler with the best model of the run in `folder`, and its `opening_of`.
-
-    Raises ConfigError as `check_sampled`, and DataError if the model or vocabulary is damaged.
-    """
+    """The sampler with the best model of a run, see `check_sampled`, and its `opening_of`."""
     import keras
 
     from keras_deeplstm.text import Sampler, Vocabulary

@@ -15,9 +15,7 @@ def enumerate_words(words: list[str]) -> str:
 def estimate_text(estimate: Any, form: str = ".3f") -> str:
     """``"1.523"``, ``"1.523 (1.519–1.527)"`` for two values, ``"1.523 ± 0.004"`` for more.
 
-    Args:
-        estimate: A mean with its interval, `runs.groups.Estimate`.
-        form: How a value is written, for `format`. ".1%" gives ``"97.2% ± 0.4"``.
+    The form is one for `format`: with ".1%" it is ``"97.2% ± 0.4"``.
     """
     mean = format(estimate.mean, form)
     scale, form = (100, f"{form[:-1]}f") if form.endswith("%") else (1, form)

@@ -4,7 +4,8 @@ import os
 import pytest
 
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.runs import environment as machine, files
+from keras_deeplstm.experiments.runs import environment as machine
+from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 

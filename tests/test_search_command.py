@@ -518,5 +518,5 @@ def test_a_cluster(folder, undisturbed):
 def test_config_round_trip():
     config = SearchConfig("digits", "bayesian", trials=3, folds=3)
     assert SearchConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ConfigError, match="unexpected keyword"):
+    with pytest.raises(ConfigError, match="Unknown key 'dept'"):
         SearchConfig.from_dict({"task": "digits", "dept": "2"})

@@ -30,15 +30,12 @@ class Worker:
 
     def __init__(self):
         self._process = None
-        self._pipe = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self.stop()
-        if self._process is not None:
-            self._process.join()
+        self.renew()
 
     def stop(self):
         """Send the process SIGTERM: it ends at once, or at the end of a training step."""
@@ -56,11 +53,8 @@ class Worker:
         """Return `function(send, *arguments)`, executed in the other process.
 
         The function is one of a module, so that it is found there, and `on_message` is called here
-        with whatever it gives to `send`.
-
-        Raises:
-            CallError: The function raised an error, or the process died.
-            DataError: The function raised it.
+        with whatever it gives to `send`. Raises `CallError` if the function raised an error or the
+        process died; a `DataError` stays one.
         """
         if self._process is None:
             self._start()

@@ -2,36 +2,27 @@
 
 import base64
 import itertools
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.experiments.reports.drawing import (
-    Picture,
-    Section,
-    colors_of,
-    curves,
-    draw_line,
-    new_figure,
-    picture,
-    plain,
-)
+from keras_deeplstm.experiments.reports import drawing
+from keras_deeplstm.experiments.reports.drawing import Picture, Section, picture
 from keras_deeplstm.experiments.runs.groups import Group
+from keras_deeplstm.experiments.studies.study import depth_of, grouped
 from keras_deeplstm.experiments.words import median_text, ratio_text, ratios_text
 
 LINES = 10  # in one picture; more models make more pictures
 STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
+LEARNING = (("val_accuracy", "validation accuracy"), ("loss", "training loss (nats)", "log"))
 AGAINST_DEPTH = (
     ("test_accuracy", "test accuracy"),
     ("gradient_ratio_start", "first / last gradient, matrices"),
     ("state_gradient_ratio_start", "first / last gradient, states"),
 )
 DECADES = 8  # in one picture of the gradients of states; what is below has vanished
-MOMENTS = (
-    ("before training", lambda group: 0),
-    ("after training", lambda group: group.config.epochs),
-)
 
 STATES_TEXT = (
     "How the loss depends on what a depth step hands on: norm of dL/dh, the gradient of its "
@@ -49,43 +40,34 @@ STATES_TEXT = (
 
 def sections(groups: list[Group]) -> list[Section]:
     """All pictures of a report of classifiers."""
-    if not groups:
-        return []
-    groups = sorted(groups, key=_panel)
-    colors = colors_of(groups)
-    panels = []
-    for (_, depth), together in itertools.groupby(groups, key=_panel):
-        members = list(together)
-        title = f"{members[0].config.subject}, depth {depth}"
-        for begin in range(0, len(members), LINES):
-            panels.append((title, members[begin : begin + LINES]))
+    panel = attrgetter("config.task", "config.model.depth")
+    groups = sorted(groups, key=panel)
+    colors = drawing.colors_of(groups)
+    panels = [
+        (f"{members[0].config.subject}, depth {depth}", members[begin : begin + LINES])
+        for (_, depth), members in grouped(groups, panel).items()
+        for begin in range(0, len(members), LINES)
+    ]
     depth_rows = _depth_pictures(panels)
     if len(groups) == 1 and depth_rows[0]:
         depth_rows[0].append(_heatmap(groups[0]))
     several = any(len(group.runs) > 1 for group in groups)
-    means = " Lines are means over the runs of a model, bands their range." if several else ""
-    medians = " Lines are medians over the runs of a model, bands their range." if several else ""
-    middle = " Of several runs of a model, the median is shown." if several else ""
-    first = " Of several runs of a model, the first is shown." if several else ""
+    lines = " Lines are {} over the runs of a model, bands their range." if several else ""
+    one = " Of several runs of a model, the {} is shown." if several else ""
     found = [
         Section(
             "Learning",
             "Accuracy on the validation data, and loss on the training data, after each epoch."
-            + means,
-            [
-                [
-                    curves(title, members, colors, "val_accuracy", "validation accuracy"),
-                    curves(title, members, colors, "loss", "training loss (nats)", log=True),
-                ]
-                for title, members in panels
-            ],
+            + lines.format("means"),
+            drawing.curves_of(panels, LEARNING, colors=colors),
         ),
         Section(
             "Gradient against depth",
             "Norm of the loss gradient of each step's recurrent matrix at several moments of "
             "training: step 1 is next to the input, the last step next to the output. A flat "
             "line means that the gradient arrives undiminished. All pictures have the same scale. "
-            "Models whose steps share one matrix are not shown: it has one gradient." + middle,
+            "Models whose steps share one matrix are not shown: it has one gradient."
+            + one.format("median"),
             depth_rows,
         ),
         Section(
@@ -94,14 +76,15 @@ def sections(groups: list[Group]) -> list[Section]:
             "gradient of the first recurrent matrix divided by that of the last, in the first "
             "training step; and the same of the states, before training. Where the state of the "
             "first step has no gradient nothing is learned, even if the gradients of all matrices "
-            "are alike: then all are zero." + medians,
+            "are alike: then all are zero." + lines.format("medians"),
             _against_depth(groups, colors),
         ),
-        Section(STATES, STATES_TEXT + middle, _state_rows(panels, colors)),
+        Section(STATES, STATES_TEXT + one.format("median"), _state_rows(panels, colors)),
         Section(
             "First and last matrix during training",
             "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
-            "get the same gradient; far below 1 it fades on its way to the input." + medians,
+            "get the same gradient; far below 1 it fades on its way to the input."
+            + lines.format("medians"),
             [[_ratio_picture(title, members, colors) for title, members in panels]],
         ),
         Section(
@@ -109,19 +92,15 @@ def sections(groups: list[Group]) -> list[Section]:
             "The weights that the first layer applies to the image, before and after training. "
             "Gabor R²: share of a filter's variation that the best-fitting Gabor filter explains, "
             "as the median over at most 24 filters. Noise is fitted too, in part, the better the "
-            "smaller the image is: what counts is the change." + first,
+            "smaller the image is: what counts is the change." + one.format("first"),
             [_filter_pictures(group) for group in groups],
         ),
     ]
-    return [section for section in found if any(section.rows)]
-
-
-def _panel(group):
-    return group.config.task, group.config.model.depth
+    return drawing.shown(found)
 
 
 def _ratio_picture(title, members, colors):
-    figure, ax = new_figure(title, "training step", "first / last gradient norm", log=True)
+    figure, ax = drawing.new_figure(title, "training step", "first / last gradient norm", "log")
     ax.axhline(1, color="0.6", linewidth=1)
     ends = []
     for group in members:
@@ -129,80 +108,71 @@ def _ratio_picture(title, members, colors):
         ratios = [frame.set_index("step")["ratio"] for frame in ratios if len(frame)]
         if ratios:
             values = pd.concat(ratios, axis=1)
-            draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
-        start, end = (
-            ratios_text(group.values(f"gradient_ratio_{when}")) for when in ("start", "end")
-        )
-        ends.append(f"{group.label} {start} to {end}")
+            drawing.draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
+        texts = [ratios_text(group.values(f"gradient_ratio_{when}")) for when in ("start", "end")]
+        ends.append(f"{group.label} {' to '.join(texts)}")
     return picture(figure, f"Ratio of gradient norms during training, {title}: {'; '.join(ends)}.")
 
 
 def _against_depth(groups, colors):
     """For each task with models of three depths or more."""
     rows = []
-    for task, members in itertools.groupby(groups, key=lambda group: group.config.subject):
-        by_label = {}
-        for group in members:
-            by_label.setdefault(group.label, []).append(group)
-        if max(len(some) for some in by_label.values()) < 3:
-            continue
-        drawn = [_depth_curves(task, by_label, colors, *what) for what in AGAINST_DEPTH]
-        rows.append([one for one in drawn if one])
+    for task, members in grouped(groups, attrgetter("config.subject")).items():
+        by_label = grouped(members, attrgetter("label"))
+        if max(map(len, by_label.values())) >= 3:
+            drawn = [_depth_curves(task, by_label, colors, *what) for what in AGAINST_DEPTH]
+            rows.append([one for one in drawn if one])
     return rows
 
 
 def _depth_curves(task, by_label, colors, key, label):
     """One number of each model against its depth; None where no model has it."""
-    log = key != "test_accuracy"
-    figure, ax = new_figure(task, "depth", label, log=log)
+    scale = "linear" if key == "test_accuracy" else "log"
+    figure, ax = drawing.new_figure(task, "depth", label, scale)
     ax.set_xscale("log")
     ends, depths = [], set()
     for name, groups in by_label.items():
-        values = {group.config.model.depth: group.values(key) for group in groups}
-        values = {depth: found for depth, found in values.items() if found}
+        values = {depth_of(group): found for group in groups if (found := group.values(key))}
         if values:
             table = pd.DataFrame.from_dict(values, orient="index").sort_index()
-            draw_line(ax, table, table.median(axis=1), name, colors[name], marker="o")
+            drawing.draw_line(ax, table, table.median(axis=1), name, colors[name], marker="o")
             ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
             depths |= set(values)
     if not ends:
         return None
-    if log:
+    if scale == "log":
         _same_scale([figure])
-    ax.set_xticks(sorted(depths), [str(depth) for depth in sorted(depths)])
+    ax.set_xticks(sorted(depths), list(map(str, sorted(depths))))
     ax.set_xticks([], minor=True)
     return picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}.")
 
 
 def _depth_pictures(panels):
     """A picture for each model that has a matrix for each step; all of one scale."""
-    rows = []
-    for _, members in panels:
-        rows.append([])
-        for group in members:
-            frame = _median_frame(group)
-            if len(frame):
-                figure, ax = new_figure(group.name, "depth step", "gradient norm (L2)", log=True)
-                gradient_plots.plot_depth(frame, ax=ax)
-                ax.set_title(plain(group.name))
-                rows[-1].append((group.name, figure))
-    limits = np.array([figure.axes[0].get_ylim() for row in rows for _, figure in row])
-    for _, figure in itertools.chain(*rows):
-        figure.axes[0].set_ylim(limits[:, 0].min(), limits[:, 1].max())
-    return [
-        [picture(figure, f"Gradient norm against depth step, {title}.") for title, figure in row]
-        for row in rows
+    rows = [
+        [_depth_figure(group, frame) for group in members if len(frame := _median_frame(group))]
+        for _, members in panels
     ]
+    limits = np.array([figure.axes[0].get_ylim() for row in rows for figure, _ in row])
+    for figure, _ in itertools.chain(*rows):
+        figure.axes[0].set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    return [[picture(*drawn) for drawn in row] for row in rows]
+
+
+def _depth_figure(group, frame):
+    figure, ax = drawing.new_figure(scale="log")
+    gradient_plots.plot_depth(frame, ax=ax)
+    ax.set_title(drawing.plain(group.name))
+    return figure, f"Gradient norm against depth step, {group.name}."
 
 
 def _state_rows(panels, colors):
     """For each panel all models side by side, then each with its paths; all of one scale."""
     rows = []
     for title, members in panels:
-        states = [(group, _states(group)) for group in members]
-        states = [(group, frame) for group, frame in states if frame is not None]
-        moments = MOMENTS if len(states) > 1 else ()
-        models = [_all_models(title, when, states, colors, epoch) for when, epoch in moments]
+        states = [(group, frame) for group in members if (frame := _states(group)) is not None]
+        moments = ("before training", "after training") if len(states) > 1 else ()
+        models = [_all_models(title, when, states, colors) for when in moments]
         paths = [_paths(group, frame) for group, frame in states]
         _same_scale([figure for figure, *_ in [*models, *paths]])
         rows += [[picture(*drawn) for drawn in row] for row in (models, paths)]
@@ -219,24 +189,23 @@ def _states(group):
     return pd.concat(frames) if frames else None
 
 
-def _all_models(title, when, states, colors, epoch):
-    figure, ax = new_figure(f"{title}, {when}", "depth step", "norm of dL/dh", log=True)
+def _all_models(title, when, states, colors):
+    figure, ax = drawing.new_figure(f"{title}, {when}", "depth step", "norm of dL/dh", scale="log")
     for group, frame in states:
         wanted = (frame["state"] == "h") & (frame["path"] == "total")
-        wanted &= frame["epoch"] == epoch(group)
+        wanted &= frame["epoch"] == (0 if when == "before training" else group.config.epochs)
         values = frame[wanted].pivot(index="depth", columns="run", values="value")
-        draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
+        drawing.draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
     return figure, f"Norm of dL/dh against depth, all models, {title}, {when}."
 
 
 def _paths(group, frame):
-    figure, ax = new_figure("", "", "")
-    keys = ["epoch", "state", "path", "depth"]
-    median = frame.groupby(keys, as_index=False)["value"].median()
-    gradient_plots.plot_paths(median, ax, epochs=[epoch(group) for _, epoch in MOMENTS])
+    figure, ax = drawing.new_figure()
+    median = frame.groupby(["epoch", "state", "path", "depth"], as_index=False)["value"].median()
+    gradient_plots.plot_paths(median, ax, epochs=[0, group.config.epochs])
     for when, style in (("before", "--"), ("after", "-")):
         ax.plot([], [], color="0.4", linestyle=style, label=when)
-    ax.set(title=plain(group.name), xlabel="depth step", ylabel="gradient norm (L2)")
+    ax.set(title=drawing.plain(group.name), xlabel="depth step")
     alt = f"Norms of the gradients of the states against depth, {group.name}."
     return figure, alt, _state_caption(group)
 
@@ -247,8 +216,7 @@ def _state_caption(group):
     for key, name in names.items():
         values = [group.values(f"{key}_{when}") for when in ("start", "end")]
         if any(values):
-            start, end = map(median_text, values)
-            parts.append(f"{name} {start} → {end}")
+            parts.append(f"{name} {' → '.join(map(median_text, values))}")
     return "; ".join(parts)
 
 
@@ -265,7 +233,7 @@ def _same_scale(figures):
 
 
 def _heatmap(group):
-    figure, ax = new_figure("", "training step", "depth step")
+    figure, ax = drawing.new_figure()
     ax.grid(visible=False)
     gradient_plots.plot_heatmap(_median_frame(group), ax=ax)
     return picture(figure, "Gradient norm over depth step and training step.")
@@ -283,16 +251,16 @@ def _stacked(run):
 
 
 def _filter_pictures(group):
-    pictures = []
+    """Before and after training, of the first run."""
     run = group.runs[0]
     files = sorted((run.folder / "filters").glob("epoch_*.png"))
+    pictures = []
     for file in dict.fromkeys([*files[:1], *files[-1:]]):
         epoch = int(file.stem.removeprefix("epoch_"))
         when = f"after {epoch} epochs" if epoch else "before training"
-        caption = f"{group.name}, {when}"
         similarity = run.result.get("gabor_r2_end" if epoch else "gabor_r2_start")
-        if similarity is not None:
-            caption += f"; Gabor R² {similarity:.2f}"
+        gabor = "" if similarity is None else f"; Gabor R² {similarity:.2f}"
+        caption = f"{group.name}, {when}{gabor}"
         data = base64.b64encode(file.read_bytes()).decode()
         pictures.append(Picture(data, f"Weights of the first layer: {caption}.", caption))
     return pictures

@@ -33,6 +33,11 @@ class Section:
     writings: list[tuple[str, str]] = field(default_factory=list)  # each with what it is
 
 
+def shown(sections: list[Section]) -> list[Section]:
+    """Those sections that have something to show."""
+    return [section for section in sections if any(section.rows) or section.writings]
+
+
 def colors_of(groups: list[Group]) -> dict[str, tuple]:
     """A color for each label."""
     palette = itertools.cycle(sns.color_palette("colorblind"))
@@ -45,53 +50,35 @@ def with_unfinished(groups: list[Group], unfinished: list[Run]) -> list[Group]:
     return sorted(group_runs([*finished, *unfinished]), key=lambda group: group.config.subject)
 
 
-def depth_styles(groups: list[Group]) -> dict[int, str] | None:
-    """A line style for each depth; None if there is only one."""
-    depths = sorted({group.config.model.depth for group in groups})
-    if len(depths) < 2:
-        return None
-    return dict(zip(depths, itertools.cycle(("-", "--", ":", "-.")), strict=False))
+def curves_of(panels, columns, **options) -> list[list[Picture]]:
+    """The `curves` of several columns for each panel, which is a title and groups."""
+    return [[curves(*panel, *column, **options) for column in columns] for panel in panels]
 
 
-def curves(
-    title: str,
-    members: list[Group],
-    colors: dict[str, tuple],
-    column: str,
-    label: str,
-    log: bool = False,
-    styles: dict[int, str] | None = None,
-    against: str = "epoch",
-) -> Picture:
-    """A column of `metrics.csv` against the epochs: the means of groups, and their ranges.
+def curves(title, groups, column, label, scale="linear", colors=None, x="epoch") -> Picture:
+    """A column of `metrics.csv`, where it has values: the means of groups, and their ranges.
 
-    Args:
-        title: Of the picture.
-        members: The groups.
-        colors: The color of each label.
-        column: What is drawn. Rows that have none of it are left out.
-        label: What it is.
-        log: Whether its axis is logarithmic.
-        styles: Line style of each depth, for groups of different depths.
-        against: Another column in place of the epochs.
+    The label says what it is. Without `colors` there is one for each label of these groups.
     """
-    figure, ax = new_figure(title, against, label, log)
+    figure, ax = new_figure(title, x, label, scale)
+    colors = colors or colors_of(groups)
+    depths = sorted({group.config.model.depth for group in groups})
+    styles = dict(zip(depths, itertools.cycle(("-", "--", ":", "-.")), strict=False))
     ends = []
-    for group in members:
-        found = [run.metrics.set_index(against) for run in group.runs]
+    for group in groups:
+        found = [run.metrics.set_index(x) for run in group.runs]
         values = [frame[column].dropna() for frame in found if column in frame]
         values = [some for some in values if len(some)]
-        if not values:
-            continue
-        values = pd.concat(values, axis=1)
-        middle = values.mean(axis=1)
         name, style = group.label, {"marker": "."}
-        if styles:
+        if len(depths) > 1:
             name, style = group.name, {"linestyle": styles[group.config.model.depth]}
-        draw_line(ax, values, middle, name, colors[group.label], **style)
-        ends.append(f"{name} {middle.iloc[-1]:.3g}")
+        if values:
+            table = pd.concat(values, axis=1)
+            middle = table.mean(axis=1)
+            draw_line(ax, table, middle, name, colors[group.label], **style)
+            ends.append(f"{name} {middle.iloc[-1]:.3g}")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return picture(figure, f"{label} against {against}, {title}. At the end: {'; '.join(ends)}.")
+    return picture(figure, f"{label} against {x}, {title}. At the end: {'; '.join(ends)}.")
 
 
 def draw_line(ax, values, middle, label: str, color, **style) -> None:
@@ -102,11 +89,11 @@ def draw_line(ax, values, middle, label: str, color, **style) -> None:
         ax.fill_between(middle.index, low, high, color=color, alpha=0.2, linewidth=0)
 
 
-def new_figure(title: str, xlabel: str, ylabel: str, log: bool = False) -> tuple:
-    """A figure of the size of all others, and its axes."""
-    figure = Figure(figsize=(5, 4.2), layout="constrained")
+def new_figure(title="", xlabel="", ylabel="", scale="linear", size=(5, 4.2)):
+    """A figure and its axes."""
+    figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
-    ax.set(title=plain(title), xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    ax.set(title=plain(title), xlabel=xlabel, ylabel=ylabel, yscale=scale)
     ax.grid(alpha=0.3)
     return figure, ax
 

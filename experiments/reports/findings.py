@@ -20,14 +20,11 @@ class Findings:
     """Runs of one kind, and what is known of them."""
 
     kind: Kind
-    study: Study | None
-    """The study, if they are those of one that is known."""
+    study: Study | None  # if they are those of one that is known
     found: list[Run]
     finished: list[Run]
-    unfinished: list[Run]
-    """Those that have no result, but metrics of a part of their training."""
-    problems: list[tuple[str, str, str]]
-    """Name, state and reason of each run that has no result."""
+    unfinished: list[Run]  # those that have no result, but metrics of a part of their training
+    problems: list[tuple[str, str, str]]  # name, state and reason of each run without a result
     groups: list[Group]
 
     @property
@@ -44,12 +41,12 @@ class Findings:
     @property
     def commands(self) -> list[str]:
         """The commands that started the runs, with the backend if it is not the default."""
-        commands: dict[str, None] = {}
+        commands = []
         for run in self.finished:
             backend, command = run.environment["backend"], run.environment["command"]
             prefix = "" if backend == "tensorflow" else f"KERAS_BACKEND={backend} "
-            commands[prefix + command] = None
-        return list(commands)
+            commands.append(prefix + command)
+        return list(dict.fromkeys(commands))
 
     @property
     def resumed(self) -> list[str]:
@@ -60,46 +57,28 @@ class Findings:
     @property
     def settings(self) -> dict[str, str]:
         """Training settings with the value, or the values, that the finished runs have."""
-        values: dict[str, dict[str, None]] = {}
-        for run in self.finished:
-            assert run.config is not None
-            for name, value in run.config.flat().items():
-                told = ("task", "text", "fold")
-                if name not in told and not name.startswith("model."):
-                    values.setdefault(name, {})[str(value)] = None
-        return {name: ", ".join(distinct) for name, distinct in values.items()}
-
-
-def find(folders: list[Path]) -> list[Run]:
-    """All runs in these folders.
-
-    Raises:
-        ConfigError: One of the folders holds no run.
-    """
-    found = []
-    for folder in folders:
-        found += runs.find(folder)
-        if not found or not found[-1].folder.is_relative_to(folder):
-            raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
-    return found
+        flat = [run.config.flat() for run in self.finished if run.config]
+        told = ("task", "text", "fold")
+        return {
+            name: ", ".join(dict.fromkeys(str(settings[name]) for settings in flat))
+            for name in (flat[0] if flat else ())
+            if name not in told and not name.startswith("model.")
+        }
 
 
 def collect(folders: list[Path]) -> Findings:
-    """Read runs.
-
-    Args:
-        folders: Folders of runs, or folders that contain them, such as a study's.
-
-    Raises:
-        ConfigError: One of the folders holds no run.
-    """
-    found = find(folders)
+    """Read the runs in folders, or in folders below them; ConfigError if one of them has none."""
+    found = []
+    for folder in folders:
+        if not (inside := runs.find(folder)):
+            raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
+        found += inside
     study, problems = None, []
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         plan = read_plan(folders[0])
-        study = plan["study"]
-        own = [run for run in found if run.folder.parent == folders[0]]
-        found, problems = _planned(plan, {run.name: run for run in own})
+        study = STUDIES.get(plan["study"])
+        own = {run.name: run for run in found if run.folder.parent == folders[0]}
+        found, problems = _planned(plan, own)
     # Runs of several kinds have no table in common; the first one decides.
     command = next((run.config.command for run in found if run.config), "run")
     kind = KINDS[command]
@@ -110,8 +89,7 @@ def collect(folders: list[Path]) -> Findings:
                 reason = "another kind of run: it has a report of its own"
                 problems.append((run.name, run.state, reason))
             elif run.state == "finished":
-                _ = run.environment, *(getattr(run, name) for name in kind.files)
-                _check_numbers(run, kind.results)
+                _check_files(run, kind)
                 finished.append(run)
             else:
                 if run.config and (run.folder / "metrics.csv").exists():
@@ -121,12 +99,14 @@ def collect(folders: list[Path]) -> Findings:
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
     found = [run for run in found if run.config is None or run.config.command == command]
-    groups = group_runs(finished)
-    return Findings(kind, STUDIES.get(study), found, finished, unfinished, problems, groups)
+    return Findings(kind, study, found, finished, unfinished, problems, group_runs(finished))
 
 
-def _check_numbers(run, names):
-    for name in names:
+def _check_files(run, kind):
+    """Raise OSError or ValueError if what a report shows of a run is absent or damaged."""
+    for name in ("environment", *kind.files):
+        getattr(run, name)
+    for name in kind.results:
         value = run.result.get(name)
         if not isinstance(value, int | float | None):
             raise ValueError(f"result.json: {name!r} must be a number. Received: {value!r}")
@@ -142,38 +122,30 @@ def _planned(plan, present):
         if name not in present:
             problems.append((name, "missing", ""))
             continue
-        run = present[name]
-        restarts = plan.get("restarts", 0) if run.config else 0
-        for other in list(restarts_of(name, run.config, restarts))[1:]:
-            if without_success(run) and other in present:
-                reason = run.reason or "not solved"
-                instead = f"{reason}; tried again with seed {present[other].config.seed}"
-                problems.append((run.name, run.state, instead))
-                run = present[other]
+        config = present[name].config
+        names = restarts_of(name, config, plan.get("restarts", 0) if config else 0)
+        run, *others = [present[one] for one in names if one in present]
+        for other in others:
+            if without_success(run):
+                reason = f"{run.reason or 'not solved'}; tried again with seed {other.config.seed}"
+                problems.append((run.name, run.state, reason))
+                run = other
         found.append(run)
     return found, problems
 
 
 def table(findings: Findings) -> pd.DataFrame:
     """A row for each run."""
-    results = findings.kind.results
+    keys = [*findings.kind.results, "seconds"]
     rows = []
     for group in findings.groups:
+        model = [group.config.subject, group.label, group.config.model.depth]
         for run in group.runs:
             assert run.config is not None
             settings = run.config.flat()
-            row = {
-                "run": run.name,
-                "task": run.config.subject,
-                "model": group.label,
-                "depth": run.config.model.depth,
-                "seed": run.config.seed,
-                "fold": settings["fold"] if settings.get("folds") else None,
-                **{key: run.result.get(key) for key in results},
-                "seconds": run.result["seconds"],
-            }
-            rows.append(row)
-    names = ["run", "task", "model", "depth", "seed", "fold", *results, "seconds"]
+            repetition = [settings["seed"], settings["fold"] if settings.get("folds") else None]
+            rows.append([run.name, *model, *repetition, *map(run.result.get, keys)])
+    names = ["run", "task", "model", "depth", "seed", "fold", *keys]
     # As objects, so that a ratio that does not exist stays None and does not become NaN.
     return pd.DataFrame(rows, columns=names, dtype=object)
 
@@ -184,18 +156,17 @@ def summary(findings: Findings) -> pd.DataFrame:
     for group in findings.groups:
         config = group.config
         row = {"task": config.subject, "model": group.label, "depth": config.model.depth}
-        row["runs"] = len(group.runs)
+        row |= {"runs": len(group.runs)}
         row |= {key: group.runs[0].result[key] for key in kind.facts}
         row |= {key: sum(group.values(key)) for key in kind.counts}
         for key in kind.means + kind.medians:
             values = group.values(key)
-            if not values:
-                row |= {key: None, f"{key}_low": None, f"{key}_high": None}
-            elif key in kind.means:
-                both = group.mean(key)
-                row |= {key: both.mean, f"{key}_low": both.low, f"{key}_high": both.high}
-            else:
-                row |= {key: statistics.median(values)}
-                row |= {f"{key}_low": min(values), f"{key}_high": max(values)}
+            middle = low = high = None
+            if values and key in kind.means:
+                mean = group.mean(key)
+                middle, low, high = mean.mean, mean.low, mean.high
+            elif values:
+                middle, low, high = statistics.median(values), min(values), max(values)
+            row |= {key: middle, f"{key}_low": low, f"{key}_high": high}
         rows.append({**row, "seconds": statistics.fmean(group.values("seconds"))})
     return pd.DataFrame(rows)

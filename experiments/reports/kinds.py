@@ -2,44 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
-from keras_deeplstm.experiments.reports import classifiers as figures
-from keras_deeplstm.experiments.reports import sequences as sequence_figures
-from keras_deeplstm.experiments.reports import text as text_figures
+from keras_deeplstm.experiments import words
+from keras_deeplstm.experiments.reports import classifiers, sequences, text
 from keras_deeplstm.experiments.reports.drawing import Section
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group, estimate
-from keras_deeplstm.experiments.words import (
-    counts_text,
-    estimate_text,
-    median_text,
-    percent_text,
-    ratios_text,
-    seconds_text,
-    share_text,
-)
+from keras_deeplstm.experiments.tasks.sequences import parse
+
+Columns = dict[str, Callable[[Group], str]]  # headings, and what stands below them of a model
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Runs that have the same results."""
+    """Runs that have the same results: what a table shows of those of a model."""
 
-    means: tuple[str, ...]
-    """Results of which a table shows the mean over the runs of a model, with its interval."""
-    medians: tuple[str, ...]
-    """Results of which it shows the median, with the range."""
-    facts: tuple[str, ...]
-    """Results that all runs of a model share."""
-    counts: tuple[str, ...]
-    """Results that are true or false, of which it shows how many are true."""
-    files: tuple[str, ...]
-    """Names of the tables of a `runs.Run` without which it counts as damaged."""
-    row: Callable[[Group], dict[str, str]]
-    """What people read of a model, by the headings of a table's columns."""
-    note: str
-    """How to read that."""
+    means: tuple[str, ...]  # results of which it shows the mean, with its interval
+    medians: tuple[str, ...]  # results of which it shows the median, with the range
+    columns: Columns  # what people read
+    note: str  # how to read that
+    # Pictures and texts of groups of finished runs, and of those that are not finished.
     sections: Callable[[list[Group], list[Run]], list[Section]]
-    """Pictures and texts of groups of finished runs, and of those that are not finished."""
+    facts: tuple[str, ...] = ("parameters", "units")  # results that all runs share
+    counts: tuple[str, ...] = ()  # results of which it shows how many are true
+    files: tuple[str, ...] = ("metrics",)  # tables of a `runs.Run`, damaged without them
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -48,34 +35,46 @@ class Kind:
 
     def rows(self, groups: list[Group]) -> list[dict[str, str]]:
         """The table that people read, without columns that say nothing."""
-        rows = [self.row(group) for group in groups]
-        single = all(len(group.runs) == 1 for group in groups)
+        table = {name: [text(group) for group in groups] for name, text in self.columns.items()}
         kept = [
-            heading
-            for heading in (rows[0] if rows else ())
-            if any(row[heading] != "–" for row in rows)
-            and not (heading == "runs" and single)
-            and not (heading == "task" and len({row["task"] for row in rows}) == 1)
+            name
+            for name, texts in table.items()
+            if set(texts) - {words.NOTHING}
+            and not (name == "task" and len(set(texts)) == 1)
+            and not (name == "runs" and set(texts) == {"1"})
         ]
-        return [{heading: row[heading] for heading in kept} for row in rows]
+        return [{name: table[name][number] for name in kept} for number in range(len(groups))]
 
 
-def _classifier_row(group):
-    return {
-        "task": group.config.subject,
-        "model": group.label,
-        "depth": str(group.config.model.depth),
-        "runs": str(len(group.runs)),
-        "test accuracy": percent_text(group.mean("test_accuracy")),
-        "validation accuracy": percent_text(group.mean("val_accuracy")),
-        "gradient first/last, start": ratios_text(group.values("gradient_ratio_start")),
-        "gradient first/last, end": ratios_text(group.values("gradient_ratio_end")),
-        "memory/total, start": median_text(group.values("memory_path_ratio_start")),
-        "Gabor R²": median_text(group.values("gabor_r2_end"), "{:.2f}".format),
-        "parameters": f"{group.runs[0].result['parameters']:,}",
-        "seconds": seconds_text(group.values("seconds")),
-    }
+def _of(key, text):
+    """A column: the values that the runs of a model have of a result, as text."""
+    return lambda group: text(group.values(key))
 
+
+def _mean(form):
+    return lambda values: words.estimate_text(estimate(values), form) if values else words.NOTHING
+
+
+def _median(form):
+    return lambda values: words.median_text(values, form.format)
+
+
+def _best_epoch(group):
+    best = words.median_text(group.values("best_epoch"), "{:g}".format)
+    return f"{best} of {group.config.epochs}"
+
+
+def _reach(values):
+    return words.median_text([value for value in values if value], "{:,.0f}".format)
+
+
+# The columns that several kinds have.
+MODEL: Columns = {"task": attrgetter("config.subject"), "model": attrgetter("label")}
+MODEL |= {"depth": lambda group: str(group.config.model.depth)}
+UNITS = {"units": _of("units", lambda values: str(values[0]))}
+PARAMETERS = {"parameters": _of("parameters", lambda values: f"{values[0]:,}")}
+RUNS = {"runs": lambda group: str(len(group.runs))}
+SECONDS = {"seconds": _of("seconds", words.seconds_text)}
 
 INTERVALS = (
     "± is the 95 % t-interval of a mean over three runs or more, brackets hold the range of two; "
@@ -93,85 +92,60 @@ CLASSIFIERS = Kind(
         *("gabor_r2_start", "gabor_r2_end"),
     ),
     facts=("parameters",),
-    counts=(),
     files=("metrics", "gradients", "states"),
-    row=_classifier_row,
+    columns={
+        **(MODEL | RUNS),
+        "test accuracy": _of("test_accuracy", _mean(".1%")),
+        "validation accuracy": _of("val_accuracy", _mean(".1%")),
+        "gradient first/last, start": _of("gradient_ratio_start", words.ratios_text),
+        "gradient first/last, end": _of("gradient_ratio_end", words.ratios_text),
+        "memory/total, start": _of("memory_path_ratio_start", words.median_text),
+        "Gabor R²": _of("gabor_r2_end", _median("{:.2f}")),
+        **(PARAMETERS | SECONDS),
+    },
     note="Test accuracy is that of the last epoch on the whole test set. Gradient first/last: norm "
     "of the loss gradient of the first recurrent matrix divided by that of the last, in the first "
     "training step, and as the median over the last tenth of the recorded steps; – : all steps "
     "share one matrix, or the gradient is zero. Memory/total: gradient of the first memory cell "
     "that comes back through the memory cells alone, divided by all of it, before training. "
     f"{INTERVALS}",
-    sections=lambda groups, unfinished: figures.sections(groups),
+    sections=lambda groups, unfinished: classifiers.sections(groups),
 )
-
-
-def _text_row(group):
-    result = group.runs[0].result
-    return {
-        "task": group.config.subject,
-        "model": group.label,
-        "depth": str(group.config.model.depth),
-        "units": str(result["units"]),
-        "parameters": f"{result['parameters']:,}",
-        "runs": str(len(group.runs)),
-        "validation loss": estimate_text(group.mean("val_loss")),
-        "validation bits": estimate_text(group.mean("val_bits")),
-        "test bits": estimate_text(group.mean("test_bits")),
-        "best epoch": median_text(group.values("best_epoch"), "{:g}".format)
-        + f" of {group.config.epochs}",
-        "symbols per second": median_text(group.values("symbols_per_second"), "{:,.0f}".format),
-        "seconds": seconds_text(group.values("seconds")),
-    }
 
 
 TEXTS = Kind(
     means=("val_loss", "val_bits", "test_loss", "test_bits"),
     medians=("best_epoch", "symbols_per_second"),
-    facts=("parameters", "units"),
-    counts=(),
-    files=("metrics",),
-    row=_text_row,
+    columns={
+        **(MODEL | UNITS | PARAMETERS | RUNS),
+        "validation loss": _of("val_loss", _mean(".3f")),
+        "validation bits": _of("val_bits", _mean(".3f")),
+        "test bits": _of("test_bits", _mean(".3f")),
+        "best epoch": _best_epoch,
+        "symbols per second": _of("symbols_per_second", _median("{:,.0f}")),
+        **SECONDS,
+    },
     note="Losses are in nats per symbol, which is a character, or with --bytes a byte; bits are "
     "nats divided by ln 2. Validation: the lowest; the test text is read once, by the model of "
     f"that moment. {INTERVALS}",
-    sections=text_figures.sections,
+    sections=text.sections,
 )
-
-
-def _percent(values):
-    return percent_text(estimate(values)) if values else "–"
-
-
-def _sequence_row(group):
-    results = [run.result for run in group.runs]
-    solved = [result["sequences"] for result in results if result["solved"]]
-    task = group.config.make_task()
-    return {
-        "task": group.config.subject,
-        "model": group.label,
-        "depth": str(group.config.model.depth),
-        "units": str(results[0]["units"]),
-        "parameters": f"{results[0]['parameters']:,}",
-        "solved": share_text(len(solved), len(results)),
-        "sequences until solved": counts_text(solved),
-        "published": task.paper or "–",
-        "wrong in the test": _percent(group.values("test_wrong")),
-        "mean error": ratios_text(group.values("test_error")),
-        "right up to": median_text(
-            [r["reach"] for r in results if r.get("reach")], "{:,.0f}".format
-        ),
-        "seconds": seconds_text(group.values("seconds")),
-    }
 
 
 SEQUENCES = Kind(
     means=("test_wrong",),
     medians=("sequences", "trained_sequences", "test_error", "reach"),
-    facts=("parameters", "units"),
     counts=("solved",),
-    files=("metrics",),
-    row=_sequence_row,
+    columns={
+        **(MODEL | UNITS | PARAMETERS),
+        "solved": _of("solved", lambda values: words.share_text(sum(values), len(values))),
+        "sequences until solved": _of("sequences", words.counts_text),
+        "published": lambda group: parse(group.config.subject).paper or words.NOTHING,
+        "wrong in the test": _of("test_wrong", _mean(".1%")),
+        "mean error": _of("test_error", words.ratios_text),
+        "right up to": _of("reach", _reach),
+        **SECONDS,
+    },
     note="A task is solved when its criterion holds on test sequences; a run that diverges has not "
     "solved it. Sequences: those seen in training, the median over the runs that have solved the "
     "task, and the range; the published figures are those of the task's source, which trained "
@@ -179,7 +153,7 @@ SEQUENCES = Kind(
     "2,560 new sequences (10,000 waves), the same for all models, or of all test sequences of a "
     "task that has a fixed set of them. Right up to: the largest n of strings that are counted. "
     f"{INTERVALS}",
-    sections=sequence_figures.sections,
+    sections=sequences.sections,
 )
 
 KINDS = {"run": CLASSIFIERS, "train-text": TEXTS, "solve": SEQUENCES}  # by command

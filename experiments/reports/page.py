@@ -11,60 +11,47 @@ from keras_deeplstm.experiments.settings.base import ConfigError
 
 
 def write_report(folders: list[Path], output: Path | None = None) -> Path:
-    """Write the report of runs and return its path.
+    """Write the report of runs, or of folders that contain them, and return its path.
 
-    Beside `report.html` are `table.csv`, a row for each run, and `summary.csv`, a row for each
-    model; beside another page, `NAME.html`, they are `NAME-table.csv` and `NAME-summary.csv`.
-
-    Args:
-        folders: Folders of runs, or folders that contain them, such as a study's.
-        output: The page; default `report.html` in the folder given, or in the one that several
-            folders share.
-
-    Raises:
-        ConfigError: One of the folders holds no run, or the page would take the place of that of
-            a study.
+    It is `output`, or else `report.html` in the folder given, or in the one that several folders
+    share. Beside `report.html` are `table.csv`, a row for each run, and `summary.csv`, a row for
+    each model; beside another page, `NAME.html`, they are `NAME-table.csv` and `NAME-summary.csv`.
+    ConfigError if a folder holds no run, or if the page would take the place of that of a study.
     """
     findings = collect(folders)
-    common = common_folder(folders)
-    if output is None and len(folders) > 1:
-        for name in ("study.json", "search.json"):
-            if (common / name).exists():
-                raise ConfigError(
-                    f"'{common}' has a report of its own, which is of all its runs. "
-                    f"Use --output FILE for one of some of them"
-                )
+    common = folders[0]
+    if len(folders) > 1:
+        common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    of_all = any((common / name).exists() for name in ("study.json", "search.json"))
+    if output is None and len(folders) > 1 and of_all:
+        raise ConfigError(
+            f"'{common}' has a report of its own, which is of all its runs. "
+            f"Use --output FILE for one of some of them"
+        )
     prefix = "" if output is None else f"{output.stem}-"
-    kind, groups, finished = findings.kind, findings.groups, findings.finished
+    output = output or common / "report.html"
+    study, kind, finished = findings.study, findings.kind, findings.finished
     configs = [run.config for run in finished if run.config]
     html = render(
         "report.html",
         title=_title(findings, common),
-        question=findings.study.question if findings.study else None,
-        remark=findings.study.remark if findings.study else "",
+        question=study.question if study else None,
+        remark=study.remark if study else "",
         answer=findings.answer,
-        rows=kind.rows(groups),
+        rows=kind.rows(findings.groups),
         note=kind.note,
         abouts=dict.fromkeys(f"Task {c.subject}: {c.about}" for c in configs if c.about),
         problems=findings.problems,
-        sections=kind.sections(groups, findings.unfinished),
+        sections=kind.sections(findings.groups, findings.unfinished),
         settings=findings.settings,
         environments=[run.environment for run in finished[:1]],
         commands=findings.commands,
         resumed=findings.resumed,
     )
-    output = output or common / "report.html"
     files.write_text(output, html)
-    files.write_text(output.with_name(f"{prefix}table.csv"), files.csv_of(table(findings)))
-    files.write_text(output.with_name(f"{prefix}summary.csv"), files.csv_of(summary(findings)))
+    for name, frame in (("table", table(findings)), ("summary", summary(findings))):
+        files.write_text(output.with_name(f"{prefix}{name}.csv"), files.csv_of(frame))
     return output
-
-
-def common_folder(folders: list[Path]) -> Path:
-    """The folder given, or the one that several share."""
-    if len(folders) == 1:
-        return folders[0]
-    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
 
 
 def render(template: str, **values) -> str:
@@ -81,8 +68,7 @@ def render(template: str, **values) -> str:
 def _title(findings, folder):
     study, found = findings.study, findings.found
     if study:
-        task = f" ({findings.subject})" if findings.subject else ""
-        return f"Study: {study.name}{task}"
+        return f"Study: {study.name}" + (f" ({findings.subject})" if findings.subject else "")
     if len(found) == 1:
         return found[0].config.title if found[0].config else found[0].name
     return f"{len(found)} runs in {folder.name}"

@@ -10,6 +10,7 @@ from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.studies.study import depth_of
 
 WRITTEN = "Written by `deeplstm publish`"  # stands in each page
 HOW_TO_READ = "How to read the numbers"
@@ -19,44 +20,36 @@ SHOWN = 4  # pictures of a section on the page; all are in the study's report
 def publish(folders: list[Path], tables: Path, page: Path) -> None:
     """Write the tables of studies, and one page with what each of them has found.
 
-    A page that is there already keeps its sections on other studies.
+    Of each study there is a table `NAME.csv` with a row for each model, and `NAME-runs.csv` with a
+    row for each run. The page is a Markdown file, new or written by this function; its sections on
+    other studies stay. Its pictures lie beside it in a folder of its name.
 
-    Args:
-        folders: Folders of studies.
-        tables: Folder for the tables: `NAME.csv` with a row for each model, `NAME-runs.csv` with a
-            row for each run.
-        page: The Markdown file, new or written by this function. Its pictures lie beside it in a
-            folder of its name.
-
-    Raises:
-        ConfigError: A folder is no study's, or has no finished run; two have one name; the page is
-            a folder, or a file that this function has not written.
+    ConfigError if a folder is no study's or has no finished run, if two have one name, or if the
+    page is a folder or a file that this function has not written; then nothing is written.
     """
     pictures = page.with_suffix("")
-    # All of this before anything is written.
-    names = [folder.resolve().name for folder in folders]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"Two studies have the name {name!r}, after which files are named")
     if page.is_dir():
         raise ConfigError(f"'{page}' is a folder, not the file of a page")
-    found = [_finished(folder) for folder in folders]
+    found = {}
+    for folder in folders:
+        name, findings = folder.resolve().name, collect([folder])
+        if name in found:
+            raise ConfigError(f"Two studies have the name {name!r}, after which files are named")
+        if findings.study is None or not findings.groups:
+            raise ConfigError(f"'{folder}' holds no study with a finished run")
+        title = ", ".join(filter(None, [findings.study.name, findings.subject]))
+        found[name] = title, findings
     before = page.read_text(encoding="utf-8") if page.exists() else ""
     if before and WRITTEN not in before:
         raise ConfigError(f"'{page}' is there, and was not written by `deeplstm publish`")
     notes, sections = _parts(before)
     for folder in (tables, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, findings in zip(names, found, strict=True):
-        title = ", ".join(filter(None, [findings.study.name, findings.subject]))
+    for name, (title, findings) in found.items():
         sections[title] = _section(name, findings, tables, pictures)
         notes |= {findings.kind.note: None}
-    after = render(
-        "results.md",
-        how_to_read=HOW_TO_READ,
-        notes=notes,
-        sections=[_indexed(title, text) for title, text in sections.items()],
-    )
+    parts = [_indexed(title, text) for title, text in sections.items()]
+    after = render("results.md", how_to_read=HOW_TO_READ, notes=notes, sections=parts)
     files.write_text(page, after)
     # Not before, because the page that was there shows them; and no others.
     for picture in pictures.glob("*.png"):
@@ -67,11 +60,9 @@ def publish(folders: list[Path], tables: Path, page: Path) -> None:
 
 def _parts(page):
     """The notes of a page, and the texts of its sections by their titles."""
-    _, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
-    sections = {}
-    for part in parts:
-        title, _, text = part.partition("\n")
-        sections[title] = text.strip("\n")
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    found = [part.partition("\n") for part in parts]
+    sections = {title: text.strip("\n") for title, _, text in found}
     notes = sections.pop(HOW_TO_READ, "").split("\n\n")
     return dict.fromkeys(filter(None, notes)), sections
 
@@ -79,48 +70,34 @@ def _parts(page):
 def _indexed(title, text):
     """What the page says of a section. Its answer is the first line in bold."""
     answer = re.search(r"^\*\*(.*)\*\*$", text, flags=re.MULTILINE)
-    return {
-        "title": title,
-        # As GitHub makes it of a heading.
-        "anchor": re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"),
-        "answer": answer[1] if answer else "",
-        "text": text,
-    }
-
-
-def _finished(folder):
-    findings = collect([folder])
-    if findings.study is None or not findings.groups:
-        raise ConfigError(f"'{folder}' holds no study with a finished run")
-    return findings
+    # As GitHub makes it of a heading.
+    anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    return {"title": title, "anchor": anchor, "answer": answer[1] if answer else "", "text": text}
 
 
 def _section(name, findings, tables, pictures):
     """Write the tables and pictures of a study; return its text."""
-    groups = findings.groups
+    study, groups = findings.study, findings.groups
     files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
     files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
-    by_depth = sorted(groups, key=lambda group: group.config.model.depth)
-    deepest = {group.label: group.name for group in by_depth}
+    deepest = {group.label: group.name for group in sorted(groups, key=depth_of)}
+    sections = findings.kind.sections(groups, [])
     shown, drawn = {}, 0
-    writings = {}
-    for section in findings.kind.sections(groups, []):
-        for picture in _chosen(section, deepest.values(), not findings.study.datasets):
+    for section in sections:
+        for picture in _chosen(section, deepest.values(), not study.datasets):
             drawn += 1
             file = pictures / f"{name}-{drawn}.png"
             files.write_bytes(file, base64.b64decode(picture.data))
             shown.setdefault(section.title, []).append((file.name, picture))
-        writings |= {section.title: section.writings} if section.writings else {}
-    missing = [run for run, state, _ in findings.problems if state == "missing"]
     return render(
         "section.md",
-        study=findings.study,
+        study=study,
         answer=findings.answer,
         rows=findings.kind.rows(groups),
         sections=shown,
-        writings=writings,
+        writings={section.title: section.writings for section in sections if section.writings},
         folder=pictures.name,
-        missing=missing,
+        missing=[run for run, state, _ in findings.problems if state == "missing"],
         problems=[problem for problem in findings.problems if problem[1] != "missing"],
         commands=list(dict.fromkeys(map(_without_places, findings.commands))),
         settings=findings.settings,
@@ -153,8 +130,8 @@ def _chosen(section, names, several):
     if several:
         return [row[0] for row in section.rows]
     if section.title == FILTERS:
-        filters = [row[-1] for row in section.rows if row]
-        found = [p for p in filters if any(p.caption.startswith(f"{name}, ") for name in names)]
+        begins = tuple(f"{name}, " for name in names)
+        found = [row[-1] for row in section.rows if row and row[-1].caption.startswith(begins)]
     else:
         last = -2 if section.title == STATES else -1
         found = [picture for row in section.rows[last:] for picture in row]

@@ -12,17 +12,6 @@ from keras_deeplstm.experiments.runs.locks import LOCK, RunExistsError, is_locke
 from keras_deeplstm.experiments.runs.reading import Run, find, load
 
 __all__ = [
-    "LOCK",
-    "Run",
-    "RunExistsError",
-    "begin",
-    "check_name",
-    "check_usable",
-    "find",
-    "is_locked",
-    "load",
-    "lock",
-    "name_for",
-    "remove",
-    "tidy",
-]
+    "LOCK", "Run", "RunExistsError", "begin", "check_name", "check_usable", "find", "is_locked",
+    "load", "lock", "name_for", "remove", "tidy",
+]  # fmt: skip

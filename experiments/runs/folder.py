@@ -103,13 +103,8 @@ def begin(
 ) -> Run:
     """Make the folder of a run, or make one that is there ready to go on. Needs its lock.
 
-    Args:
-        command: How the run was started, for the record.
-        data: A checksum of the run's data.
-
-    Raises:
-        RunExistsError: The folder holds something else, or a run of another backend, or one that
-            has been trained on other data.
+    Raises `RunExistsError` if it holds something else, or a run of another backend, or one that has
+    been trained on other data, of which `data` is a checksum.
     """
     if os.path.lexists(folder):
         _check_content(folder, config, overwrite)

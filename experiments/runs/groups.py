@@ -62,8 +62,7 @@ def estimate(values: list[float]) -> Estimate:
 def group_runs(finished: list[Run]) -> list[Group]:
     """Group runs by all settings but seed and fold, in the order in which they come.
 
-    Two runs of the very same settings are no two samples: the second is a group of its own, with
-    the name of its folder for a label.
+    A second run of the same settings is a group of its own, with its folder's name for a label.
     """
     groups: dict[Settings, list[Run]] = {}
     repeated = []

@@ -1,30 +1,29 @@
-"""The settings of a search as a dataclass, for Python, the command line and `search.json`."""
+"""The settings of a search: for Python, the command line, `search.json`."""
 
 import dataclasses
-import itertools
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from functools import cached_property, partial
+from typing import Annotated, Any
 
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.base import Count, Dataclass, Optimizer, Positive, Seed
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import get_task, resolve
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 TRIALS = 20
 HYPERBAND_FACTOR = 3
-WORDS = {"none": None, "true": True, "false": False}
+CONSTANTS = {"none": None, "true": True, "false": False}
 
 Range = Annotated[str, tyro.conf.arg(metavar="RANGE")]
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(Dataclass):
     """What is searched on one task, and how.
 
     A RANGE is `2..50` for anything between, `10,30,100` for one of these, `10` for always that.
@@ -38,16 +37,16 @@ class SearchConfig:
     objective: str | None = None
     """What the best epoch of a trial is judged by; if not given, the task's metric on the
     validation data, such as val_accuracy."""
-    trials: int | None = None
+    trials: Count | None = None
     """Number of trials, 20 if not given; hyperband and grid then try all they plan."""
-    executions: int = 1
+    executions: Count = 1
     """Train each trial with this many seeds; the mean counts."""
-    folds: int | None = None
+    folds: Annotated[int, partial(validation.integer, at_least=2)] | None = None
     """Train each trial on each of this many folds of a cross-validation; the mean counts. The test
     data are no part of it."""
-    epochs: int = 10
+    epochs: Count = 10
     """Passes over the training set; hyperband begins with fewer."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the search, and of the first execution of each trial."""
     block: Range = "unfolded_lstm"
     """Kind of the deep part: some of unfolded_lstm, dense, highway, residual."""
@@ -67,43 +66,29 @@ class SearchConfig:
     """Learning rate of the optimizer."""
     batch_size: Range = "32,64,128"
     """Examples per training step."""
-    max_parameters: int | None = None
+    max_parameters: Count | None = None
     """Trials of larger models are skipped."""
-    optimizer: str = "adam"
+    optimizer: Optimizer = "adam"
     """One of adam, adamw, nadam, rmsprop, sgd."""
-    clipnorm: float | None = 1.0
+    clipnorm: Positive | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches clipping off."""
-    gradient_every: int = 10
+    gradient_every: Count = 10
     """Gradient norms are recorded at every n-th training step."""
 
-    RANGES: ClassVar = (
-        *("block", "depth", "units", "dropout", "tied", "normalization", "forget_bias"),
-        *("learning_rate", "batch_size"),
-    )
-
-    def __post_init__(self):
-        try:
-            self._check()
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-
-    def _check(self):
-        object.__setattr__(self, "task", resolve(self.task))  # see RunConfig
-        task = get_task(self.task)
-        if self.tuner not in TUNERS:
-            near = get_close_matches(self.tuner, TUNERS, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"Unknown tuner {self.tuner!r}.{hint} Available: {list(TUNERS)}")
+    def _complete(self):
+        # A path is made absolute; see `RunConfig`.
+        object.__setattr__(self, "task", resolve(self.task))
         if self.objective is None:
-            object.__setattr__(self, "objective", f"val_{task.metric}")
-        available = ["loss", "val_loss", task.metric, f"val_{task.metric}"]
-        if self.objective not in available:
-            raise ValueError(f"Objective {self.objective!r} not found. Available: {available}")
+            object.__setattr__(self, "objective", f"val_{get_task(self.task).metric}")
         if self.trials is None and self.tuner in ("random", "bayesian"):
             object.__setattr__(self, "trials", TRIALS)
-        for name in ("trials", "max_parameters", "executions"):
-            if getattr(self, name) is not None:
-                validation.positive_integer(name, getattr(self, name))
+
+    def _check(self):
+        validation.known("tuner", self.tuner, TUNERS)
+        metric = get_task(self.task).metric
+        available = ["loss", "val_loss", metric, f"val_{metric}"]
+        if self.objective not in available:
+            raise ValueError(f"Objective {self.objective!r} not found. Available: {available}")
         if self.tuner == "hyperband" and self.epochs < HYPERBAND_FACTOR:
             raise ValueError(
                 f"Argument `epochs`, hyperband's max_epochs, must be >= factor={HYPERBAND_FACTOR}. "
@@ -115,8 +100,6 @@ class SearchConfig:
                 if value == "cnn":
                     raise ValueError("Block 'cnn' cannot be searched: it has no steps over depth")
                 ModelConfig(**{name: value})
-        # All other settings are those of a run.
-        RunConfig(self.task, **self._training(), folds=self.folds)
         if not self.searched:
             raise ValueError("Search space is empty; nothing to tune")
 
@@ -125,95 +108,63 @@ class SearchConfig:
         """The task for people; see `RunConfig.subject`."""
         return get_task(self.task).name
 
-    def _training(self):
-        names = ("epochs", "seed", "optimizer", "clipnorm", "gradient_every")
-        return {name: getattr(self, name) for name in names}
+    @property
+    def maximize(self) -> bool:
+        """Whether a higher objective is better."""
+        return not str(self.objective).endswith("loss")
+
+    @property
+    def score_format(self) -> str:
+        """How `format` writes a value of the objective: an accuracy in percent."""
+        return ".1%" if str(self.objective).endswith("accuracy") else ".4g"
 
     @cached_property
     def ranges(self) -> dict[str, Any]:
         """The ranges as `keras_deeplstm.search.Space` takes them."""
-        return {name: _parse(name, getattr(self, name)) for name in self.RANGES}
+        names = [field.name for field in dataclasses.fields(self) if field.type is Range]
+        return {name: _parse(name, getattr(self, name)) for name in names}
 
     @property
     def searched(self) -> list[str]:
         """Names of the hyperparameters that are searched."""
         return [name for name, v in self.ranges.items() if isinstance(v, tuple | list)]
 
-    @property
-    def measure(self) -> str:
-        """The objective, or what stands for it if none was given."""
-        assert self.objective is not None  # since `_check`
-        return self.objective
-
-    @property
-    def maximize(self) -> bool:
-        """Whether a higher objective is better."""
-        return not self.measure.endswith("loss")
-
-    def best_first(self, score: float) -> float:
-        """A key to sort scores by."""
-        return -score if self.maximize else score
-
     def run(self, values: dict[str, Any]) -> RunConfig:
-        """The run that keras-tuner's values (name -> value) stand for: first seed, no folds.
-
-        Raises:
-            ConfigError: The model does not know an option.
-        """
+        """The run that keras-tuner's values (name -> value) stand for: first seed, no folds."""
         # Imported here, so that the command's help need not wait for Keras.
-        from keras_deeplstm.search import Space
+        from keras_deeplstm.search import TRAINING, Space
 
         options = Space(self.ranges).options(values)
-        names = [field.name for field in dataclasses.fields(ModelConfig)]
-        model = ModelConfig(**{name: options[name] for name in names if name in options})
-        settings = {name: options[name] for name in ("learning_rate", "batch_size")}
-        settings |= {"epochs": values.get("tuner/epochs", self.epochs)}  # of hyperband
-        return RunConfig(self.task, model, **{**self._training(), **settings})
+        settings = {name: options.pop(name) for name in TRAINING}
+        settings["epochs"] = values.get("tuner/epochs", self.epochs)  # hyperband chooses them
+        for name in ("seed", "optimizer", "clipnorm", "gradient_every"):
+            settings[name] = getattr(self, name)
+        return RunConfig(self.task, ModelConfig(**options), **settings)
 
     def runs(self, values: dict[str, Any]) -> dict[str, RunConfig]:
-        """All runs of a trial by the names of their folders, for its executions and folds."""
+        """All runs of a trial, for its executions and folds, by the names of their folders."""
         first = self.run(values)
         found = {}
-        for execution, fold in itertools.product(range(self.executions), range(self.folds or 1)):
-            seed = first.seed + execution
-            name = f"seed{seed}" + (f"-fold{fold + 1}of{self.folds}" if self.folds else "")
-            found[name] = dataclasses.replace(first, seed=seed, folds=self.folds, fold=fold + 1)
+        for seed in range(self.seed, self.seed + self.executions):
+            for fold in range(1, (self.folds or 1) + 1):
+                name = f"seed{seed}" + (f"-fold{fold}of{self.folds}" if self.folds else "")
+                found[name] = dataclasses.replace(first, seed=seed, folds=self.folds, fold=fold)
         return found
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "SearchConfig":
-        """The inverse of `to_dict`.
-
-        Raises:
-            ConfigError: There are other keys, or values that are wrong.
-        """
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ConfigError(str(error)) from None
-
     def differences(self, new: "SearchConfig") -> str:
-        """Why a search with these settings cannot go on with new ones; "" if it can.
-
-        More trials, or fewer, are no obstacle.
-        """
-        changes = [f"removed {name!r}" for name in self.searched if name not in new.searched]
-        changes += [f"added {name!r}" for name in new.searched if name not in self.searched]
-        told = set(self.searched) ^ set(new.searched)
-        old, now = self.to_dict(), new.to_dict()
-        changes += [
-            f"{key}: {old[key]} -> {now[key]}"
-            for key in now
-            if old[key] != now[key] and key not in told and key != "trials"
-        ]
+        """Why a search with these settings cannot go on with new ones; "" if it can."""
+        changes = {}
+        for name, before in self.to_dict().items():
+            after = getattr(new, name)
+            if before == after or name == "trials":  # more trials, or fewer, are no obstacle
+                continue
+            changes[name] = f"{name}: {before} -> {after}"
+            if (name in self.searched) != (name in new.searched):
+                changes[name] = f"{'removed' if name in self.searched else 'added'} {name!r}"
         if not changes:
             return ""
-        about_space = told or any(change.partition(":")[0] in self.RANGES for change in changes)
-        return f"{'search space' if about_space else 'search'} differs: {', '.join(changes)}"
+        what = "search space" if any(name in self.ranges for name in changes) else "search"
+        return f"{what} differs: {', '.join(changes.values())}"
 
 
 def command_of(config: RunConfig) -> str:
@@ -228,27 +179,22 @@ def command_of(config: RunConfig) -> str:
 
 
 def _parse(name, text):
-    """The range, values or value that `text` stands for."""
-    low, dots, high = text.partition("..")
-    if dots:
-        return _number(name, low), _number(name, high)
-    values = [_word(word.strip()) for word in text.split(",")]
-    if name in ("dropout", "learning_rate", "forget_bias"):
+    """The range (a tuple), the values (a list) or the value that a text stands for."""
+    if ".." in text:
+        ends = tuple(_parse_word(end) for end in text.split("..", 1))
+        if not all(type(end) in (int, float) for end in ends):
+            raise ValueError(f"Argument `{name}` must be a range of numbers. Received: {text!r}")
+        return ends
+    values = [_parse_word(word) for word in text.split(",")]
+    if name in ("dropout", "learning_rate", "forget_bias"):  # keras-tuner wants a single type
         values = [float(value) if type(value) is int else value for value in values]
     return values if len(values) > 1 else values[0]
 
 
-def _number(name, text):
-    value = _word(text.strip())
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"Argument `{name}` must be a range of numbers. Received: {text!r}")
-    return value
-
-
-def _word(text):
+def _parse_word(text):
+    """The number or the constant that a text stands for, or the text itself."""
+    text = text.strip()
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
-    return WORDS.get(text.lower(), text)
+    return CONSTANTS.get(text.lower(), text)

@@ -3,9 +3,8 @@
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from keras_deeplstm.experiments.reports.drawing import Section, picture, plain
+from keras_deeplstm.experiments.reports.drawing import Section, new_figure, picture, plain
 from keras_deeplstm.experiments.search.config import SearchConfig
 
 LOGARITHMIC = ("depth", "units", "learning_rate", "batch_size")
@@ -13,6 +12,7 @@ COLORS = mpl.colormaps["viridis"]  # its dark end is better seen on white
 BEST, OTHER, FAILED = "#d55e00", "#0173b2", "0.6"
 # Scores worse than this quantile would leave no colours for the others.
 WORST_SHOWN = 0.1
+SIZE = (4.6, 3.8)  # of pictures that stand two in a row
 
 
 def sections(table: pd.DataFrame, config: SearchConfig) -> list[Section]:
@@ -32,7 +32,7 @@ def sections(table: pd.DataFrame, config: SearchConfig) -> list[Section]:
     first = [name for name in ("depth", "units", "dropout") if name in names]
     names = first + [name for name in names if name not in first]
     marginals = [_marginal(name, finished, table, config) for name in names]
-    found = [
+    return [
         Section(
             "Trials",
             "Each line is a finished trial; the darker, the better its objective. The best one "
@@ -55,7 +55,6 @@ def sections(table: pd.DataFrame, config: SearchConfig) -> list[Section]:
             [[_pareto(finished, config), _gradients(finished, config)]],
         ),
     ]
-    return found
 
 
 def pareto(table: pd.DataFrame, config: SearchConfig) -> pd.DataFrame:
@@ -67,8 +66,8 @@ def pareto(table: pd.DataFrame, config: SearchConfig) -> pd.DataFrame:
 
 
 def _parallel(finished, names, config):
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-    ax = figure.subplots()
+    figure, ax = new_figure(size=(6.5, 4.2))
+    ax.grid(visible=False)
     columns = [*names, "score"]
     positions = np.column_stack([_position(finished[name], name) for name in columns])
     norm = mpl.colors.Normalize(*_color_limits(finished["score"], config))
@@ -120,7 +119,7 @@ def _color_limits(scores, config):
 
 
 def _marginal(name, finished, table, config):
-    figure, ax = _figure(name, config.objective, size=(3.2, 2.7))
+    figure, ax = new_figure("", name, config.objective, size=(3.2, 2.7))
     values = finished[name]
     shown = values.notna()
     x = values[shown]
@@ -136,7 +135,7 @@ def _marginal(name, finished, table, config):
 
 
 def _pareto(finished, config):
-    figure, ax = _figure("parameters", config.objective)
+    figure, ax = new_figure("", "parameters", config.objective, size=SIZE)
     front = pareto(finished, config)
     ax.step(front["parameters"], front["score"], where="post", color=BEST, linewidth=1.5)
     ax.scatter(finished["parameters"], finished["score"], c=OTHER, s=28, alpha=0.85)
@@ -150,7 +149,7 @@ def _pareto(finished, config):
 
 
 def _gradients(finished, config):
-    figure, ax = _figure("first / last gradient norm", config.objective)
+    figure, ax = new_figure("", "first / last gradient norm", config.objective, size=SIZE)
     known = finished[finished["gradient_ratio"].fillna(0) > 0]
     ax.axvline(1, color=FAILED, linewidth=1)
     if len(known):
@@ -173,11 +172,3 @@ def _logarithmic(ax, values):
         ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if min(values) <= t <= max(values)]
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.set_xticks([], minor=True)
-
-
-def _figure(xlabel, ylabel, size=(4.6, 3.8)):
-    figure = Figure(figsize=size, layout="constrained")
-    ax = figure.subplots()
-    ax.set(xlabel=plain(xlabel), ylabel=plain(ylabel))
-    ax.grid(alpha=0.3)
-    return figure, ax

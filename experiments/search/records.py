@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,71 +24,48 @@ ENDED = ("finished", "diverged", "failed", "skipped")
 
 @dataclass
 class Outcome:
-    """What came of a trial."""
+    """What came of a trial. It has numbers if it is finished."""
 
-    state: str
-    """One of `ENDED`."""
-    reason: str = ""
-    """Why it diverged, failed or was skipped."""
-    score: float | None = None
-    """The objective in the best epoch, the mean over executions and folds; None unless finished."""
-    scores: list[float] = field(default_factory=list)
-    """The objective of each run."""
-    parameters: int | None = None
-    """Number of parameters of the model."""
-    gradient_ratio: float | None = None
-    """First/last gradient norm at the end of training, the median over the runs that have one."""
-    seconds: float = 0.0
-    """Time of training and test."""
+    state: str  # one of `ENDED`
+    reason: str = ""  # why it diverged, failed or was skipped
+    score: float | None = None  # the mean of `scores`
+    scores: list[float] = field(default_factory=list)  # the objective in each run's best epoch
+    parameters: int | None = None  # of the model
+    gradient_ratio: float | None = None  # first/last norm at the end: the median over the runs
+    seconds: float = 0.0  # of training and test
 
 
 @dataclass
 class Record:
-    """A trial."""
+    """A trial. The creations and ends of all trials are events, numbered in their order."""
 
-    trial: str
-    """Its number, as text."""
-    values: dict[str, Any]
-    """What keras-tuner has chosen, by name."""
-    tuner: str
-    """The worker that has it, or had it last."""
-    began: int
-    """Number of the event of its creation; events are the creations and ends of all trials."""
-    attempts: int = 0
-    """How often it was handed out since it last made progress."""
-    progress: str = ""
-    """The newest sign of progress when it was last handed out."""
-    ended: int | None = None
-    """Number of the event of its end."""
-    outcome: Outcome | None = None
-    """What came of it, once it has ended."""
+    trial: str  # its number
+    values: dict[str, Any]  # what keras-tuner has chosen, by name
+    tuner: str  # the worker that has it, or had it last
+    began: float  # the event of its creation
+    attempts: int = 0  # how often it was handed out since it last made progress
+    progress: str = ""  # the newest sign of progress when it was last handed out
+    ended: float | None = None  # the event of its end
+    outcome: Outcome | None = None  # what came of it, once it has ended
+
+    @property
+    def result(self) -> Outcome:
+        """Its outcome, or what stands for that while it has none."""
+        return self.outcome or Outcome("running")
 
     @property
     def state(self) -> str:
         """`"running"`, or one of `ENDED`."""
-        return self.outcome.state if self.outcome else "running"
+        return self.result.state
 
-    @property
-    def result(self) -> Outcome:
-        """The outcome of a trial that has ended."""
-        assert self.outcome is not None
-        return self.outcome
 
-    @property
-    def score(self) -> float:
-        """The objective of a finished trial."""
-        assert self.result.score is not None
-        return self.result.score
-
-    @property
-    def end(self) -> int:
-        """Number of the event of the end of a trial that has ended."""
-        assert self.ended is not None
-        return self.ended
+def ended(found: list[Record]) -> list[Record]:
+    """The trials that have ended, in the order in which they did."""
+    return sorted((r for r in found if r.ended is not None), key=attrgetter("ended"))
 
 
 def trial_folder(folder: Path, trial: str) -> Path:
-    """The folder of a trial; keras-tuner would choose the same."""
+    """The folder of a trial in that of its search; keras-tuner would choose the same."""
     return folder / f"trial_{trial}"
 
 
@@ -99,11 +77,7 @@ def write(folder: Path, record: Record) -> None:
 
 
 def read(folder: Path, trial: str) -> Record:
-    """Read a trial's record.
-
-    Raises:
-        OSError, ValueError, TypeError: It is absent or damaged.
-    """
+    """Read a trial's record; if it is damaged, raise OSError, ValueError, TypeError or KeyError."""
     data = files.read_json(trial_folder(folder, trial) / "record.json")
     if data["outcome"] is not None:
         data["outcome"] = Outcome(**data["outcome"])
@@ -114,39 +88,28 @@ def read(folder: Path, trial: str) -> Record:
     return record
 
 
-def read_all(folder: Path, on_damaged: Callable[[Path], None] | None = None) -> list[Record]:
-    """Read the records of a search, in the order of the trials.
-
-    Args:
-        folder: That of the search.
-        on_damaged: Called with each file that cannot be read; None ignores them.
-    """
+def read_all(folder: Path, on_damaged: Callable[[Path], Any] = lambda path: None) -> list[Record]:
+    """Read the records of a search in the order of the trials, but those that are damaged."""
     found = []
     for path in sorted(folder.glob("trial_*/record.json")):
         try:
             found.append(read(folder, path.parent.name.removeprefix("trial_")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            if on_damaged is not None:
-                on_damaged(path)
+        except (OSError, ValueError, TypeError, KeyError):
+            on_damaged(path)
     return sorted(found, key=lambda record: int(record.trial))
 
 
-def write_outcome(folder: Path, trial: str, values: dict[str, Any], outcome: Outcome) -> None:
+def write_outcome(folder: Path, trial: str, values: dict, outcome: Outcome) -> None:
     """Write what came of a trial with these values, before anybody is told."""
     path = trial_folder(folder, trial) / "outcome.json"
     files.write_json(path, {"values": values, "outcome": dataclasses.asdict(outcome)})
 
 
-def read_outcome(
-    folder: Path, trial: str, values: dict[str, Any], wait: float = 0
-) -> Outcome | None:
-    """What came of a trial, or None as long as nobody knows.
+def read_outcome(folder: Path, trial: str, values: dict, wait: float = 0) -> Outcome | None:
+    """What came of a trial with these values, or None as long as nobody knows.
 
-    Args:
-        folder: That of the search.
-        trial: The trial's number.
-        values: What it is now; a file that is damaged or tells of other values is set aside.
-        wait: Seconds to wait for the file.
+    A file that is damaged or tells of other values is set aside. One that is absent may still come:
+    `wait` says for how many seconds.
     """
     path = trial_folder(folder, trial) / "outcome.json"
     deadline = time.monotonic() + wait

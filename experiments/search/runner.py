@@ -1,12 +1,13 @@
 """Search in processes beside this one, and show how it goes."""
 
+import math
 import os
 import signal
 import socket
 import threading
 import time
 import traceback
-from contextlib import ExitStack, nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from keras_deeplstm.experiments import runs
@@ -16,7 +17,6 @@ from keras_deeplstm.experiments.processes.worker import TRAININGS, CallError, Wo
 from keras_deeplstm.experiments.runs import RunExistsError, files
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig
-from keras_deeplstm.experiments.search.records import Record
 from keras_deeplstm.experiments.search.view import View
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
@@ -29,8 +29,7 @@ def search_here(send, config, folder, options, environment):
     """Search in the worker's process; return the error that ended it, None, or "renew"."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one passes it on
     os.environ.update(environment)
-    name = os.environ.get("KERASTUNER_TUNER_ID", "tuner0")
-    path = folder / f"{name}.log"
+    path = folder / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.log"
     with open(path, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         load_keras()
         from keras_deeplstm.experiments.search.tuner import Renewal, search_in
@@ -59,59 +58,44 @@ def run_search(
     workers: int = 0,
     overwrite: bool = False,
     command: str = "",
+    time_limit: float | None = None,
     **options,
-) -> tuple[list[Record], bool]:
+) -> tuple[list[records.Record], bool]:
     """Run the trials that are not yet done, and say so in the terminal.
 
-    Args:
-        config: The search.
-        folder: Its folder; a search that was interrupted goes on there.
-        workers: Start a chief and this many workers; with 0, one process does both.
-        overwrite: Replace the search that is in `folder`.
-        command: How the search was started, for the record.
-        **options: As for `tuner.search_in`.
-
-    Returns:
-        The records of all trials, and whether the time limit was reached.
-
-    Raises:
-        ConfigError: A setting cannot be used.
-        RunExistsError: `folder` holds a search with other settings or something else, or another
-            process is at this search.
-        DataError: The data are absent or damaged.
-        CallError: Something else went wrong; its text says what.
-        Interrupted: SIGINT or SIGTERM came.
+    With `workers`, a chief and as many workers do that; without, one process does both. `command`
+    is how the search was started, for the record. No trial begins after `time_limit` seconds.
+    `options` are further arguments of `training.train`. Returns the records of all trials, and
+    whether the time limit was reached.
     """
     if workers and "KERASTUNER_ORACLE_IP" in os.environ:
         raise ConfigError(
             "--workers starts chief and workers here; the environment variables of keras-tuner say "
             "that this process is one of them. Use either"
         )
-    leads = not is_worker()
-    started = time.monotonic()
-    with runs.lock(folder) if leads else nullcontext():
-        if leads:
-            begin(folder, config, overwrite, command)
-        else:
-            _wait_for_chief(folder)
-            check_same(folder, config)
-        with ExitStack() as stack:
-            crew = _Crew(stack, config, folder, options, _environments(workers))
-            check_signals = stack.enter_context(signals.delayed(crew.stop))
-            view = stack.enter_context(View(config))
-            crew.start(view.say)
-            while crew.is_working():
-                view.update(records.read_all(folder))
+    deadline = time.monotonic() + (math.inf if time_limit is None else time_limit)
+    with ExitStack() as stack:
+        if is_worker():
+            while not (folder / "search.json").exists():  # the chief writes it
                 time.sleep(0.5)
-            crew.finish()
-            check_signals()
+            _check_same(folder, config)
+        else:
+            stack.enter_context(runs.lock(folder))
+            _begin(folder, config, overwrite, command)
+        crew = _Crew(stack, config, folder, options, deadline, _environments(workers))
+        check_signals = stack.enter_context(signals.delayed(crew.stop))
+        view = stack.enter_context(View(config))
+        crew.start(view.say)
+        while crew.is_working():
             view.update(records.read_all(folder))
+            time.sleep(0.5)
+        crew.finish()
+        check_signals()
+        view.update(records.read_all(folder))
     if crew.error is not None:
         raise crew.error
-    if view.pace:
-        view.say(view.pace)
-    limit = options.get("time_limit")
-    return records.read_all(folder), limit is not None and time.monotonic() - started > limit
+    view.say_pace()
+    return records.read_all(folder), time.monotonic() > deadline
 
 
 def _environments(workers):
@@ -128,12 +112,8 @@ def _environments(workers):
     return found
 
 
-def begin(folder: Path, config: SearchConfig, overwrite: bool = False, command: str = "") -> None:
-    """Make the folder of a search, or see that the search in it can go on. Needs its lock.
-
-    Raises:
-        RunExistsError: It holds something else.
-    """
+def _begin(folder, config, overwrite, command):
+    """Make the folder of a search, or see that the search in it can go on. Needs its lock."""
     path = folder / "search.json"
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     if names and not names & {"search.json", "search.json.damaged"}:
@@ -141,63 +121,56 @@ def begin(folder: Path, config: SearchConfig, overwrite: bool = False, command: 
     if overwrite:
         runs.remove(entry for entry in folder.iterdir() if entry.name != runs.LOCK)
     elif path.exists() and records.read_all(folder):  # without a trial, nothing hangs on them
-        check_same(folder, config)
+        _check_same(folder, config)
     for half_written in [*folder.glob(".search.*"), *folder.glob("trial_*/.record.*")]:
         half_written.unlink()
     files.write_json(path, {"settings": config.to_dict(), "command": command})
 
 
-def _wait_for_chief(folder):
-    while not (folder / "search.json").exists():
-        time.sleep(0.5)
-
-
-def check_same(folder: Path, config: SearchConfig) -> None:
-    """Raise RunExistsError if the search in `folder` has settings with which it cannot go on."""
-    path = folder / "search.json"
+def _check_same(folder, config):
+    """Raise RunExistsError if the search in `folder` cannot go on with these settings."""
     try:
-        earlier = read_config(folder)
-    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        changes = read_config(folder).differences(config)
+    except ConfigError:
+        path = folder / "search.json"
         print(f"'{path}' is damaged. It is set aside; these settings are taken for those in it")
         records.set_aside(path)
         return
-    if changes := earlier.differences(config):
+    if changes:
         raise RunExistsError(
             f"Cannot resume: {changes}. Use --overwrite or another --name for the new search"
         )
 
 
 def read_config(folder: Path) -> SearchConfig:
-    """The settings of the search in `folder`."""
-    return SearchConfig.from_dict(files.read_json(folder / "search.json")["settings"])
+    """The settings of the search in `folder`, or a ConfigError."""
+    path = folder / "search.json"
+    try:
+        return SearchConfig.from_dict(files.read_json(path)["settings"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ConfigError(f"Cannot read '{path}': {error}") from None
 
 
 class _Crew:
     """The processes of a search. One that dies is replaced and goes on with its trial."""
 
-    def __init__(self, stack, config, folder, options, environments):
+    def __init__(self, stack, config, folder, options, deadline, environments):
         self.error = None
-        self._folder = folder
-        self._config = config
-        self._options = options
-        self._begun = time.monotonic()
+        self._config, self._folder = config, folder
+        self._options, self._deadline = options, deadline
         self._environments = environments
         self._workers = {name: stack.enter_context(Worker()) for name in environments}
         self._threads = {}
         self._stopped = False
 
     def start(self, say):
-        self._threads = {
-            name: threading.Thread(target=self._work, args=(name, say), daemon=True)
-            for name in self._environments
-        }
-        for thread in self._threads.values():
-            thread.start()
+        for name in self._workers:
+            self._threads[name] = threading.Thread(target=self._work, args=(name, say), daemon=True)
+            self._threads[name].start()
 
     def is_working(self):
         """Whether a process is still at it; a chief whose workers are done only waits."""
-        threads = [self._threads[name] for name in self._threads if name != "chief"]
-        return any(thread.is_alive() for thread in threads)
+        return any(one.is_alive() for name, one in self._threads.items() if name != "chief")
 
     def stop(self):
         """Send all processes SIGTERM."""
@@ -215,22 +188,18 @@ class _Crew:
     def _work(self, name, say):
         while not self._stopped:
             before = records.read_all(self._folder)
-            options = dict(self._options)
-            if options.get("time_limit") is not None:  # of which others have used a part
-                options["time_limit"] -= time.monotonic() - self._begun
+            options = {**self._options, "time_limit": self._deadline - time.monotonic()}
             arguments = (self._config, self._folder, options, self._environments[name])
             try:
                 error = self._workers[name].call(search_here, *arguments, on_message=say)
-            except DataError as caught:
-                error = caught
             except CallError as caught:
+                error = caught
                 if self._stopped:
                     return
                 # It cannot go on like this for ever: each trial is handed out a few times only.
                 if records.read_all(self._folder) != before:
                     say(f"{name}: {caught}. Another one goes on")
                     continue
-                error = caught
             if error == "renew":
                 self._workers[name].renew()
                 continue

@@ -1,5 +1,6 @@
 """A tuner of keras-tuner whose trials are runs."""
 
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -30,32 +31,14 @@ class Renewal(Exception):
 class RunTuner(keras_tuner.Tuner):
     """A tuner of keras-tuner whose trials are runs in the folder of the search.
 
-    A trial that was begun goes on where its runs stand; those that are finished are not run again.
-
-    Args:
-        config: The search.
-        folder: Its folder, in which several machines may work at once.
-        data_dir: Folder with data sets.
-        time_limit: No trial begins after this many seconds.
-        sizes: Input shape and number of classes, if only the data tell; see `Task.sizes`.
-        most: Raise `Renewal` after this many trials.
-        **options: Further arguments of `training.train`.
+    Several machines may work in that folder. A trial that was begun goes on where its runs stand;
+    those that are finished are not run again. No trial begins after `time_limit` seconds, and
+    after `most` trials comes a `Renewal`. `options` are further arguments of `training.train`.
     """
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        folder: Path,
-        data_dir: Path | None = None,
-        time_limit: float | None = None,
-        sizes: tuple[tuple[int, ...], int] | None = None,
-        most: int | None = None,
-        **options,
-    ):
-        self._left = most
-        self._config = config
-        self._folder = folder
-        self._options = {"data_dir": data_dir, **options}
+    def __init__(self, config, folder, time_limit=math.inf, sizes=(), most=math.inf, **options):
+        self._config, self._folder = config, folder
+        self._left, self._options = most, options
         super().__init__(
             ORACLES[config.tuner](config, folder, time_limit, sizes),
             hypermodel=search.Space(config.ranges),
@@ -65,9 +48,6 @@ class RunTuner(keras_tuner.Tuner):
 
     def save(self):
         """Write nothing; the records are there."""
-
-    def reload(self):
-        """Read nothing; `search_in` replays the records."""
 
     def run_trial(self, trial, *args, **kwargs):
         """Train the runs of a trial, and leave its outcome in its folder."""
@@ -89,10 +69,9 @@ class RunTuner(keras_tuner.Tuner):
     def on_trial_end(self, trial):
         """End the process if this was the last trial of its share."""
         super().on_trial_end(trial)
-        if self._left is not None:
-            self._left -= 1
-            if not self._left:
-                raise Renewal
+        self._left -= 1
+        if self._left == 0:
+            raise Renewal
 
     def _outcome(self, values, folder):
         results, scores = [], []
@@ -105,12 +84,12 @@ class RunTuner(keras_tuner.Tuner):
                 return Outcome("diverged", str(error))
             except Exception as error:
                 return Outcome("failed", f"{type(error).__name__}: {error}"[:1000])
-            score = best(runs.load(folder / name).metrics[self._config.objective], self._config)
-            if score is None:
+            epochs = runs.load(folder / name).metrics[self._config.objective].astype(float)
+            epochs = epochs[np.isfinite(epochs)]
+            if epochs.empty:
                 return Outcome("diverged", f"{self._config.objective} was never a finite number")
-            scores.append(score)
-        ratios = [result["gradient_ratio_end"] for result in results]
-        ratios = [ratio for ratio in ratios if ratio is not None]
+            scores.append(float(epochs.max() if self._config.maximize else epochs.min()))
+        ratios = [r["gradient_ratio_end"] for r in results if r["gradient_ratio_end"] is not None]
         return Outcome(
             "finished",
             score=statistics.fmean(scores),
@@ -121,49 +100,26 @@ class RunTuner(keras_tuner.Tuner):
         )
 
     def _train(self, config, folder):
-        if (folder / "config.json").exists() and runs.load(folder).config is None:
-            records.set_aside(folder)
-        # The same number stands for another trial if its record was lost, and with it its values.
-        other = (folder / "config.json").exists() and runs.load(folder).config != config
+        other = False
+        if (folder / "config.json").exists():
+            earlier = runs.load(folder).config
+            if earlier is None:
+                records.set_aside(folder)
+            # The same number stands for another trial if its record was lost, and so its values.
+            other = earlier is not None and earlier != config
         result = train(config, folder, overwrite=other, **self._options)
         # A search keeps numbers; --retrain makes the model of the best trial again.
         (folder / "model.keras").unlink(missing_ok=True)
         return result
 
 
-def best(values, config: SearchConfig) -> float | None:
-    """The best finite one of the values of the objective after each epoch, or None."""
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    return float(values.max() if config.maximize else values.min())
-
-
 def search_in(
-    config: SearchConfig,
-    folder: Path,
-    *,
-    on_message: Callable[[str], None] = print,
-    **options,
+    config: SearchConfig, folder: Path, *, on_message: Callable[[str], None] = print, **options
 ) -> None:
-    """Search, or go on with a search, in this process.
+    """Search, or go on with a search, in this process; `options` are those of `RunTuner`.
 
-    keras-tuner's environment variables make it a chief or a worker of several.
-
-    Args:
-        config: The search.
-        folder: Its folder.
-        on_message: Called with what the user should know.
-        **options: As for `RunTuner`.
-
-    Raises:
-        ConfigError: keras-tuner refuses a range.
-        DataError: The data are absent or damaged.
-        RunExistsError: Another process trains one of the runs.
-        Renewal: This process has done its share; only with the option `most`.
-        OSError: Something could not be written.
-        Interrupted: SIGINT or SIGTERM came.
+    keras-tuner's environment variables make the process a chief or a worker of several. A
+    ConfigError says that keras-tuner refuses a range, or that the records are of another search.
     """
 
     def damaged(path):

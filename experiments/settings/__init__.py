@@ -8,17 +8,9 @@ from keras_deeplstm.experiments.settings.sequences import SequenceConfig, Sequen
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 
 __all__ = [
-    "ConfigError",
-    "ModelConfig",
-    "RunConfig",
-    "SequenceConfig",
-    "SequenceModelConfig",
-    "Settings",
-    "TextConfig",
-    "TextModelConfig",
-    "config_errors",
-    "from_dict",
-]
+    "ConfigError", "ModelConfig", "RunConfig", "SequenceConfig", "SequenceModelConfig",
+    "Settings", "TextConfig", "TextModelConfig", "config_errors", "from_dict",
+]  # fmt: skip
 
 
 def from_dict(data: dict[str, Any]) -> Settings:

@@ -8,20 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.settings.base import (
-    UNITS,
-    Count,
-    Depth,
-    Fraction,
-    Model,
-    NotNegative,
-    Number,
-    Optimizer,
-    Positive,
-    Seed,
-    Settings,
-    Units,
-)
+from keras_deeplstm.experiments.settings import base
 from keras_deeplstm.experiments.tasks import get_task, resolve
 from keras_deeplstm.experiments.words import ratio_text
 
@@ -31,7 +18,7 @@ CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
 
 @dataclass(frozen=True)
-class ModelConfig(Model):
+class ModelConfig(base.Model):
     """What the model is made of. Options that the block does not know are refused.
 
     Raises:
@@ -57,20 +44,20 @@ class ModelConfig(Model):
         "residual": ("ResidualBlock", _SHARED),
         "cnn": ("CNN", ()),
     }
-    COMMON: ClassVar = (*Model.COMMON, "input_noise")
+    COMMON: ClassVar = (*base.Model.COMMON, "input_noise")
 
     block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
     """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
     same depth; or, to compare filters with, a small convolutional network."""
-    depth: Depth = 10
+    depth: base.Depth = 10
     """Number of steps over depth; of a cnn, number of convolutions."""
-    units: Units = UNITS
+    units: base.Units = base.UNITS
     """Width of every step; of a cnn, of the dense layer after the convolutions."""
-    parameters: Count | None = None
+    parameters: base.Count | None = None
     """Instead of units: the largest number of parameters; the widest model within it is taken."""
-    dropout: Fraction = 0.0
+    dropout: base.Fraction = 0.0
     """Dropout rate on the output of every step; of a cnn, before the readout."""
-    input_noise: NotNegative = 0.0
+    input_noise: base.NotNegative = 0.0
     """Standard deviation of the normal noise that is added to the inputs in training."""
     tied: bool = False
     """All steps share one set of weights."""
@@ -78,9 +65,9 @@ class ModelConfig(Model):
     """Where the input enters (unfolded_lstm): first step, every step, or initial state."""
     normalization: Literal["batch", "layer"] | None = None
     """Normalization inside the LSTM (unfolded_lstm)."""
-    forget_bias: Number | Literal["depth"] | None = "depth"
+    forget_bias: base.Number | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
-    input_gate_bias: Number | Literal["depth"] | None = None
+    input_gate_bias: base.Number | Literal["depth"] | None = None
     """Initial bias of the input gate (unfolded_lstm); "depth" is -log(depth)."""
     state_initializer: Literal["zeros", "noise"] = "zeros"
     """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
@@ -140,7 +127,7 @@ class ModelConfig(Model):
 
 
 @dataclass(frozen=True)
-class RunConfig(Settings):
+class RunConfig(base.Settings):
     """One task, one model, one training setting, one seed.
 
     Raises:
@@ -167,26 +154,26 @@ class RunConfig(Settings):
     of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """What the model is made of. Options that the block does not know are refused."""
-    epochs: Count = 10
+    epochs: base.Count = 10
     """Passes over the training set."""
-    batch_size: Count = 128
+    batch_size: base.Count = 128
     """Examples per training step."""
-    optimizer: Optimizer = "adam"
+    optimizer: base.Optimizer = "adam"
     """One of adam, adamw, nadam, rmsprop, sgd."""
-    learning_rate: Positive = 1e-3
+    learning_rate: base.Positive = 1e-3
     """Learning rate of the optimizer."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate: always the same, or falling to zero along a cosine over all epochs."""
-    clipnorm: Positive | None = 1.0
+    clipnorm: base.Positive | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches clipping off."""
-    clipvalue: Positive | None = None
+    clipvalue: base.Positive | None = None
     """Instead of clipnorm: each element of the gradients is clipped to this size."""
     jit_compile: bool | None = None
     """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
     JAX always. On a CPU it pays for many and for wide steps."""
-    seed: Seed = 0
+    seed: base.Seed = 0
     """Seed of the initial weights, the order of the data and dropout."""
-    gradient_every: Count = 10
+    gradient_every: base.Count = 10
     """Gradient norms are recorded at every n-th training step."""
     folds: Annotated[int, partial(validation.integer, at_least=2)] | None = None
     """Cross-validation: training and validation data are parted into n folds, each with the same
@@ -250,14 +237,12 @@ class RunConfig(Settings):
         return self.epochs
 
     def progress(self, row: dict[str, Any]) -> str:
-        """See `Settings`."""
         return (
             f"epoch {row['epoch']} of {self.epochs}  loss {row['loss']:.4f}  "
             f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s"
         )
 
     def outcome(self, result: dict[str, Any]) -> str:
-        """See `Settings`."""
         criterion, solved = get_task(self.task).criterion, ""
         if criterion is not None:
             solved = " (solved)" if result["test_accuracy"] >= criterion else " (not solved)"
@@ -268,5 +253,4 @@ class RunConfig(Settings):
         )
 
     def short(self, result: dict[str, Any]) -> str:
-        """See `Settings`."""
         return f"{result['test_accuracy']:.1%}"

@@ -6,21 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.settings.base import (
-    Count,
-    Depth,
-    Factor,
-    Fraction,
-    Model,
-    NotNegative,
-    Number,
-    Optimizer,
-    Positive,
-    Seed,
-    Settings,
-    Units,
-    refuse_unknown,
-)
+from keras_deeplstm.experiments.settings import base
 from keras_deeplstm.experiments.tasks.sequences import SequenceTask, parse, spec
 
 _BIASES = ("forget_bias", "input_gate_bias")
@@ -30,7 +16,7 @@ OVER_TIME = ("grid_lstm", "lstm", "guess")
 
 
 @dataclass(frozen=True)
-class SequenceModelConfig(Model):
+class SequenceModelConfig(base.Model):
     """What the model is made of. Options that the block does not know are refused."""
 
     BLOCKS: ClassVar = {
@@ -49,20 +35,20 @@ class SequenceModelConfig(Model):
     """LSTMs over time and depth, or stacked LSTMs over time, or guess: small recurrent networks
     whose weights are drawn at random until they solve the task, never trained. Of a task without
     time, one of the others."""
-    depth: Depth = 1
+    depth: base.Depth = 1
     """Number of layers, or of steps over depth."""
-    units: Units | None = None
+    units: base.Units | None = None
     """Width of every layer or step; 100 if neither units nor parameters are given."""
-    parameters: Count | None = None
+    parameters: base.Count | None = None
     """Instead of units: the widest model with at most this many parameters."""
-    dropout: Fraction = 0.0
+    dropout: base.Fraction = 0.0
     """Dropout rate on the outputs of layers or steps."""
     tied: Literal[False, "depth", True] = False
     """Layers or steps share their weights; of a grid_lstm also "depth", only those over depth."""
-    forget_bias: Number | None = None
+    forget_bias: base.Number | None = None
     """Initial bias of the forget gate, of a grid_lstm that over time; None leaves it to the block.
     The logarithm of the length makes a memory that lasts as long (chrono initialization)."""
-    input_gate_bias: Number | None = None
+    input_gate_bias: base.Number | None = None
     """Initial bias of the input gate, the same. A negative one keeps distractors out."""
     priority: Literal["depth"] | None = "depth"
     """Whether the depth LSTM reads the new state of the time LSTM, or that before; of grid_lstm."""
@@ -95,7 +81,7 @@ class SequenceModelConfig(Model):
 
 
 @dataclass(frozen=True)
-class SequenceConfig(Settings):
+class SequenceConfig(base.Settings):
     """One task, one model, one training setting, one seed; trained until the task is solved."""
 
     command: ClassVar = "solve"
@@ -105,37 +91,37 @@ class SequenceConfig(Settings):
     """Name of the task, with parameters if you like: adding:length=200,target=mean;
     `deeplstm list sequences` shows them all."""
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
-    sequences: Count = 100_000
+    sequences: base.Count = 100_000
     """Train with at most this many sequences."""
-    evaluate_every: Count = 1000
+    evaluate_every: base.Count = 1000
     """Look whether the task is solved after this many sequences."""
     full: bool = False
     """Train with all these sequences, even if the task is solved before."""
-    batch_size: Count = 32
+    batch_size: base.Count = 32
     """Sequences per training step."""
-    optimizer: Optimizer = "adam"
+    optimizer: base.Optimizer = "adam"
     """One of adam, adamw, nadam, rmsprop, sgd."""
-    learning_rate: Positive = 1e-3
+    learning_rate: base.Positive = 1e-3
     """Learning rate of the optimizer, at the start."""
-    momentum: Fraction = 0.0
+    momentum: base.Fraction = 0.0
     """Momentum; of optimizers sgd and rmsprop."""
     schedule: Literal["constant", "step", "cosine"] = "constant"
     """The learning rate stays; or is multiplied by --decay after each --decay-every sequences; or
     falls to zero along a cosine over the whole training."""
-    decay: Factor = 0.1
+    decay: base.Factor = 0.1
     """Factor of the learning rate; of schedule step."""
-    decay_every: Count = 250_000
+    decay_every: base.Count = 250_000
     """Sequences between the changes of the learning rate; of schedule step."""
-    clipnorm: Positive | None = 1.0
+    clipnorm: base.Positive | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches that off."""
-    clipvalue: Positive | None = None
+    clipvalue: base.Positive | None = None
     """Each element of gradients is clipped to this size; needs --clipnorm None."""
-    input_noise: NotNegative = 0.0
+    input_noise: base.NotNegative = 0.0
     """Standard deviation of normal noise that is added to the inputs in training."""
     jit_compile: bool | None = None
     """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
     JAX always. With small models it pays on a CPU, too, but for runs of a few seconds."""
-    seed: Seed = 0
+    seed: base.Seed = 0
     """Seed of the initial weights and of all sequences."""
 
     def _complete(self):
@@ -150,7 +136,7 @@ class SequenceConfig(Settings):
         if self.model.block == "guess":
             own = ("sequences", "seed")
             others = self.changed(but=("task", "model", *own))
-            refuse_unknown("", others, "block 'guess', which does not train", own)
+            base.refuse_unknown("", others, "block 'guess', which does not train", own)
         else:
             for name, least in (("evaluate_every", "batch_size"), ("sequences", "evaluate_every")):
                 if getattr(self, name) < getattr(self, least):
@@ -182,7 +168,6 @@ class SequenceConfig(Settings):
 
     @property
     def open_ended(self) -> bool:
-        """See `Settings`."""
         return not self.full
 
     @property
@@ -192,12 +177,10 @@ class SequenceConfig(Settings):
 
     @property
     def about(self) -> str:
-        """See `Settings`."""
         task = self.make_task()
         return f"{task.description}\nSolved: {task.criterion.words}"
 
     def progress(self, row: dict[str, Any]) -> str:
-        """See `Settings`; guessing has a single row, of which the outcome says all."""
         if self.model.block == "guess":
             return ""
         return (
@@ -221,5 +204,4 @@ class SequenceConfig(Settings):
         )
 
     def short(self, result: dict[str, Any]) -> str:
-        """See `Settings`."""
         return f"solved: {result['sequences']:,}" if result["solved"] else "not solved"

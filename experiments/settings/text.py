@@ -11,25 +11,14 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.settings.base import (
-    Count,
-    Depth,
-    Factor,
-    Fraction,
-    Model,
-    Optimizer,
-    Positive,
-    Seed,
-    Settings,
-    Units,
-)
+from keras_deeplstm.experiments.settings import base
 from keras_deeplstm.experiments.tasks.text.sources import NAMES
 
 _GRID = ("tied", "priority", "project_inputs", "output", "normalization")
 
 
 @dataclass(frozen=True)
-class TextModelConfig(Model):
+class TextModelConfig(base.Model):
     """What the model is made of. Options that the block does not know are refused."""
 
     BLOCKS: ClassVar = {"grid_lstm": ("GridLSTM2D", _GRID), "lstm": ("LSTM", ())}
@@ -37,13 +26,13 @@ class TextModelConfig(Model):
 
     block: Literal["grid_lstm", "lstm"] = "grid_lstm"
     """LSTMs over time and depth, or stacked LSTMs over time."""
-    depth: Depth = 2
+    depth: base.Depth = 2
     """Number of layers."""
-    units: Units | None = None
+    units: base.Units | None = None
     """Width of every layer; 128 if neither units nor parameters are given."""
-    parameters: Count | None = None
+    parameters: base.Count | None = None
     """Instead of units: the widest model with at most this many parameters."""
-    dropout: Fraction = 0.0
+    dropout: base.Fraction = 0.0
     """Dropout rate on the outputs of layers, between them and before the readout."""
     tied: Literal[False, "depth", True] = False
     """Layers share their depth LSTM ("depth"), or all weights (True); of grid_lstm."""
@@ -58,7 +47,7 @@ class TextModelConfig(Model):
 
 
 @dataclass(frozen=True)
-class TextConfig(Settings):
+class TextConfig(base.Settings):
     """One text, one character language model, one training setting, one seed."""
 
     command: ClassVar = "train-text"
@@ -75,36 +64,36 @@ class TextConfig(Settings):
     """The symbols are bytes, not characters."""
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of training, validation and test text, in this order from the begin of the file."""
-    sequence_length: Count = 50
+    sequence_length: base.Count = 50
     """Time steps that a gradient goes back; the state goes on from batch to batch."""
-    batch_size: Count = 50
+    batch_size: base.Count = 50
     """Places of the text that are read at once."""
-    epochs: Count = 20
+    epochs: base.Count = 20
     """Passes over the training text."""
-    evaluate_every: Count = 1000
+    evaluate_every: base.Count = 1000
     """Evaluate on the validation text, and keep the best model, after at most this many steps;
     always at the end of a pass."""
-    report_every: Count = 100
+    report_every: base.Count = 100
     """A row of metrics.csv, and a checkpoint if the time for one is there, after at most this many
     steps. That much may be lost if a run is interrupted."""
-    optimizer: Optimizer = "adam"
+    optimizer: base.Optimizer = "adam"
     """One of adam, adamw, nadam, rmsprop, sgd."""
-    learning_rate: Positive = 2e-3
+    learning_rate: base.Positive = 2e-3
     """Learning rate of the optimizer, at the start."""
     schedule: Literal["constant", "decay", "cosine"] = "decay"
     """The learning rate stays; or is multiplied by --decay for every pass after --decay-after; or
     falls to zero along a cosine over the whole training."""
-    decay: Factor = 0.97
+    decay: base.Factor = 0.97
     """Factor of the learning rate for each pass; of schedule decay."""
-    decay_after: Count = 10
+    decay_after: base.Count = 10
     """The first passes, which have the full learning rate; of schedule decay."""
-    clipnorm: Positive | None = 1.0
+    clipnorm: base.Positive | None = 1.0
     """Each weight's gradient is clipped to this norm; None switches that off."""
-    clipvalue: Positive | None = None
+    clipvalue: base.Positive | None = None
     """Each element of gradients is clipped to this size; needs --clipnorm None."""
     sample_length: Annotated[int, partial(validation.integer, at_least=0)] = 300
     """Symbols that the model writes after each evaluation; 0 for none."""
-    seed: Seed = 0
+    seed: base.Seed = 0
     """Seed of the initial weights, dropout and samples."""
 
     def _complete(self):
@@ -129,12 +118,10 @@ class TextConfig(Settings):
 
     @property
     def listed(self) -> str:
-        """See `Settings`."""
         return f"text: {self.subject}"
 
     @property
     def stem(self) -> str:
-        """See `Settings`."""
         return f"text-{re.sub(r'[^A-Za-z0-9._-]+', '_', self.subject)[:30]}"
 
     @property
@@ -143,7 +130,6 @@ class TextConfig(Settings):
         return self.epochs
 
     def progress(self, row: dict[str, Any]) -> str:
-        """See `Settings`."""
         parts = [
             f"step {row['step']}",
             f"epoch {row['epoch']:.4g} of {self.epochs}",
@@ -161,9 +147,7 @@ class TextConfig(Settings):
         )
 
     def short(self, result: dict[str, Any]) -> str:
-        """See `Settings`."""
         return f"{result['test_bits']:.3f} bits"
 
     def next_step(self, folder: Path) -> str:
-        """See `Settings`."""
         return f"Sample: deeplstm sample {shlex.quote(str(folder))}"

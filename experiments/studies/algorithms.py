@@ -1,6 +1,5 @@
 """Algorithms: parity, addition and memorization of the Grid LSTM paper; counting; periodic bits."""
 
-import dataclasses
 import functools
 
 from keras_deeplstm.experiments.settings.sequences import SequenceModelConfig
@@ -52,7 +51,7 @@ SIZES |= {"memorization:length=5": 300_000, "memorization:length=10": 900_000}
 LARGER = {"addition:digits=4": 3_000_000, "addition:digits=5": 3_000_000}
 LARGER |= {"memorization:length=20": 3_000_000, "memorization:length=40": 3_000_000}
 TIED = over_time("grid_lstm", depth=4, units=100, tied=True)
-UNTIED = dataclasses.replace(TIED, tied=False)
+UNTIED = over_time("grid_lstm", depth=4, units=100)
 STACKED = over_time("lstm", depth=4, units=100)
 
 

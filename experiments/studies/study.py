@@ -35,14 +35,11 @@ def best_first(groups: list[Group]) -> list[str]:
     >>> def finished(block, accuracy):
     ...     config = RunConfig("digits", ModelConfig(block))
     ...     return runs.Run(pathlib.Path("a"), config, "finished", "", {"test_accuracy": accuracy})
-    >>> groups = group_runs([finished("dense", 0.91), finished("highway", 0.94)])
-    >>> for sentence in best_first(groups):
-    ...     print(sentence)
-    On digits, the highest test accuracy is that of HighwayBlock, depth 10 (94.0%).
-    Then come DenseStack, depth 10 (91.0%).
+    >>> best_first(group_runs([finished("dense", 0.91), finished("highway", 0.94)]))[0]
+    'On digits, the highest test accuracy is that of HighwayBlock, depth 10 (94.0%).'
     """
     sentences = []
-    for task, members in sorted(grouped(groups, attrgetter("config.subject")).items()):
+    for task, members in by_subject(groups):
         names = [f"{group.name} ({score_text(group)})" for group in ranked(members)]
         sentences.append(f"On {task}, the highest test accuracy is that of {names[0]}.")
         if names[1:]:
@@ -63,6 +60,11 @@ def score_text(group: Group) -> str:
 def ranked(groups: list[Group]) -> list[Group]:
     """The groups, that of the best score first."""
     return sorted(groups, key=score, reverse=True)
+
+
+def by_subject(groups: list[Group]) -> list[tuple[str, list[Group]]]:
+    """The groups of each task or text, with its name, in alphabetical order."""
+    return sorted(grouped(groups, attrgetter("config.subject")).items())
 
 
 def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:

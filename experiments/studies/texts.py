@@ -6,7 +6,6 @@ of each model on 100 MB of Wikipedia; the models here are small enough for a lap
 
 import dataclasses
 import os
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 
@@ -20,7 +19,7 @@ UNITS = 128
 FAILS = 1.5  # times the lowest loss of all: who has more does not train
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TextStudy(Study):
     """A study whose runs are of `deeplstm train-text`."""
 

@@ -31,17 +31,11 @@ Pair = tuple[np.ndarray, np.ndarray]  # inputs and targets
 
 
 def part(x: np.ndarray, y: np.ndarray, count: int) -> tuple[Pair, Pair]:
-    """Part examples in two, each with its share of every class; always in the same way.
+    """Part examples in two, each with its share of every class, the second with `count` of them.
 
-    Args:
-        x: Inputs, `(n, ...)`.
-        y: Classes, `(n,)`.
-        count: Number of examples in the second part.
-
-    Returns:
-        Two pairs of inputs and classes.
+    They are always parted in the same way.
     """
-    # Imported here, so that the command's help need not wait for scikit-learn.
+    # The command's help does not wait for scikit-learn.
     from sklearn.model_selection import train_test_split
 
     x, x_part, y, y_part = train_test_split(

@@ -23,16 +23,11 @@ def inputs_of(batch) -> np.ndarray:
 
 
 def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
-    """Compare a model with a task's criterion on test sequences.
+    """Compare a model, a function from inputs to linear outputs, with a task's criterion.
 
-    Args:
-        predict: A function from inputs to linear outputs.
-        sequences: Number of sequences; None for those of the criterion, and no more than it takes
-            to see that it does not hold. A task with a fixed test set has these in both cases.
-
-    Returns:
-        Share of wrong sequences, mean error, number of sequences seen, and whether the criterion
-        holds ("wrong", "error", "seen", "solved").
+    Without a number of `sequences` they are those of the criterion, and no more than it takes to
+    see that it does not hold. A task with a fixed test set has these in both cases. Returns the
+    share of wrong sequences, their mean error and number, and whether the criterion holds.
     """
     criterion = task.criterion
     total = criterion.sequences if sequences is None or task.fixed_test else sequences

@@ -89,9 +89,7 @@ class Journal(keras.callbacks.Callback):
         """Stop here if a signal came."""
         self.check_signals()
 
-    def on_test_batch_begin(self, batch, logs=None):
-        """Stop here if a signal came."""
-        self.check_signals()
+    on_test_batch_begin = on_train_batch_begin
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the row, and a checkpoint if the last ones have not taken too long."""

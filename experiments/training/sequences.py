@@ -13,13 +13,6 @@ from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.sequences import OVER_TIME, SequenceConfig
 from keras_deeplstm.experiments.tasks.sequences.task import SequenceTask, activated
 from keras_deeplstm.experiments.training import examinations, guessing
-from keras_deeplstm.experiments.training.examinations import (
-    PADDING,
-    TRAINING,
-    UNTESTED,
-    Examinations,
-    inputs_of,
-)
 from keras_deeplstm.experiments.training.journal import DivergedError
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 from keras_deeplstm.initializers import GateBias
@@ -59,7 +52,7 @@ class Training:
         def after(part):
             return f"{part * config.steps_of_part * config.batch_size} sequences"
 
-        seen = Examinations(config, task, session.check_signals)
+        seen = examinations.Examinations(config, task, session.check_signals)
         recording, rounds = {"examinations": seen}, config.rounds
         data = Fresh(config, task)
         journal = session.resume(model, data, recording, rounds, after, last=after(rounds))
@@ -71,7 +64,7 @@ class Training:
                 session.fit()
         except DivergedError as error:
             seen.diverged = seen.diverged or str(error)
-        test, reach = UNTESTED, None
+        test, reach = examinations.UNTESTED, None
         if not seen.diverged:
             test = examinations.test(seen.predict, task)
             reach = task.reach(lambda x: activated(seen.predict(x), task.readout))
@@ -108,7 +101,7 @@ def make_model(config: SequenceConfig, task: SequenceTask) -> keras.Model:
     return models.sequence_regressor(
         task.features,
         task.outputs,
-        mask_value=PADDING,
+        mask_value=examinations.PADDING,
         input_noise=config.input_noise,
         return_sequences=task.sample(np.random.default_rng(0), 1).y.ndim == 3,
         **arguments,
@@ -143,11 +136,13 @@ class Fresh(keras.utils.PyDataset):
         return self.config.steps_of_part
 
     def __getitem__(self, index):
-        generator = np.random.default_rng([self.config.seed, TRAINING, self.first + index])
+        generator = np.random.default_rng(
+            [self.config.seed, examinations.TRAINING, self.first + index]
+        )
         batch = self.task.sample(generator, self.config.batch_size)
         if batch.weight is None:
-            return inputs_of(batch), batch.y
-        return inputs_of(batch), batch.y, batch.weight
+            return examinations.inputs_of(batch), batch.y
+        return examinations.inputs_of(batch), batch.y, batch.weight
 
 
 def _write_examples(folder, task, predict):
@@ -155,7 +150,7 @@ def _write_examples(folder, task, predict):
     frames = []
     for name, batch in task.examples().items():
         read, truth = batch.x[0, :, 0], batch.y[0]
-        said = activated(predict(inputs_of(batch)), task.readout)[0]
+        said = activated(predict(examinations.inputs_of(batch)), task.readout)[0]
         nothing = np.full(len(read), np.nan)
         values, forecast = np.concatenate([read, truth]), np.concatenate([nothing, said])
         columns = {"step": np.arange(len(values)), "value": values, "forecast": forecast}

@@ -68,10 +68,8 @@ class Session:
     ) -> Journal:
         """Put back what the last intact checkpoint holds, if there is one.
 
-        Args:
-            data: The training data, with `set_epoch(epoch)`.
-            recorders: Callbacks with `get_state` and `set_state`, by name, in the order of `fit`.
-            epoch_name, last: What messages call the n-th epoch of `fit`, and all of them.
+        The data have `set_epoch(epoch)`; the recorders, callbacks in the order of `fit`, have
+        `get_state` and `set_state`. `epoch_name(n)` and `last` are words for messages.
         """
         self.model, self.data, self.epochs = model, data, epochs
         self.callbacks = list(recorders.values())

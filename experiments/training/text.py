@@ -133,8 +133,7 @@ def _opening(text, config):
 def trained_model(model: keras.Model, batch_size: int) -> tuple[keras.Model, keras.Model]:
     """A model that carries its states from batch to batch, and the one in it that has the weights.
 
-    The first is one from `(symbols, begins)`, as `Streams` gives them, to logits; the second is of
-    `states.with_states`. Both have copies of the weights of `model`.
+    The first maps `(symbols, begins)`, as `Streams` gives them, to logits; both copy the weights.
     """
     inner = with_states(model)
     symbols = keras.Input((None,), batch_size=batch_size, dtype="int32")

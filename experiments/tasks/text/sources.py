@@ -45,8 +45,6 @@ def load(text: str, as_bytes: bool = False, data_dir: Path | None = None) -> str
     Args:
         text: `python-reference`, the name of a corpus, or a file.
         as_bytes: Read bytes, whatever they are; else the text has to be UTF-8 without NUL.
-        data_dir: Folder with data sets, for a corpus; None leaves it to the environment variable
-            DEEPLSTM_DATA and then to Keras' cache.
 
     Raises:
         DataError: The text is absent, damaged, empty, not UTF-8, or all of one symbol.
