@@ -276,7 +276,10 @@ class FilterImages(EpochCallback):
         if self.directory is not None:
             path = self.directory / f"epoch_{epochs:04d}.png"
             temporary = path.with_name(f".{path.name}")  # whoever looks sees no half picture
-            figure.savefig(temporary, format="png", dpi=120)
+            try:
+                figure.savefig(temporary, format="png", dpi=120)
+            except OSError as error:  # of a full disk, it names no file
+                raise OSError(error.errno, error.strerror, str(temporary)) from error
             os.replace(temporary, path)
         if self._writer is not None:
             self._writer.figure("filters", figure, epochs)

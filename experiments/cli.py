@@ -16,16 +16,18 @@ from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import commands, runs
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import check_backend, load_keras
+from keras_deeplstm.experiments.processes.worker import end_if_imported
 from keras_deeplstm.experiments.runner import run_study
+from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
-from keras_deeplstm.experiments.settings.base import ConfigError, config_errors
+from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError, config_errors
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
-EXIT_STATUS = {ConfigError: 2, runs.RunExistsError: 3, DataError: 4}
+EXIT_STATUS = {ConfigError: 2, UnknownError: 2, runs.RunExistsError: 3, DataError: 4}
 
 # Each command gets what was typed, as an object and as a line for the record, and returns its exit
 # status.
@@ -145,6 +147,7 @@ def publish(command: commands.PublishCommand, line: str) -> int:
 
 def list_(command: commands.ListCommand, line: str) -> int:
     """Print a list."""
+    hints: list[str] = []
     if command.what == "tasks":
         rows: list[tuple[str, ...]] = [(task.name, task.description) for task in TASKS.values()]
         rows += OWN_DATA.items()
@@ -159,19 +162,35 @@ def list_(command: commands.ListCommand, line: str) -> int:
             return 0
         rows = [("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT")]
         rows += [(str(run.folder.relative_to(command.runs_dir)), *_columns(run)) for run in found]
+        hints = [run.unknown for run in found if run.unknown]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(validation.printable("  ".join(map(str.ljust, row, widths)).rstrip()))
+    for hint in dict.fromkeys(hints):
+        print(validation.printable(hint))
     return 0
 
 
 def _columns(run):
     """State, task, model, depth and test result of a run."""
     config = run.config
+    if run.unknown:
+        return _unknown_columns(run)
     if config is None:
         return run.state, "", "", "", ""
     result = config.short(run.result) if run.result else ""
     return run.state, config.listed, config.model.label, str(config.model.depth), result
+
+
+def _unknown_columns(run):
+    """The same of a run whose task or block is unknown here, as its files say it."""
+    settings = files.read_json(run.folder / "config.json")
+    model = settings.get("model", {})
+    numbers = {k: v for k, v in run.result.items() if isinstance(v, int | float)}
+    names = [name for name in numbers if name.startswith("test_") and name != "test_loss"]
+    result = f"{names[0].removeprefix('test_')} {numbers[names[0]]:.4g}" if names else ""
+    subject = f"{settings.get('task')} (unknown here)"
+    return run.state, subject, str(model.get("block", "")), str(model.get("depth", "")), result
 
 
 # What several of them do.
@@ -219,9 +238,7 @@ def _train(config, folder, **options):
         if row.get("sample"):
             _print_text(textwrap.indent(row["sample"], "    | ", lambda line: True) + "\n")
 
-    _say(config.title)
-    if config.command == "solve":
-        _say(config.about)
+    _say(config.introduction)
     result = train(config, folder, on_epoch=show, on_message=_say, **options)
     _say(config.outcome(result))
 
@@ -290,7 +307,13 @@ def main(argv: list[str] | None = None) -> int:
     mnist          ...
     0
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    end_if_imported()
+    program = ["deeplstm"]
+    if argv is None:
+        argv = sys.argv[1:]
+        if sys.argv[0].endswith(".py") and not sys.argv[0].endswith("__main__.py"):
+            program = ["python", sys.argv[0]]  # a file of the user's own, which is what knows it
+    argv = list(argv)
     if argv == ["--version"]:
         print(f"deeplstm {__version__}")
         return 0
@@ -305,7 +328,7 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.parse([argument for argument in argv if argument != "--debug"])
         check_backend()
         with signals.handled_by(signals.raise_interrupted):
-            status = ACTIONS[type(command)](command, shlex.join(["deeplstm", *argv]))
+            status = ACTIONS[type(command)](command, shlex.join([*program, *argv]))
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:

@@ -64,6 +64,8 @@ class Space:
         ranges: Name -> range, values or value. Names are `block`, `depth`, `units`, `dropout`,
             `tied`, `normalization`, `forget_bias`, `learning_rate`, `batch_size`. An option that a
             block does not have is left out where that block is chosen.
+        own: Blocks that are not of this package, each with the names of its options. Nothing else
+            but the training is searched where such a block is chosen.
 
     Raises:
         ValueError: `block` names no block.
@@ -77,12 +79,13 @@ class Space:
     {'block': 'unfolded_lstm', 'depth': 2, 'tied': True}
     """
 
-    def __init__(self, ranges):
+    def __init__(self, ranges, own=None):
         self.ranges = dict(ranges)
+        self.own = dict(own or {})
         blocks = self.ranges.get("block", [])
         self._blocks = blocks if isinstance(blocks, list) else [blocks]
         for block in self._blocks:
-            validation.one_of("block", block, (*models.BLOCKS, *models.SEQUENCE_BLOCKS))
+            validation.one_of("block", block, (*models.BLOCKS, *models.SEQUENCE_BLOCKS, *self.own))
 
     @property
     def searched(self):
@@ -109,7 +112,7 @@ class Space:
         for name, values in self.ranges.items():
             if not isinstance(values, list | tuple):
                 continue
-            owners = [block for block in self._blocks if _has(block, name)]
+            owners = [block for block in self._blocks if self._has(block, name)]
             if owners == self._blocks:
                 self._declare(hp, name, values)
             elif owners and isinstance(self.ranges["block"], list):
@@ -122,7 +125,9 @@ class Space:
             if isinstance(values, list):
                 hp.Choice(name, list(_labels(values)) if _is_category(name) else values)
             else:
-                kind = hp.Int if name in INTEGERS else hp.Float
+                known = name in (*OVER_DEPTH, *LOGARITHMIC)
+                whole = name in INTEGERS if known else all(type(end) is int for end in values)
+                kind = hp.Int if whole else hp.Float
                 kind(name, *values, sampling="log" if name in LOGARITHMIC else "linear")
         except (TypeError, ValueError) as error:
             raise type(error)(f"Argument `{name}`: {error}") from None
@@ -140,8 +145,13 @@ class Space:
         return {
             name: self._value(name, values)
             for name in self.ranges
-            if block is None or _has(block, name)
+            if block is None or self._has(block, name)
         }
+
+    def _has(self, block, name):
+        if block in self.own:
+            return name in ("block", *TRAINING, *self.own[block])
+        return not any(name in options for options in self.own.values()) and _has(block, name)
 
     def _value(self, name, values):
         among = self.ranges[name]

@@ -107,11 +107,15 @@ def one_of(name, value, options):
     )
 
 
+class Unknown(ValueError):
+    """A name that nothing here has, though something elsewhere may."""
+
+
 def known(what, name, options, also=""):
-    """Return `name`; raise ValueError, with the nearest option, unless it is one of `options`."""
+    """Return `name`; raise Unknown, with the nearest option, unless it is one of `options`."""
     if isinstance(name, str) and name in options:
         return name
-    raise ValueError(
+    raise Unknown(
         f"Unknown {what} {shown(name)}.{suggestion(name, options)} Available: {list(options)}{also}"
     )
 

@@ -8,17 +8,23 @@ seconds. A process for each run would spend more time on that than small runs ta
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
 
 from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
 
 # TensorFlow keeps memory of every model that has been trained in a process, more of a deeper one,
 # so a process is replaced after as many trainings.
 TRAININGS = 25
+
+
+NAME = "deeplstm-worker"  # of such a process
+UNGUARDED = 79  # its exit status if the user's file calls `main` while it is imported
 
 
 class CallError(Exception):
@@ -54,7 +60,7 @@ class Worker:
 
         The function is one of a module, so that it is found there, and `on_message` is called here
         with whatever it gives to `send`. Raises `CallError` if the function raised an error or the
-        process died; a `DataError` stays one.
+        process died; a `DataError` stays one. ConfigError: the user's file has no guard.
         """
         if self._process is None:
             self._start()
@@ -71,12 +77,17 @@ class Worker:
         except (EOFError, ConnectionError):
             process, self._process = self._process, None
             process.join()
+            if process.exitcode == UNGUARDED:
+                raise ConfigError(
+                    f"'{sys.argv[0]}' calls main() whenever it is imported, and a second process "
+                    f'imports it. Put that call below the line: if __name__ == "__main__":'
+                ) from None
             raise CallError(_cause(process.exitcode)) from None
 
     def _start(self):
         context = multiprocessing.get_context("spawn")
         self._pipe, end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(end,), daemon=True)
+        self._process = context.Process(target=_serve, args=(end,), name=NAME, daemon=True)
         # Ctrl-C reaches all processes of a terminal. This one passes it on as SIGTERM; the other
         # one inherits that it is ignored.
         main = threading.current_thread() is threading.main_thread()
@@ -87,6 +98,12 @@ class Worker:
             if main:
                 signal.signal(signal.SIGINT, previous)
         end.close()
+
+
+def end_if_imported() -> None:
+    """End a worker process whose import of the user's file has come to `main`."""
+    if multiprocessing.current_process().name == NAME:
+        os._exit(UNGUARDED)
 
 
 def _cause(status):

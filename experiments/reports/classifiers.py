@@ -16,9 +16,7 @@ from keras_deeplstm.experiments.words import median_text, ratio_text, ratios_tex
 
 LINES = 10  # in one picture; more models make more pictures
 STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
-LEARNING = (("val_accuracy", "validation accuracy"), ("loss", "training loss (nats)", "log"))
 AGAINST_DEPTH = (
-    ("test_accuracy", "test accuracy"),
     ("gradient_ratio_start", "first / last gradient, matrices"),
     ("state_gradient_ratio_start", "first / last gradient, states"),
 )
@@ -57,9 +55,9 @@ def sections(groups: list[Group]) -> list[Section]:
     found = [
         Section(
             "Learning",
-            "Accuracy on the validation data, and loss on the training data, after each epoch."
+            "The metric on the validation data, and loss on the training data, after each epoch."
             + lines.format("means"),
-            drawing.curves_of(panels, LEARNING, colors=colors),
+            [_learning(*panel, colors) for panel in panels],
         ),
         Section(
             "Gradient against depth",
@@ -72,8 +70,8 @@ def sections(groups: list[Group]) -> list[Section]:
         ),
         Section(
             "Depth",
-            "What each kind of network comes to as it gets deeper: test accuracy; the norm of the "
-            "gradient of the first recurrent matrix divided by that of the last, in the first "
+            "What each kind of network comes to as it gets deeper: on the test data; the norm of "
+            "the gradient of the first recurrent matrix divided by that of the last, in the first "
             "training step; and the same of the states, before training. Where the state of the "
             "first step has no gradient nothing is learned, even if the gradients of all matrices "
             "are alike: then all are zero." + lines.format("medians"),
@@ -114,20 +112,29 @@ def _ratio_picture(title, members, colors):
     return picture(figure, f"Ratio of gradient norms during training, {title}: {'; '.join(ends)}.")
 
 
+def _learning(title, groups, colors):
+    measure = groups[0].config.measure
+    metric = (f"val_{measure.name}", f"validation {measure.words}")
+    columns = (metric, ("loss", "training loss", "log"))
+    return [drawing.curves(title, groups, *column, colors=colors) for column in columns]
+
+
 def _against_depth(groups, colors):
     """For each task with models of three depths or more."""
     rows = []
     for task, members in grouped(groups, attrgetter("config.subject")).items():
         by_label = grouped(members, attrgetter("label"))
         if max(map(len, by_label.values())) >= 3:
-            drawn = [_depth_curves(task, by_label, colors, *what) for what in AGAINST_DEPTH]
+            measure = members[0].config.measure
+            score = (f"test_{measure.name}", f"test {measure.words}")
+            drawn = [_depth_curves(task, by_label, colors, "linear", *score)]
+            drawn += [_depth_curves(task, by_label, colors, "log", *key) for key in AGAINST_DEPTH]
             rows.append([one for one in drawn if one])
     return rows
 
 
-def _depth_curves(task, by_label, colors, key, label):
+def _depth_curves(task, by_label, colors, scale, key, label):
     """One number of each model against its depth; None where no model has it."""
-    scale = "linear" if key == "test_accuracy" else "log"
     figure, ax = drawing.new_figure(task, "depth", label, scale)
     ax.set_xscale("log")
     ends, depths = [], set()

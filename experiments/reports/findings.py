@@ -1,5 +1,6 @@
 """What there is to report of runs: which are finished, which are not, and the tables of numbers."""
 
+import itertools
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.reports.kinds import KINDS, Kind
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group, group_runs
-from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError
 from keras_deeplstm.experiments.studies import STUDIES, Study
 from keras_deeplstm.experiments.studies.plan import read_plan, restarts_of, without_success
 
@@ -73,10 +74,13 @@ def collect(folders: list[Path]) -> Findings:
         if not (inside := runs.find(folder)):
             raise ConfigError(f"'{folder}' holds no keras_deeplstm runs")
         found += inside
+    for run in found:
+        if run.unknown:
+            raise UnknownError(f"Run '{run.name}': {run.unknown}")
     study, problems = None, []
     if len(folders) == 1 and (folders[0] / "study.json").exists():
         plan = read_plan(folders[0])
-        study = STUDIES.get(plan["study"])
+        study = _study(plan)
         own = {run.name: run for run in found if run.folder.parent == folders[0]}
         found, problems = _planned(plan, own)
     # Runs of several kinds have no table in common; the first one decides.
@@ -102,11 +106,19 @@ def collect(folders: list[Path]) -> Findings:
     return Findings(kind, study, found, finished, unfinished, problems, group_runs(finished))
 
 
+def _study(plan):
+    """The study of a plan; which command knows it if this one does not."""
+    if plan["study"] in STUDIES:
+        return STUDIES[plan["study"]]
+    known_by = runs.known_by(plan.get("command"))
+    raise UnknownError(f"Unknown study {plan['study']!r}. {known_by}")
+
+
 def _check_files(run, kind):
     """Raise OSError or ValueError if what a report shows of a run is absent or damaged."""
     for name in ("environment", *kind.files):
         getattr(run, name)
-    for name in kind.results:
+    for name in kind.results(run.config):
         value = run.result.get(name)
         if not isinstance(value, int | float | None):
             raise ValueError(f"result.json: {name!r} must be a number. Received: {value!r}")
@@ -136,7 +148,8 @@ def _planned(plan, present):
 
 def table(findings: Findings) -> pd.DataFrame:
     """A row for each run."""
-    keys = [*findings.kind.results, "seconds"]
+    results = [findings.kind.results(group.config) for group in findings.groups]
+    keys = [*dict.fromkeys(itertools.chain(*results)), "seconds"]
     rows = []
     for group in findings.groups:
         model = [group.config.subject, group.label, group.config.model.depth]
@@ -159,10 +172,11 @@ def summary(findings: Findings) -> pd.DataFrame:
         row |= {"runs": len(group.runs)}
         row |= {key: group.runs[0].result[key] for key in kind.facts}
         row |= {key: sum(group.values(key)) for key in kind.counts}
-        for key in kind.means + kind.medians:
+        means = kind.means_of(config)
+        for key in (*means, *kind.medians):
             values = group.values(key)
             middle = low = high = None
-            if values and key in kind.means:
+            if values and key in means:
                 mean = group.mean(key)
                 middle, low, high = mean.mean, mean.low, mean.high
             elif values:

@@ -9,6 +9,8 @@ from keras_deeplstm.experiments.reports import classifiers, sequences, text
 from keras_deeplstm.experiments.reports.drawing import Section
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group, estimate
+from keras_deeplstm.experiments.settings import Settings
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.sequences import parse
 
 Columns = dict[str, Callable[[Group], str]]  # headings, and what stands below them of a model
@@ -18,9 +20,9 @@ Columns = dict[str, Callable[[Group], str]]  # headings, and what stands below t
 class Kind:
     """Runs that have the same results: what a table shows of those of a model."""
 
-    means: tuple[str, ...]  # results of which it shows the mean, with its interval
+    means: tuple[str, ...]  # results of which it shows the mean; {metric} is that of the task
     medians: tuple[str, ...]  # results of which it shows the median, with the range
-    columns: Columns  # what people read
+    columns: Callable[[Measure], Columns]  # what people read of tasks with that metric
     note: str  # how to read that
     # Pictures and texts of groups of finished runs, and of those that are not finished.
     sections: Callable[[list[Group], list[Run]], list[Section]]
@@ -28,14 +30,25 @@ class Kind:
     counts: tuple[str, ...] = ()  # results of which it shows how many are true
     files: tuple[str, ...] = ("metrics",)  # tables of a `runs.Run`, damaged without them
 
-    @property
-    def results(self) -> tuple[str, ...]:
+    def means_of(self, config: Settings) -> tuple[str, ...]:
+        """The names of the results of which a table shows the mean."""
+        return tuple(name.format(metric=config.measure.name) for name in self.means)
+
+    def results(self, config: Settings) -> tuple[str, ...]:
         """All that a table shows of a run."""
-        return (*self.facts, *self.counts, *self.means, *self.medians)
+        return (*self.facts, *self.counts, *self.means_of(config), *self.medians)
 
     def rows(self, groups: list[Group]) -> list[dict[str, str]]:
         """The table that people read, without columns that say nothing."""
-        table = {name: [text(group) for group in groups] for name, text in self.columns.items()}
+        columns = [self.columns(group.config.measure) for group in groups]
+        names = dict.fromkeys(name for column in columns for name in column)
+        table = {
+            name: [
+                column[name](group) if name in column else words.NOTHING
+                for column, group in zip(columns, groups, strict=True)
+            ]
+            for name in names
+        }
         kept = [
             name
             for name, texts in table.items()
@@ -84,7 +97,7 @@ INTERVALS = (
 )
 
 CLASSIFIERS = Kind(
-    means=("test_accuracy", "val_accuracy"),
+    means=("test_{metric}", "val_{metric}"),
     medians=(
         *("gradient_ratio_start", "gradient_ratio_end"),
         *("state_gradient_ratio_start", "state_gradient_ratio_end"),
@@ -93,21 +106,21 @@ CLASSIFIERS = Kind(
     ),
     facts=("parameters",),
     files=("metrics", "gradients", "states"),
-    columns={
+    columns=lambda measure: {
         **(MODEL | RUNS),
-        "test accuracy": _of("test_accuracy", _mean(".1%")),
-        "validation accuracy": _of("val_accuracy", _mean(".1%")),
+        f"test {measure.words}": _of(f"test_{measure.name}", _mean(measure.form)),
+        f"validation {measure.words}": _of(f"val_{measure.name}", _mean(measure.form)),
         "gradient first/last, start": _of("gradient_ratio_start", words.ratios_text),
         "gradient first/last, end": _of("gradient_ratio_end", words.ratios_text),
         "memory/total, start": _of("memory_path_ratio_start", words.median_text),
         "Gabor R²": _of("gabor_r2_end", _median("{:.2f}")),
         **(PARAMETERS | SECONDS),
     },
-    note="Test accuracy is that of the last epoch on the whole test set. Gradient first/last: norm "
-    "of the loss gradient of the first recurrent matrix divided by that of the last, in the first "
-    "training step, and as the median over the last tenth of the recorded steps; – : all steps "
-    "share one matrix, or the gradient is zero. Memory/total: gradient of the first memory cell "
-    "that comes back through the memory cells alone, divided by all of it, before training. "
+    note="Test results are those of the last epoch on the whole test set. Gradient first/last: "
+    "norm of the loss gradient of the first recurrent matrix divided by that of the last, in the "
+    "first training step, and as the median over the last tenth of the recorded steps; – : all "
+    "steps share one matrix, or the gradient is zero. Memory/total: gradient of the first memory "
+    "cell that comes back through the memory cells alone, divided by all of it, before training. "
     f"{INTERVALS}",
     sections=lambda groups, unfinished: classifiers.sections(groups),
 )
@@ -116,7 +129,7 @@ CLASSIFIERS = Kind(
 TEXTS = Kind(
     means=("val_loss", "val_bits", "test_loss", "test_bits"),
     medians=("best_epoch", "symbols_per_second"),
-    columns={
+    columns=lambda measure: {
         **(MODEL | UNITS | PARAMETERS | RUNS),
         "validation loss": _of("val_loss", _mean(".3f")),
         "validation bits": _of("val_bits", _mean(".3f")),
@@ -136,7 +149,7 @@ SEQUENCES = Kind(
     means=("test_wrong",),
     medians=("sequences", "trained_sequences", "test_error", "reach"),
     counts=("solved",),
-    columns={
+    columns=lambda measure: {
         **(MODEL | UNITS | PARAMETERS),
         "solved": _of("solved", lambda values: words.share_text(sum(values), len(values))),
         "sequences until solved": _of("sequences", words.counts_text),

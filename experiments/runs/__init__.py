@@ -9,9 +9,9 @@ from keras_deeplstm.experiments.runs.folder import (
     tidy,
 )
 from keras_deeplstm.experiments.runs.locks import LOCK, RunExistsError, is_locked, lock
-from keras_deeplstm.experiments.runs.reading import Run, find, load
+from keras_deeplstm.experiments.runs.reading import Run, find, known_by, load
 
 __all__ = [
     "LOCK", "Run", "RunExistsError", "begin", "check_name", "check_usable", "find", "is_locked",
-    "load", "lock", "name_for", "remove", "tidy",
+    "known_by", "load", "lock", "name_for", "remove", "tidy",
 ]  # fmt: skip

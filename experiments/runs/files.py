@@ -23,8 +23,19 @@ def atomic(path: Path):
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # as when the disk is full
+            raise named(error, path) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """The same error with the name of the file that was being written."""
+    if error.errno is None:
+        return OSError(f"Cannot write '{path}': {error}")
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def _sync_folder(folder):

@@ -73,7 +73,7 @@ def _check_content(folder, config, overwrite):
         return
     run = load(folder)
     if folder.is_symlink() or run.config is None:
-        reason = "a link" if folder.is_symlink() else run.reason
+        reason = "a link" if folder.is_symlink() else run.unknown or run.reason
         raise RunExistsError(
             f"'{folder}' exists and is not a run that can be read ({reason}). "
             f"Move it away, or use another place for the new run"

@@ -34,9 +34,9 @@ class Group:
         return f"{self.label}, depth {self.config.model.depth}"
 
     @property
-    def accuracy(self) -> Estimate:
-        """Test accuracy."""
-        return self.mean("test_accuracy")
+    def score(self) -> Estimate:
+        """The metric of the task on the test data."""
+        return self.mean(f"test_{self.config.measure.name}")
 
     def mean(self, key: str) -> Estimate:
         """Of what `result.json` says under `key`."""

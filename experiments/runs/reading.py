@@ -1,6 +1,7 @@
 """Runs as they are found on disk."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from keras_deeplstm.experiments import settings
 from keras_deeplstm.experiments.runs import files, locks
-from keras_deeplstm.experiments.settings import ConfigError, Settings
+from keras_deeplstm.experiments.settings import ConfigError, Settings, UnknownError
 
 # Columns that a table has to have: those with text; all others hold numbers.
 TABLES = {
@@ -46,6 +47,8 @@ class Run:
     """Why it failed, diverged or is damaged, else ""."""
     result: dict[str, Any]
     """What `result.json` says; empty unless finished."""
+    unknown: str = ""
+    """What of it this process does not know, a task or a block, and which command does; else ""."""
 
     @property
     def name(self) -> str:
@@ -126,20 +129,53 @@ def load(folder: Path) -> Run:
     >>> runs.load(folder).state, runs.load(folder).reason
     ('damaged', "result.json: KeyError('state')")
     """
+    config, unknown = None, ""
     try:
         _check_no_links(folder)
         config = settings.from_dict(files.read_json(folder / "config.json"))
+    except UnknownError as error:
+        unknown = f"{str(error).partition('. ')[0]}. {known_by(_command(folder))}"
     except (OSError, ValueError, ConfigError) as error:
         return Run(folder, None, "damaged", f"config.json: {error}", {})
     try:
         result = files.read_json(folder / "result.json")
         state, reason = result["state"], result.get("reason", "")
-        _check_result(config, result, state, reason)
+        if config is not None:
+            result = _renamed(result, config.results)
+        _check_result(result, state, reason, () if config is None else config.results)
     except FileNotFoundError:
-        return Run(folder, config, _state_without_result(folder), "", {})
+        return Run(folder, config, _state_without_result(folder), "", {}, unknown)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return Run(folder, config, "damaged", f"result.json: {error!r}", {})
-    return Run(folder, config, state, reason, result if state == "finished" else {})
+        return Run(folder, config, "damaged", f"result.json: {error!r}", {}, unknown)
+    result = result if state == "finished" else {}
+    return Run(folder, config, state, reason, result, unknown)
+
+
+def _command(folder):
+    try:
+        return files.read_json(folder / "environment.json")["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def known_by(command: Any) -> str:
+    """Which command knows what this one does not: that which has started the run or study."""
+    try:
+        words = shlex.split(str(command))
+    except ValueError:  # no command of ours
+        words = []
+    if words[:1] == ["python"]:
+        return f"Use the command that knows it: {shlex.join(words[:2])}"
+    return "Use the command of the file that registers it"
+
+
+def _renamed(result, names):
+    """In version 0.1 the metric of every task was called accuracy."""
+    old = {name: f"{name.partition('_')[0]}_accuracy" for name in names[:2]}
+    return {
+        **result,
+        **{new: result[name] for new, name in old.items() if new not in result and name in result},
+    }
 
 
 def _check_no_links(folder):
@@ -149,10 +185,10 @@ def _check_no_links(folder):
             raise ValueError(f"the run holds a symbolic link, {path.name!r}")
 
 
-def _check_result(config, result, state, reason):
+def _check_result(result, state, reason, numbers):
     if state not in ("finished", "failed", "diverged") or not isinstance(reason, str):
         raise ValueError(f"it says neither how the run ended nor why. Received: state={state!r}")
-    names = [*config.RESULTS, *(["sequences"] if result.get("solved") else [])]
+    names = [*numbers, *(["sequences"] if result.get("solved") else [])]
     for name in names if state == "finished" else ():
         value = result.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value):

@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any
 
@@ -11,12 +11,16 @@ import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings.base import Count, Dataclass, Optimizer, Positive, Seed
-from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings.blocks import OWN_BLOCKS, Options
+from keras_deeplstm.experiments.settings.classifiers import Columns, Kind, ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import get_task, resolve
+from keras_deeplstm.experiments.tasks.measures import Measure
 
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 TRIALS = 20
 HYPERBAND_FACTOR = 3
+OPTIONS = "options."  # what the names of options of blocks of the user's own begin with
+TRAINING = ("learning_rate", "batch_size")
 CONSTANTS = {"none": None, "true": True, "false": False}
 
 Range = Annotated[str, tyro.conf.arg(metavar="RANGE")]
@@ -30,8 +34,8 @@ class SearchConfig(Dataclass):
     """
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
-    of images."""
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, a table
+    (.csv or .parquet, with --target), or a folder of images."""
     tuner: str = "random"
     """One of random, bayesian, hyperband, grid: how keras-tuner chooses the next trial."""
     objective: str | None = None
@@ -49,7 +53,7 @@ class SearchConfig(Dataclass):
     seed: Seed = 0
     """Seed of the search, and of the first execution of each trial."""
     block: Range = "unfolded_lstm"
-    """Kind of the deep part: some of unfolded_lstm, dense, highway, residual."""
+    """Kind of the deep part: some of unfolded_lstm, dense, highway, residual, or of your own."""
     depth: Range = "2..50"
     """Number of steps over depth."""
     units: Range = "16..128"
@@ -75,17 +79,26 @@ class SearchConfig(Dataclass):
     gradient_every: Count = 10
     """Gradient norms are recorded at every n-th training step."""
 
-    def _complete(self):
+    options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=RANGE")] = ()
+    """Options of a block of your own."""
+    target: InitVar[Columns] = ()
+    """Column of a table that is to be told from the others; or several, of numbers."""
+    kind: InitVar[Kind] = None
+    """Whether a column is told as one of its classes or as a number; see `deeplstm run --help`."""
+    drop: InitVar[Columns] = ()
+    """Columns of a table that are left out."""
+
+    def _complete(self, target=(), kind=None, drop=()):
         # A path is made absolute; see `RunConfig`.
-        object.__setattr__(self, "task", resolve(self.task))
+        object.__setattr__(self, "task", resolve(self.task, target=target, kind=kind, drop=drop))
         if self.objective is None:
-            object.__setattr__(self, "objective", f"val_{get_task(self.task).metric}")
+            object.__setattr__(self, "objective", f"val_{get_task(self.task).measure.name}")
         if self.trials is None and self.tuner in ("random", "bayesian"):
             object.__setattr__(self, "trials", TRIALS)
 
     def _check(self):
         validation.known("tuner", self.tuner, TUNERS)
-        metric = get_task(self.task).metric
+        metric = get_task(self.task).measure.name
         available = ["loss", "val_loss", metric, f"val_{metric}"]
         if self.objective not in available:
             raise ValueError(f"Objective {self.objective!r} not found. Available: {available}")
@@ -109,32 +122,53 @@ class SearchConfig(Dataclass):
         return get_task(self.task).name
 
     @property
-    def maximize(self) -> bool:
-        """Whether a higher objective is better."""
-        return not str(self.objective).endswith("loss")
+    def measure(self) -> Measure:
+        """How values of the objective are compared and written."""
+        if str(self.objective).removeprefix("val_") == "loss":
+            return Measure("loss", "min", ".4g")
+        return get_task(self.task).measure
 
     @property
-    def score_format(self) -> str:
-        """How `format` writes a value of the objective: an accuracy in percent."""
-        return ".1%" if str(self.objective).endswith("accuracy") else ".4g"
+    def maximize(self) -> bool:
+        """Whether a higher objective is better."""
+        return self.measure.direction == "max"
 
     @cached_property
     def ranges(self) -> dict[str, Any]:
         """The ranges as `keras_deeplstm.search.Space` takes them."""
         names = [field.name for field in dataclasses.fields(self) if field.type is Range]
-        return {name: _parse(name, getattr(self, name)) for name in names}
+        found = {name: _parse(name, getattr(self, name)) for name in names}
+        for name, text in Options.parse(list(self.options)).items():
+            found[f"{OPTIONS}{name}"] = _parse(name, text)
+        return found
+
+    def range_text(self, name: str) -> str:
+        """A range as it was typed."""
+        own, option = name.startswith(OPTIONS), name.removeprefix(OPTIONS)
+        return Options.parse(list(self.options))[option] if own else getattr(self, name)
+
+    def space(self) -> Any:
+        """The `keras_deeplstm.search.Space` of the ranges."""
+        from keras_deeplstm.search import Space  # the command's help does not wait for Keras
+
+        own = {b: [f"{OPTIONS}{option}" for option in OWN_BLOCKS[b].options] for b in OWN_BLOCKS}
+        return Space(self.ranges, own)
 
     @property
     def searched(self) -> list[str]:
         """Names of the hyperparameters that are searched."""
-        return [name for name, v in self.ranges.items() if isinstance(v, tuple | list)]
+        blocks = self.ranges["block"] if isinstance(self.ranges["block"], list) else [self.block]
+        names = [name for name, v in self.ranges.items() if isinstance(v, tuple | list)]
+        if all(block in OWN_BLOCKS for block in blocks):
+            names = [n for n in names if n in ("block", *TRAINING) or n.startswith(OPTIONS)]
+        return names
 
     def run(self, values: dict[str, Any]) -> RunConfig:
         """The run that keras-tuner's values (name -> value) stand for: first seed, no folds."""
-        # Imported here, so that the command's help need not wait for Keras.
-        from keras_deeplstm.search import TRAINING, Space
-
-        options = Space(self.ranges).options(values)
+        options = self.space().options(values)
+        own = {name: options.pop(name) for name in list(options) if name.startswith(OPTIONS)}
+        if own:
+            options["options"] = {name.removeprefix(OPTIONS): value for name, value in own.items()}
         settings = {name: options.pop(name) for name in TRAINING}
         settings["epochs"] = values.get("tuner/epochs", self.epochs)  # hyperband chooses them
         for name in ("seed", "optimizer", "clipnorm", "gradient_every"):
@@ -172,8 +206,12 @@ def command_of(config: RunConfig) -> str:
     default = RunConfig(config.task).flat()
     words = ["deeplstm", "run", config.task]
     for name, value in config.flat().items():
-        if value != default[name]:
-            words.append(f"--{name.replace('_', '-')}")
+        if value == default[name]:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if name == "model.options":
+            words += [f"{option}={chosen}" for option, chosen in value.items()]
+        else:
             words += [] if value is True else [str(value)]
     return shlex.join(words)
 

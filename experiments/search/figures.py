@@ -152,12 +152,14 @@ def _gradients(finished, config):
     figure, ax = new_figure("", "first / last gradient norm", config.objective, size=SIZE)
     known = finished[finished["gradient_ratio"].fillna(0) > 0]
     ax.axvline(1, color=FAILED, linewidth=1)
-    if len(known):
+    if len(known) and "depth" in known:
         depths = np.log10(known["depth"].astype(float))
         points = ax.scatter(known["gradient_ratio"], known["score"], c=depths, cmap=COLORS, s=32)
         bar = figure.colorbar(points, label="depth")
         ticks = np.unique(known["depth"].quantile([0, 0.5, 1], interpolation="nearest"))
         bar.set_ticks(np.log10(ticks.astype(float)), labels=[str(int(tick)) for tick in ticks])
+    elif len(known):
+        ax.scatter(known["gradient_ratio"], known["score"], c=OTHER, s=32)
     ax.set_xscale("log")
     return picture(figure, f"{config.objective} against the gradient ratio of {len(known)} trials.")
 

@@ -16,7 +16,7 @@ import time
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_deeplstm import models, search
+from keras_deeplstm import search
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import HYPERBAND_FACTOR
 from keras_deeplstm.experiments.search.records import Outcome, Record
@@ -182,9 +182,7 @@ class Recorded:
             return Outcome("failed", f"its process ended {ATTEMPTS} times without a new checkpoint")
         try:
             model = self._config.run(record.values).model
-            arguments = (getattr(models, model.builder), *self._sizes)
-            limit = self._config.max_parameters
-            search.check_size(limit, *arguments, **model.build_arguments())
+            search.check_size(self._config.max_parameters, model.builder(), *self._sizes)
         except keras_tuner.errors.FailedTrialError as error:
             return Outcome("skipped", str(error))
         except (ConfigError, ValueError) as error:

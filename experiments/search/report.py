@@ -87,7 +87,7 @@ def _answer(best, ended, table, config):
         sentences.append(f"That is the mean over {spread}, which range from {low} to {high}.")
     smaller = pareto(table[table["state"] == "finished"], config)
     near = smaller[(smaller["score"] - winner.score).abs() <= 0.01]
-    if config.score_format.endswith("%") and len(near) > 1:
+    if config.measure.form.endswith("%") and len(near) > 1:
         row = near.iloc[0]
         sentences.append(
             f"Trial {row['trial']} is within one percentage point of it with "
@@ -103,5 +103,6 @@ def _answer(best, ended, table, config):
 def _settings(config):
     names = ("executions", "folds", "epochs", "seed", "optimizer", "clipnorm", "max_parameters")
     fixed = {name: v for name, v in config.ranges.items() if name not in config.searched}
-    ranges = {name: getattr(config, name) for name in ("tuner", *config.searched)}
+    ranges = {"tuner": config.tuner}
+    ranges |= {name: config.range_text(name) for name in config.searched}
     return ranges | fixed | {name: getattr(config, name) for name in names}

@@ -46,7 +46,7 @@ def value_texts(record: Record, config: SearchConfig) -> dict[str, str]:
 
 def score_text(score: float | None, config: SearchConfig) -> str:
     """A value of the objective."""
-    return format(score, config.score_format)
+    return format(score, config.measure.form)
 
 
 def outcome_texts(outcome: Outcome, config: SearchConfig) -> tuple[str, str, str, str]:

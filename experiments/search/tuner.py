@@ -9,7 +9,6 @@ import grpc
 import keras_tuner
 import numpy as np
 
-from keras_deeplstm import search
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig
@@ -41,7 +40,7 @@ class RunTuner(keras_tuner.Tuner):
         self._left, self._options = most, options
         super().__init__(
             ORACLES[config.tuner](config, folder, time_limit, sizes),
-            hypermodel=search.Space(config.ranges),
+            hypermodel=config.space(),
             directory=folder.parent,
             project_name=folder.name,
         )

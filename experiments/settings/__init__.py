@@ -2,15 +2,32 @@
 
 from typing import Any
 
-from keras_deeplstm.experiments.settings.base import ConfigError, Settings, config_errors
+from keras_deeplstm.experiments.settings.base import (
+    ConfigError,
+    Settings,
+    UnknownError,
+    config_errors,
+)
+from keras_deeplstm.experiments.settings.blocks import OWN_BLOCKS, Block
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 
 __all__ = [
-    "ConfigError", "ModelConfig", "RunConfig", "SequenceConfig", "SequenceModelConfig",
-    "Settings", "TextConfig", "TextModelConfig", "config_errors", "from_dict",
-]  # fmt: skip
+    "OWN_BLOCKS",
+    "Block",
+    "ConfigError",
+    "ModelConfig",
+    "RunConfig",
+    "SequenceConfig",
+    "SequenceModelConfig",
+    "Settings",
+    "TextConfig",
+    "TextModelConfig",
+    "UnknownError",
+    "config_errors",
+    "from_dict",
+]
 
 
 def from_dict(data: dict[str, Any]) -> Settings:

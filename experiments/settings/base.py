@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_origin
+from typing import Annotated, Any, ClassVar, Self
 
 from keras_deeplstm import validation
+from keras_deeplstm.experiments.tasks.measures import Measure
 
 UNITS = 100
 COMPILING = 3  # epochs of a small data set take about as long as compiling does
@@ -36,11 +37,17 @@ class ConfigError(Exception):
     """
 
 
+class UnknownError(ConfigError):
+    """A task, a block or a study that this process does not know; another one may."""
+
+
 @contextmanager
 def config_errors():
     """Inside, a ValueError becomes a `ConfigError`."""
     try:
         yield
+    except validation.Unknown as error:
+        raise UnknownError(str(error)) from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -52,25 +59,26 @@ class Dataclass:
     PREFIX: ClassVar[str] = ""
     """What stands before the names of its fields in the command."""
 
-    def __post_init__(self):
+    def __post_init__(self, *asked: Any):
         with config_errors():
-            self._complete()
+            self._complete(*asked)
             validation.fields(self, self.PREFIX)
             self._check()
 
-    def _complete(self):
-        """Bring fields into the one form in which they are kept."""
+    def _complete(self, *asked: Any) -> None:
+        """Bring fields into the one form in which they are kept; `asked` are those that are not."""
 
     def _check(self):
         """Raise a ValueError for what no type hint can tell."""
 
     def changed(self, but: Iterable[str] = ()) -> dict[str, Any]:
         """The fields that differ from their defaults, `but` some."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in but and getattr(self, field.name) != field.default
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        defaults = {
+            f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+            for f in dataclasses.fields(self)
         }
+        return {k: v for k, v in values.items() if k not in but and v != defaults[k]}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
@@ -105,7 +113,7 @@ class Dataclass:
                 raise ConfigError(f"Missing required key {name!r} in {where!r}")
             if isinstance(field.type, type) and issubclass(field.type, Dataclass):
                 values[name] = field.type.from_dict(values.get(name, {}))
-            elif get_origin(field.type) is tuple and isinstance(values.get(name), list):
+            elif isinstance(values.get(name), list) and "tuple" in str(field.type):
                 values[name] = tuple(values[name])  # JSON knows no tuples
         return cls(**values)
 
@@ -121,7 +129,7 @@ class Model(Dataclass):
     DEFAULT_UNITS: ClassVar[int] = UNITS
 
     block: str
-    depth: int
+    depth: Any
     units: int | None
     parameters: int | None
     dropout: float
@@ -176,8 +184,7 @@ class Settings(Dataclass):
 
     command: ClassVar[str]
     """The command of `deeplstm` that trains such runs; it also names the kind."""
-    RESULTS: ClassVar[tuple[str, ...]]
-    """The numbers that `result.json` of a finished run must hold."""
+    RESULTS: ClassVar[tuple[str, ...]] = ()
     FIXED: ClassVar[int] = 0
     """Time of an epoch that the depth does not change, in depth steps."""
 
@@ -201,6 +208,16 @@ class Settings(Dataclass):
         if self.schedule != schedule:
             unused = [name for name in names if name in self.changed()]
             refuse_unknown("", unused, f"schedule {self.schedule!r}", ())
+
+    @property
+    def measure(self) -> Measure:
+        """What models are compared by: of a run it is the result test_NAME."""
+        raise NotImplementedError
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The numbers that `result.json` of a finished run must hold."""
+        return self.RESULTS
 
     def flat(self) -> dict[str, Any]:
         """All settings by their names in the command: `{"seed": ..., "model.depth": ...}`."""
@@ -229,6 +246,11 @@ class Settings(Dataclass):
     def title(self) -> str:
         """One line that names the run: ``"tinyshakespeare: GridLSTM2D, depth 2, 128 units"``."""
         return f"{self.subject}: {self.model.label}, depth {self.model.depth}, {self.model.size}"
+
+    @property
+    def introduction(self) -> str:
+        """What the command prints before the training."""
+        return self.title
 
     @property
     def about(self) -> str:

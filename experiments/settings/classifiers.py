@@ -1,7 +1,9 @@
 """The settings of a run on images or tables: for Python, the command line, `config.json`."""
 
 import dataclasses
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,11 +11,14 @@ import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings import base
-from keras_deeplstm.experiments.tasks import get_task, resolve
+from keras_deeplstm.experiments.settings.blocks import OWN_BLOCKS, Block, Options, TypedOptions
+from keras_deeplstm.experiments.tasks import Task, get_task, resolve
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import ratio_text
 
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 _LSTM = ("input_mode", "normalization", "forget_bias", "input_gate_bias", "state_initializer")
+DEPTH = 10
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
 
@@ -44,13 +49,15 @@ class ModelConfig(base.Model):
         "residual": ("ResidualBlock", _SHARED),
         "cnn": ("CNN", ()),
     }
-    COMMON: ClassVar = (*base.Model.COMMON, "input_noise")
+    COMMON: ClassVar = (*base.Model.COMMON, "input_noise", "options")
 
-    block: Literal["unfolded_lstm", "dense", "highway", "residual", "cnn"] = "unfolded_lstm"
+    block: Annotated[str, tyro.conf.arg(metavar="{unfolded_lstm,dense,highway,residual,cnn}")] = (
+        "unfolded_lstm"
+    )
     """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
-    same depth; or, to compare filters with, a small convolutional network."""
-    depth: base.Depth = 10
-    """Number of steps over depth; of a cnn, number of convolutions."""
+    same depth; or, to compare filters with, a small convolutional network. Or one of your own."""
+    depth: base.Depth | None = None
+    """Number of steps over depth, 10 if not given; of a cnn, number of convolutions."""
     units: base.Units = base.UNITS
     """Width of every step; of a cnn, of the dense layer after the convolutions."""
     parameters: base.Count | None = None
@@ -77,30 +84,80 @@ class ModelConfig(base.Model):
     """Keras initializer of the input weights; None leaves the choice to the block."""
     recurrent_initializer: str | None = None
     """Keras initializer of the weights between steps; None leaves the choice to the block."""
+    options: TypedOptions = field(default_factory=Options)
+    """Options of a block of your own, each as NAME=VALUE."""
+
+    @property
+    def own(self) -> Block | None:
+        """The block, if it is one of the user's own."""
+        return OWN_BLOCKS.get(self.block)
+
+    def _complete(self):
+        validation.known("block", self.block, (*self.BLOCKS, *OWN_BLOCKS))
+        options, depth = self.options, DEPTH
+        if self.own is not None:
+            options = self.own.complete(self.options)
+            # It is kept in one place only.
+            depth = options.pop("depth", 1)
+            if "depth" in self.options:
+                object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "options", Options(options))
+        if self.depth is None:
+            object.__setattr__(self, "depth", depth)
 
     def _check(self):
+        if self.own is not None:
+            changed = list(self.changed(but=("block", "options", "depth")))
+            changed += ["depth"] if self.depth != 1 and "depth" not in self.own.options else []
+            for name in changed:
+                raise ValueError(
+                    f"Argument `model.{name}` has no meaning for block {self.block!r}. Its own "
+                    f"options: {', '.join(f'--model.options {o}=...' for o in self.own.options)}"
+                )
+            return
+        if self.options:
+            raise ValueError(
+                f"Argument `model.options` is for blocks of your own. Block {self.block!r} has "
+                f"arguments of its own. Received: model.options={dict(self.options)}"
+            )
         if self.block == "cnn":
             validation.positive_integer("model.depth", self.depth, at_most=5)
             if self.parameters is not None:
                 raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
         super()._check()
 
-    @property
-    def builder(self) -> str:
-        """Name of the function of `keras_deeplstm.models` that builds it."""
-        return "cnn_classifier" if self.block == "cnn" else "classifier"
+    def builder(self, numbers: bool = False, output_range: Any = None) -> Callable[..., Any]:
+        """The function that builds it of input shape and number of outputs.
+
+        Args:
+            numbers: Whether the outputs are numbers, not logits of classes.
+            output_range: The bounds of these numbers, or None.
+        """
+        if self.own is not None:
+            depth = {"depth": self.depth} if "depth" in self.own.options else {}
+            return partial(self.own.build, **depth, **self.options)
+        from keras_deeplstm import models  # the command's help does not wait for Keras
+
+        if self.block == "cnn":
+            return partial(models.cnn_classifier, **self.build_arguments())
+        if not numbers:
+            return partial(models.classifier, **self.build_arguments())
+        return partial(models.regressor, output_range=output_range, **self.build_arguments())
 
     def build_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of that function."""
+        """The keyword arguments of a function of `keras_deeplstm.models`."""
         noise = {"input_noise": self.input_noise} if self.input_noise else {}
         if self.block == "cnn":
-            filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth))
+            filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth or 0))
             return {"filters": filters, "units": self.units, "dropout": self.dropout, **noise}
         return super().build_arguments() | noise
 
     @property
     def flags(self) -> list[str]:
         """What tells this model from others of its block, in words: ``["tied", "batch"]``."""
+        if self.own is not None:
+            defaults = self.own.options
+            return [f"{k}={v}" for k, v in self.options.items() if v != defaults[k]]
         changed = self.block_options
         words = ["tied"] if changed.pop("tied", False) else []
         # Whoever reads LSTM expects tied weights, whoever reads dense does not.
@@ -121,9 +178,18 @@ class ModelConfig(base.Model):
         return list(dict.fromkeys(words))  # he_normal for both initializers is said once
 
     @property
+    def words(self) -> str:
+        """The block in words: ``"UnfoldedLSTMBlock"``."""
+        return self.block if self.own is not None else super().words
+
+    @property
     def label(self) -> str:
         """Name for tables and legends, without the depth: ``"UnfoldedLSTMBlock untied"``."""
         return " ".join([self.words, *self.flags])
+
+
+Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")]
+Kind = Literal["classification", "regression"] | None
 
 
 @dataclass(frozen=True)
@@ -147,11 +213,10 @@ class RunConfig(base.Settings):
 
     command: ClassVar = "run"
     FIXED: ClassVar = 30
-    RESULTS: ClassVar = ("test_accuracy", "val_accuracy", "parameters", "seconds")
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, or a folder
-    of images."""
+    """Name of the task; `deeplstm list tasks` shows them all. Or a path: an .npz file, a table
+    (.csv or .parquet, with --target), or a folder of images."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """What the model is made of. Options that the block does not know are refused."""
     epochs: base.Count = 10
@@ -180,10 +245,18 @@ class RunConfig(base.Settings):
     share of every class; None leaves them as the task has them. The test data are never part."""
     fold: int = 1
     """The fold that validates, from 1 to the number of folds."""
+    target: InitVar[Columns] = ()
+    """Column of a table that is to be told from the others; or several, of numbers."""
+    kind: InitVar[Kind] = None
+    """Whether a column is told as one of its classes or as a number; if not given, text, booleans
+    and integers of at most 20 different values are classes."""
+    drop: InitVar[Columns] = ()
+    """Columns of a table that are left out."""
 
-    def _complete(self):
+    def _complete(self, target=(), kind=None, drop=()):
         # A path is made absolute, so that a run can only go on with the data it began with.
-        object.__setattr__(self, "task", resolve(self.task))
+        task = resolve(self.task, target=target, kind=kind, drop=drop)
+        object.__setattr__(self, "task", task)
 
     def _check(self):
         super()._check()
@@ -207,19 +280,32 @@ class RunConfig(base.Settings):
         size = f"units{model.units}"
         if model.parameters is not None:
             size = f"parameters{model.parameters}"
-        words += [f"depth{model.depth}", size, f"seed{self.seed}"]
+        words += [f"depth{model.depth}", *([] if model.own else [size]), f"seed{self.seed}"]
         if self.folds:
             words.append(f"fold{self.fold}of{self.folds}")
-        return "-".join(words)
+        return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(words))
+
+    def make_task(self) -> Task:
+        """The task."""
+        return get_task(self.task)
+
+    @property
+    def measure(self) -> Measure:
+        """The metric of the task."""
+        return self.make_task().measure
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        metric = self.measure.name
+        return (f"test_{metric}", f"val_{metric}", "parameters", "seconds")
 
     @property
     def about(self) -> str:
-        """The task in a sentence, and from when on it counts as solved."""
-        task = get_task(self.task)
-        solved = ""
-        if task.criterion is not None:
-            solved = f" It counts as solved from {task.criterion:.0%} test accuracy on."
-        return f"{task.description}.{solved}"
+        return self.make_task().about
+
+    @property
+    def introduction(self) -> str:
+        return "\n".join(filter(None, (self.make_task().remark, self.title)))
 
     def repeated(self, seed: int) -> "RunConfig":
         """The same with another seed, in the first fold."""
@@ -237,20 +323,22 @@ class RunConfig(base.Settings):
         return self.epochs
 
     def progress(self, row: dict[str, Any]) -> str:
+        metric = f"val_{self.measure.name}"
         return (
             f"epoch {row['epoch']} of {self.epochs}  loss {row['loss']:.4f}  "
-            f"val_accuracy {row['val_accuracy']:.1%}  {row['seconds']:.1f} s"
+            f"{metric} {self.measure.text(row[metric])}  {row['seconds']:.1f} s"
         )
 
     def outcome(self, result: dict[str, Any]) -> str:
-        criterion, solved = get_task(self.task).criterion, ""
-        if criterion is not None:
-            solved = " (solved)" if result["test_accuracy"] >= criterion else " (not solved)"
+        value = result[f"test_{self.measure.name}"]
+        solved = {None: "", True: " (solved)", False: " (not solved)"}
         return (
-            f"test accuracy {result['test_accuracy']:.1%}{solved}, first/last gradient "
+            f"test {self.measure.words} {self.measure.text(value)}"
+            f"{solved[self.make_task().solved(value)]}, first/last gradient "
             f"{ratio_text(result['gradient_ratio_start'])} -> "
             f"{ratio_text(result['gradient_ratio_end'])}, {result['seconds']:.0f} s"
         )
 
     def short(self, result: dict[str, Any]) -> str:
-        return f"{result['test_accuracy']:.1%}"
+        value = self.measure.text(result[f"test_{self.measure.name}"])
+        return value if self.measure.name == "accuracy" else f"{self.measure.words} {value}"

@@ -7,6 +7,7 @@ import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings import base
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.sequences import SequenceTask, parse, spec
 
 _BIASES = ("forget_bias", "input_gate_bias")
@@ -171,6 +172,10 @@ class SequenceConfig(base.Settings):
         return not self.full
 
     @property
+    def measure(self) -> Measure:
+        return Measure("wrong", "min", ".1%")
+
+    @property
     def subject(self) -> str:
         """The task with its parameters."""
         return self.task
@@ -179,6 +184,10 @@ class SequenceConfig(base.Settings):
     def about(self) -> str:
         task = self.make_task()
         return f"{task.description}\nSolved: {task.criterion.words}"
+
+    @property
+    def introduction(self) -> str:
+        return f"{self.title}\n{self.about}"
 
     def progress(self, row: dict[str, Any]) -> str:
         if self.model.block == "guess":

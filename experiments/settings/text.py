@@ -12,6 +12,7 @@ import tyro
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings import base
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.text.sources import NAMES
 
 _GRID = ("tied", "priority", "project_inputs", "output", "normalization")
@@ -110,6 +111,10 @@ class TextConfig(base.Settings):
         shares = [validation.finite("split", share, positive=True) for share in split]
         if len(shares) != 3 or abs(sum(shares) - 1) >= 1e-6:
             validation.refuse("split", "three positive numbers with the sum 1", self.split)
+
+    @property
+    def measure(self) -> Measure:
+        return Measure("bits", "min", ".3f")
 
     @property
     def subject(self) -> str:

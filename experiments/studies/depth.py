@@ -50,11 +50,11 @@ def _depth_answer(groups):
 
 
 def _named(group):
-    """A model with its accuracy, and how many runs have the verdict of most if not all have it."""
+    """A model with its result, and how many runs have the verdict of most if not all have it."""
     verdicts = _verdicts(group)
     count = verdicts.count(statistics.mode(verdicts))
     some = "" if count == len(verdicts) else f", in {count} of {len(verdicts)} runs"
-    return f"{group.label} ({score_text(group)} test accuracy{some})"
+    return f"{group.label} ({score_text(group)} test {group.config.measure.words}{some})"
 
 
 def _verdicts(group):

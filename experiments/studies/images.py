@@ -206,7 +206,7 @@ def _filter_answer(groups):
     return [
         f"The filters most like Gabor filters are those of {likest.name}.",
         f"Share of a filter's variation that the best Gabor filter explains, the median over the "
-        f"filters, and test accuracy: {'; '.join(found)}.",
+        f"filters, and test {groups[0].config.measure.words}: {'; '.join(found)}.",
     ]
 
 
@@ -273,6 +273,7 @@ studies = (
     ),
     ImageStudy(
         name="depth-limit",
+        needs="accuracy",
         question="At which depth does each kind of network stop training?",
         configs=_limit_configs,
         answer=_limit_answer,
@@ -302,6 +303,7 @@ studies = (
     ),
     ImageStudy(
         name="lowest-error",
+        needs="accuracy",
         question="How low does an LSTM over depth get without knowing that its inputs are images?",
         configs=_lowest_error_configs,
         answer=_lowest_error_answer,

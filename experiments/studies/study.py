@@ -11,14 +11,14 @@ from keras_deeplstm import validation
 from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.settings import Settings as Config
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
-from keras_deeplstm.experiments.tasks import TASKS, resolve
-from keras_deeplstm.experiments.words import enumerate_words, percent_text
+from keras_deeplstm.experiments.tasks import TASKS, get_task, resolve
+from keras_deeplstm.experiments.words import enumerate_words, estimate_text
 
 depth_of = attrgetter("config.model.depth")  # of a group
 
 
 def best_first(groups: list[Group]) -> list[str]:
-    """An answer for any study: the model with the best test accuracy, and the next ones.
+    """An answer for any study: the model that is best on the test data, and the next ones.
 
     Args:
         groups: Finished runs, grouped into those that differ in seed and fold only.
@@ -41,25 +41,27 @@ def best_first(groups: list[Group]) -> list[str]:
     sentences = []
     for task, members in by_subject(groups):
         names = [f"{group.name} ({score_text(group)})" for group in ranked(members)]
-        sentences.append(f"On {task}, the highest test accuracy is that of {names[0]}.")
+        measure = members[0].config.measure
+        best = f"{measure.best} test {measure.words}"
+        sentences.append(f"On {task}, the {best} is that of {names[0]}.")
         if names[1:]:
             sentences.append(f"Then come {enumerate_words(names[1:4])}.")
     return sentences
 
 
 def score(group: Group) -> float:
-    """The number by which models are compared, the higher the better: mean test accuracy."""
-    return group.accuracy.mean
+    """The mean of the number by which models are compared, on the test data."""
+    return group.score.mean
 
 
 def score_text(group: Group) -> str:
     """The same as text, with its interval."""
-    return percent_text(group.accuracy)
+    return estimate_text(group.score, group.config.measure.form)
 
 
 def ranked(groups: list[Group]) -> list[Group]:
     """The groups, that of the best score first."""
-    return sorted(groups, key=score, reverse=True)
+    return sorted(groups, key=lambda group: group.config.measure.best_first(score(group)))
 
 
 def by_subject(groups: list[Group]) -> list[tuple[str, list[Group]]]:
@@ -107,6 +109,8 @@ class Study:
     """What differs from the source of the question, for whoever compares numbers."""
     own_data: bool = False
     """Whether it can also be run on data of the user's own."""
+    needs: str | None = None
+    """The metric that a task must have, if the answer is of no other."""
 
     config: ClassVar[type[Any]] = RunConfig
     restarts: ClassVar[int] = 1
@@ -134,7 +138,15 @@ class Study:
 
     def _own(self, dataset):
         dataset = resolve(dataset)
-        return validation.one_of("dataset", dataset, self.datasets) if dataset in TASKS else dataset
+        if dataset in TASKS:
+            return validation.one_of("dataset", dataset, self.datasets)
+        metric = get_task(dataset).measure.name
+        if self.needs not in (None, metric):
+            raise ValueError(
+                f"Study {self.name!r} needs a task whose metric is {self.needs}. That of "
+                f"{dataset!r} is {metric}"
+            )
+        return dataset
 
     def plan(
         self, dataset: str, epochs: int | None = None, seeds: int = 1, folds: int | None = None
@@ -212,6 +224,8 @@ def grid(base: RunConfig, values: dict[str, Any]) -> list[RunConfig]:
         data = base.to_dict()
         for name, value in zip(values, combination, strict=True):
             where, _, field = name.rpartition(".")
+            if name == "model.options":
+                value = {**data["model"]["options"], **value}
             if where == "model":
                 data["model"][field] = value
             else:

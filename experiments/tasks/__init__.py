@@ -1,9 +1,10 @@
 """Tasks by name. A task is data, loss, metric and success criterion, one file each."""
 
 import os
-from difflib import get_close_matches
+from typing import Any
 
-from keras_deeplstm.experiments.tasks import own
+from keras_deeplstm import validation
+from keras_deeplstm.experiments.tasks import own, tables
 from keras_deeplstm.experiments.tasks.digits import digits
 from keras_deeplstm.experiments.tasks.fashion_mnist import fashion_mnist
 from keras_deeplstm.experiments.tasks.mnist import mnist
@@ -14,6 +15,7 @@ __all__ = ["OWN_DATA", "TASKS", "DataError", "Splits", "Task", "get_task", "reso
 # What a path may be in place of a name, and what is expected there.
 OWN_DATA = {
     "FILE.npz": "data of your own: x and y, or x_train, y_train, x_test, y_test",
+    "FILE.csv": "a table of your own, or FILE.parquet; --target names the column to be told",
     "./FOLDER": "images of your own: .png, .jpg or .bmp, one folder for each class",
 }
 TASKS = {task.name: task for task in (digits, mnist, fashion_mnist)}
@@ -24,7 +26,8 @@ def get_task(name: str) -> Task:
 
     Args:
         name: "digits", "mnist", "fashion-mnist" or a name that was registered; or the path of an
-            .npz file or of a folder of images. The data are read when the task's `load` is called.
+            .npz file, of a table or of a folder of images. The data are read when the task's `load`
+            is called.
 
     Returns:
         A `Task`.
@@ -42,20 +45,23 @@ def get_task(name: str) -> Task:
     'letters'
     """
     name = resolve(name)
-    return TASKS.get(name) or own.task(name)
+    make = tables.task if tables.is_table(name) else own.task
+    return TASKS.get(name) or make(name)
 
 
-def resolve(name: str) -> str:
+def resolve(name: str, **asked: Any) -> str:
     """The name of a task as it is, a path made absolute: it means the same in any folder.
 
     Args:
         name: As for `get_task`.
+        **asked: Of a table: `target`, `kind` and `drop`; they become part of its name.
 
     Returns:
         The name, or the absolute path.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither, or something is asked of what is no table.
+        DataError: A table cannot be read, or has no such columns.
 
     Example:
 
@@ -64,14 +70,11 @@ def resolve(name: str) -> str:
     >>> resolve("digits"), os.path.relpath(resolve("./letters.npz"))
     ('digits', 'letters.npz')
     """
-    if isinstance(name, str):
-        if name in TASKS:
-            return name
-        if own.is_path(name):
-            return os.path.abspath(os.path.expanduser(name))
-    near = get_close_matches(str(name), TASKS, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
-        f"Unknown task {name!r}.{hint} Available: {list(TASKS)}, and paths of .npz files and "
-        f"folders of images"
-    )
+    if isinstance(name, str) and name not in TASKS and tables.is_table(name):
+        return tables.resolve(name, **asked)
+    for option in (option for option, value in asked.items() if value):
+        raise ValueError(f"--{option} is for tables, .csv or .parquet. Received: {name!r}")
+    if isinstance(name, str) and name not in TASKS and own.is_path(name):
+        return os.path.abspath(os.path.expanduser(name))
+    also = ", and paths of .npz files, tables and folders of images"
+    return validation.known("task", name, TASKS, also)

@@ -1,14 +1,18 @@
-"""What every task has: data, loss, metric and success criterion."""
+"""Tasks: data, loss, metric and success criterion."""
 
 import hashlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from keras_deeplstm import validation
+from keras_deeplstm.experiments.tasks.measures import Direction, Measure
 
 SPLIT_SEED = 0  # whatever the seed of a run
 LARGEST = 8 * 2**30  # bytes of data
@@ -30,25 +34,42 @@ def check_memory(source: Path, size: int) -> None:
 Pair = tuple[np.ndarray, np.ndarray]  # inputs and targets
 
 
-def part(x: np.ndarray, y: np.ndarray, count: int) -> tuple[Pair, Pair]:
-    """Part examples in two, each with its share of every class, the second with `count` of them.
+def holds_classes(y: np.ndarray) -> bool:
+    """Whether targets are numbers of classes, `(n,)`, of which each part gets its share."""
+    return y.ndim == 1 and y.dtype.kind in "iub"
 
-    They are always parted in the same way.
+
+def part(x: np.ndarray, y: np.ndarray, count: int) -> tuple[Pair, Pair]:
+    """Part examples in two, always in the same way; `count` of them are in the second part.
+
+    Each part has its share of every class, if the targets are classes.
     """
     # The command's help does not wait for scikit-learn.
     from sklearn.model_selection import train_test_split
 
     x, x_part, y, y_part = train_test_split(
-        x, y, test_size=count, stratify=y, random_state=SPLIT_SEED
+        x, y, test_size=count, stratify=y if holds_classes(y) else None, random_state=SPLIT_SEED
     )
     return (x, y), (x_part, y_part)
 
 
-class Splits(NamedTuple):
+def parted(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of training, validation and test data, 70, 10 and 20 %; always the same."""
+    (rest, y_rest), (test, _) = part(np.arange(len(y)), y, math.ceil(len(y) / 5))
+    (train, _), (validation, _) = part(rest, y_rest, math.ceil(len(y) / 10))
+    return train, validation, test
+
+
+@dataclass(frozen=True)
+class Splits:
     """Training, validation and test data, each a pair of inputs and targets.
 
+    Iterating over it yields these three.
+
     Args:
-        train, validation, test: `(x, y)`: float32 `(n, *input_shape)` and integer classes `(n,)`.
+        train, validation, test: `(x, y)`: float32 `(n, *input_shape)`, and integer classes `(n,)`
+            or float32 numbers `(n,)` or `(n, outputs)`.
+        notes: What the user should know of the data.
 
     Example:
 
@@ -64,6 +85,10 @@ class Splits(NamedTuple):
     train: Pair
     validation: Pair
     test: Pair
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter((self.train, self.validation, self.test))
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray) -> "Splits":
@@ -73,7 +98,7 @@ class Splits(NamedTuple):
 
         Args:
             x: Inputs, `(n, ...)`.
-            y: Classes, `(n,)`.
+            y: Classes, `(n,)`, or numbers.
 
         Returns:
             The splits.
@@ -81,8 +106,7 @@ class Splits(NamedTuple):
         Raises:
             ValueError: There are too few examples of a class, or fewer than classes in a part.
         """
-        rest, test = part(x, y, math.ceil(len(x) / 5))
-        return cls(*part(*rest, math.ceil(len(x) / 10)), test)
+        return cls(*((x[rows], y[rows]) for rows in parted(y)))
 
     def digest(self) -> str:
         """Return a checksum: 16 hexadecimal digits that change with any value of the data."""
@@ -107,22 +131,27 @@ class Splits(NamedTuple):
             ValueError: There are fewer than 2 folds, or fewer examples of every class than folds,
                 or `number` is none of them.
         """
-        # Imported here, so that the command's help need not wait for scikit-learn.
-        from sklearn.model_selection import StratifiedKFold
+        # The command's help does not wait for scikit-learn.
+        from sklearn.model_selection import KFold, StratifiedKFold
 
         if not 1 <= number <= folds:
             raise ValueError(
                 f"Argument `number` must be from 1 to {folds}. Received: number={number}"
             )
         x, y = map(np.concatenate, zip(self.train, self.validation, strict=True))
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=SPLIT_SEED)
+        kind = StratifiedKFold if holds_classes(y) else KFold
+        splitter = kind(folds, shuffle=True, random_state=SPLIT_SEED)
         train, validation = list(splitter.split(x, y))[number - 1]
-        return Splits((x[train], y[train]), (x[validation], y[validation]), self.test)
+        return Splits((x[train], y[train]), (x[validation], y[validation]), self.test, self.notes)
 
 
 @dataclass(frozen=True)
 class Task:
     """A data set together with what it means to solve it.
+
+    Raises:
+        ValueError: The metric is unknown to Keras, or a class of your own that is not registered
+            with it; nobody knows whether more of it is better; the form cannot write a number.
 
     Example:
 
@@ -134,6 +163,8 @@ class Task:
     >>> task = Task("parity", "is the number of ones odd?", None, None, load, criterion=0.95)
     >>> task.sizes(task.load())
     ((6,), 2)
+    >>> task.solved(0.96), task.solved(0.94)
+    (True, False)
     """
 
     name: str
@@ -143,23 +174,67 @@ class Task:
     input_shape: tuple[int, ...] | None
     """Shape of one input; None if only the data tell."""
     num_classes: int | None
-    """Number of classes; None if only the data tell."""
+    """Number of classes, or of numbers to be told; None if only the data tell."""
     load: Callable[[Path | None], Splits]
     """Reads the data; the argument is a folder given by the user, or None."""
     criterion: float | None = None
     """The task counts as solved from this value of the metric on; None if nobody can say."""
-    loss: dict[str, Any] = field(
+    loss: Any = field(
         default_factory=lambda: {
             "class_name": "SparseCategoricalCrossentropy",
             "config": {"from_logits": True},
         }
     )
-    """Configuration of a Keras loss, for `keras.losses.get`. Models return logits."""
-    metric: str = "accuracy"
-    """Keras metric, better when higher; its value on the test data is the result of a run."""
+    """Keras loss: its name, config or an object. Models of classes return logits."""
+    metric: Any = "accuracy"
+    """Keras metric whose value on the test data is the result of a run: its name, config, an object
+    or a function. It is kept as its config and made anew for each run, so that a class or function
+    of your own must be registered with Keras."""
+    direction: Direction | None = None
+    """Whether a higher metric is better, "max", or a lower one, "min"; None for one of Keras' own,
+    of which that is known."""
+    form: str | None = None
+    """How a value of the metric is written, for `format`: ".3f"; None writes shares in percent and
+    all others with four digits."""
+    output_range: tuple[float, float] | None = None
+    """The numbers to be told lie between these two, so that a model's outputs do, too."""
+    remark: str = ""
+    """A line that the command prints first."""
+
+    def __post_init__(self):
+        _ = self.measure  # raises for a metric that cannot be used
+        if self.criterion is not None:
+            validation.finite("criterion", self.criterion)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The metric, its direction and how it is written."""
+        return Measure.of(self.metric, self.direction, self.form)
+
+    def solved(self, value: float) -> bool | None:
+        """Whether a value of the metric is good enough; None if nobody can say.
+
+        Args:
+            value: The metric on the test data.
+
+        Returns:
+            True, False or None.
+        """
+        return None if self.criterion is None else self.measure.reached(value, self.criterion)
+
+    @property
+    def about(self) -> str:
+        """What is to be told, and from when on it counts as solved."""
+        if self.criterion is None:
+            return f"{self.description}."
+        measure = self.measure
+        criterion, words = measure.text(self.criterion), f"test {measure.words}"
+        if measure.direction == "min":
+            return f"{self.description}. It counts as solved with a {words} of {criterion} or less."
+        return f"{self.description}. It counts as solved from {criterion} {words} on."
 
     def sizes(self, data: Splits) -> tuple[tuple[int, ...], int]:
-        """Input shape and number of classes: what the task says, else what its data have.
+        """Input shape and number of outputs: what the task says, else what its data have.
 
         Args:
             data: What `load` has returned.
@@ -167,9 +242,10 @@ class Task:
         Returns:
             `(input_shape, num_classes)`.
         """
-        input_shape, num_classes = self.input_shape, self.num_classes
-        if input_shape is None:
-            input_shape = data.train[0].shape[1:]
-        if num_classes is None:
-            num_classes = 1 + max(int(y.max()) for _, y in data)
-        return input_shape, num_classes
+        x, y = data.train
+        outputs = self.num_classes
+        if outputs is None and holds_classes(y):
+            outputs = 1 + max(int(part.max()) for _, part in data)
+        elif outputs is None:
+            outputs = math.prod(y.shape[1:])
+        return self.input_shape or x.shape[1:], outputs

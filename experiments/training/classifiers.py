@@ -6,8 +6,8 @@ import statistics
 import keras
 import numpy as np
 
-from keras_deeplstm import models
 from keras_deeplstm.experiments.tasks import get_task
+from keras_deeplstm.experiments.tasks.task import holds_classes
 from keras_deeplstm.experiments.training import recorders
 from keras_deeplstm.experiments.training.devices import even_parts, number_of_devices
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
@@ -35,16 +35,26 @@ class Training:
             )
         if config.folds is not None:
             self.data = self.data.fold(config.fold, config.folds)
-        build = getattr(models, config.model.builder)
-        self.model = build(*self.task.sizes(self.data), **config.model.build_arguments())
+        numbers = not holds_classes(self.data.train[1])
+        build = config.model.builder(numbers, self.task.output_range)
+        shape, outputs = self.task.sizes(self.data)
+        self.model = build(shape, outputs)
+        found = getattr(self.model, "output_shape", None)  # None of one that was never called
+        if found != (None, outputs):
+            raise ValueError(
+                f"The model of block {config.model.block!r} must have outputs of shape "
+                f"{(None, outputs)}. Received: {found}"
+            )
         steps = config.epochs * math.ceil(len(self.data.train[0]) / config.batch_size)
-        loss, metrics = keras.losses.get(self.task.loss), [self.task.metric]
+        loss, metrics = keras.losses.get(self.task.loss), [self.task.measure.make()]
         compile_model(self.model, config, optimizer_of(config, steps), loss, metrics)
 
     def work(self, session):
         """Train all epochs, then test the model as it is."""
         config, data, model = self.config, self.data, self.model
         samples, parts = len(data.train[0]), number_of_devices()
+        for note in data.notes:
+            session.on_message(note)
         if config.batch_size > samples:
             session.on_message(
                 f"batch_size={config.batch_size} exceeds {samples} samples; one batch per epoch"
@@ -68,10 +78,13 @@ class Training:
         numbers = recorders.write(recording, config, session.folder)
         session.save(model)
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
+        metric = self.task.measure.name
+        own = {"options": {**config.model.options}} if config.model.own else {}
         return {
-            "test_accuracy": test[self.task.metric],
+            f"test_{metric}": test[metric],
             "test_loss": test["loss"],
-            "val_accuracy": journal.rows[-1][f"val_{self.task.metric}"],
+            f"val_{metric}": journal.rows[-1][f"val_{metric}"],
+            **own,
             "parameters": model.count_params(),
             "epochs": config.epochs,
             "seconds": round(seconds, 2),
