@@ -1,5 +1,6 @@
 """The page of results and its tables, from folders of finished runs."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import PIXEL, make_run
@@ -129,3 +130,68 @@ def test_what_is_no_study(tmp_path, capsys):
     assert not (tmp_path / "results.md").exists()
     assert cli.main(["publish"]) == 2
     assert "Name at least one folder of a study" in capsys.readouterr().err
+
+
+def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
+    """At a tenth of the rows: depth steps that no picture shows are left out."""
+    folder = make_study(tmp_path / "depth-limit-digits")
+    generator = np.random.default_rng(0)
+    rows = [
+        (step, "block", weight, depth, "norm", generator.lognormal())
+        for step in range(1, 200)
+        for weight in ("recurrent_kernel", "kernel")
+        for depth in range(2, 301)
+    ]
+    columns = ["step", "layer", "weight", "depth", "statistic", "value"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "deep" / "gradient_flow.csv", index=False)
+    rows = [
+        ("block", "forward", state, path, depth, epoch, generator.lognormal())
+        for epoch in (0, 2)
+        for state in "hc"
+        for path in ("total", "memory", "hidden")
+        for depth in range(1, 301)
+    ]
+    columns = ["layer", "direction", "state", "path", "depth", "epoch", "value"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "deep" / "state_gradients.csv", index=False)
+    publish([folder], tmp_path / "one", tmp_path / "one.md")
+    data = tmp_path / "one" / "depth-limit-digits-data"
+    assert sorted(path.name for path in data.iterdir()) == [
+        "filters.csv.gz", "gradient_flow.csv.gz", "metrics.csv.gz", "runs.csv.gz",
+        "state_gradients.csv.gz",
+    ]  # fmt: skip
+    sizes = [path.stat().st_size for path in data.iterdir()]
+    assert sum(sizes) < 60_000
+    gradients = pd.read_csv(data / "gradient_flow.csv.gz")
+    deep = gradients[gradients["run"] == "deep"]
+    assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 199 * 2 + 5 * 64
+    assert sorted(set(deep["step"])) == list(range(1, 200))
+
+    publish([data], tmp_path / "two", tmp_path / "two.md")
+    pages = [
+        (tmp_path / f"{name}.md").read_text().replace("(two/", "(one/") for name in ("one", "two")
+    ]
+    assert pages[0] == pages[1] and pages[0].count("![") > 6
+    for name in ("depth-limit-digits.csv", "depth-limit-digits-runs.csv"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
+    for path in data.iterdir():  # and the data of the data are the same
+        again = tmp_path / "two" / "depth-limit-digits-data" / path.name
+        pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(again))
+        assert path.read_bytes() == again.read_bytes(), path
+    for picture in (tmp_path / "one").glob("*.png"):
+        assert (tmp_path / "two" / picture.name).read_bytes()[:8] == picture.read_bytes()[:8]
+
+    assert cli.main(["report", str(data), "--output", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text("utf-8").count("<img") > 6
+
+
+def test_data_that_are_none(tmp_path):
+    (tmp_path / "x").mkdir()
+    pd.DataFrame({"run": ["", "../y"], "config": ["{}", "{}"]}).to_csv(
+        tmp_path / "x" / "runs.csv.gz", index=False
+    )
+    with pytest.raises(ConfigError, match=r"'\.\./y' is no name of a file"):
+        publish([tmp_path / "x"], tmp_path / "t", tmp_path / "p.md")
+    (tmp_path / "x" / "runs.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(ConfigError, match="holds no data of a study"):
+        publish([tmp_path / "x"], tmp_path / "t", tmp_path / "p.md")
+    assert not (tmp_path / "t").exists() and not (tmp_path / "p.md").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jinja2
 
+from keras_deeplstm.experiments.reports import data
 from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
@@ -18,7 +19,11 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     each model; beside another page, `NAME.html`, they are `NAME-table.csv` and `NAME-summary.csv`.
     ConfigError if a folder holds no run, or if the page would take the place of that of a study.
     """
-    findings = collect(folders)
+    with data.unpacked(folders) as places:
+        return _write(collect(places), folders, output)
+
+
+def _write(findings, folders, output):
     common = folders[0]
     if len(folders) > 1:
         common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
@@ -32,6 +37,8 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
     output = output or common / "report.html"
     study, kind, finished = findings.study, findings.kind, findings.finished
     configs = [run.config for run in finished if run.config]
+    told = dict.fromkeys((config.subject, config.about) for config in configs if config.about)
+    abouts = [f"Task {subject}: {about}".replace("\n", ". ") for subject, about in told]
     html = render(
         "report.html",
         title=_title(findings, common),
@@ -40,7 +47,7 @@ def write_report(folders: list[Path], output: Path | None = None) -> Path:
         answer=findings.answer,
         rows=kind.rows(findings.groups),
         note=kind.note,
-        abouts=dict.fromkeys(f"Task {c.subject}: {c.about}" for c in configs if c.about),
+        abouts=abouts,
         problems=findings.problems,
         sections=kind.sections(findings.groups, findings.unfinished),
         settings=findings.settings,

@@ -5,14 +5,17 @@ import re
 import shlex
 from pathlib import Path
 
+from keras_deeplstm.experiments.reports import data
 from keras_deeplstm.experiments.reports.classifiers import FILTERS, STATES
 from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.studies.plan import read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
 
 WRITTEN = "Written by `deeplstm publish`"  # stands in each page
+DATA = "-data"  # the end of the names of folders with data
 HOW_TO_READ = "How to read the numbers"
 SHOWN = 4  # pictures of a section on the page; all are in the study's report
 
@@ -20,33 +23,43 @@ SHOWN = 4  # pictures of a section on the page; all are in the study's report
 def publish(folders: list[Path], tables: Path, page: Path) -> None:
     """Write the tables of studies, and one page with what each of them has found.
 
-    Of each study there is a table `NAME.csv` with a row for each model, and `NAME-runs.csv` with a
-    row for each run. The page is a Markdown file, new or written by this function; its sections on
-    other studies stay. Its pictures lie beside it in a folder of its name.
+    Of each study there is a table `NAME.csv` with a row for each model, `NAME-runs.csv` with a row
+    for each run, and the folder `NAME-data` with what the pictures are drawn from: given in place
+    of the study's folder, it gives the same page. The page is a Markdown file, new or written by
+    this function; its sections on other studies stay. Its pictures lie beside it in a folder of its
+    name.
 
     ConfigError if a folder is no study's or has no finished run, if two have one name, or if the
     page is a folder or a file that this function has not written; then nothing is written.
     """
+    with data.unpacked(folders) as places:
+        _publish(dict(zip(folders, places, strict=True)), tables, page)
+
+
+def _publish(folders, tables, page):
     pictures = page.with_suffix("")
     if page.is_dir():
         raise ConfigError(f"'{page}' is a folder, not the file of a page")
     found = {}
-    for folder in folders:
-        name, findings = folder.resolve().name, collect([folder])
+    for folder, place in folders.items():
+        name, findings = folder.resolve().name, collect([place])
+        if place != folder:
+            name = name.removesuffix(DATA)
         if name in found:
             raise ConfigError(f"Two studies have the name {name!r}, after which files are named")
         if findings.study is None or not findings.groups:
             raise ConfigError(f"'{folder}' holds no study with a finished run")
         title = ", ".join(filter(None, [findings.study.name, findings.subject]))
-        found[name] = title, findings
+        found[name] = title, findings, read_plan(place)
     before = page.read_text(encoding="utf-8") if page.exists() else ""
     if before and WRITTEN not in before:
         raise ConfigError(f"'{page}' is there, and was not written by `deeplstm publish`")
     notes, sections = _parts(before)
     for folder in (tables, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, (title, findings) in found.items():
+    for name, (title, findings, plan) in found.items():
         sections[title] = _section(name, findings, tables, pictures)
+        data.write(tables / f"{name}{DATA}", findings, plan)
         notes |= {findings.kind.note: None}
     parts = [_indexed(title, text) for title, text in sections.items()]
     after = render("results.md", how_to_read=HOW_TO_READ, notes=notes, sections=parts)

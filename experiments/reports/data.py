@@ -1,0 +1,149 @@
+"""The data of a published study: what its pictures and tables are drawn from, as compressed CSV.
+
+A page can be drawn again from them without any training: the folder stands for that of the study in
+`deeplstm publish` and `deeplstm report`. Numbers have five significant digits. Of the gradients
+there is what pictures show: norms of recurrent matrices, of at most 64 depth steps at a few moments
+of training, and of the first and the last one at all others.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from keras_deeplstm.callbacks.gradient_plots import depth_profile
+from keras_deeplstm.experiments.reports.findings import Findings
+from keras_deeplstm.experiments.runs import Run, files
+from keras_deeplstm.experiments.settings import ConfigError
+
+DEPTHS = 64  # of a curve against depth, more of which no picture shows
+JSON = ("config", "result", "environment")
+TABLES = ("metrics", "gradient_flow", "state_gradients", "examples")
+ENDING = ".csv.gz"
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder holds the data of a published study."""
+    return (folder / f"runs{ENDING}").exists()
+
+
+def write(folder: Path, findings: Findings, plan: dict[str, Any]) -> None:
+    """Write the data of a study's finished runs, and its plan."""
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = findings.finished
+    rows: list[dict[str, Any]] = [{"run": "", "config": json.dumps(plan)}]
+    for run in finished:
+        found = {name: files.read_json(run.folder / f"{name}.json") for name in JSON}
+        rows.append({"run": run.name, **{name: json.dumps(found[name]) for name in JSON}})
+    _write(folder / f"runs{ENDING}", pd.DataFrame(rows))
+    for name in TABLES:
+        frames = [
+            _shown(name, pd.read_csv(path)).assign(run=run.name)
+            for run in finished
+            if (path := run.folder / f"{name}.csv").exists()
+        ]
+        if frames:
+            table = pd.concat(frames)
+            first = ["run", *(column for column in table if column != "run")]
+            _write(folder / f"{name}{ENDING}", table[first])
+    pictures = [row for group in findings.groups for row in _filters(group.runs[0])]
+    samples = [row for group in findings.groups for row in _samples(group.runs[0])]
+    for name, others in (("filters", pictures), ("samples", samples)):
+        if others:
+            _write(folder / f"{name}{ENDING}", pd.DataFrame(others))
+
+
+def _write(path, table):
+    text = table.to_csv(index=False, float_format="%.5g")
+    # Without the time, so that the same data give the same file.
+    files.write_bytes(path, gzip.compress(text.encode(), mtime=0))
+
+
+def _shown(name, frame):
+    """What pictures show of a table."""
+    if name == "state_gradients":
+        return frame[frame["depth"].isin(_some(frame["depth"]))]
+    if name != "gradient_flow":
+        return frame
+    profile = depth_profile(frame[frame["depth"].notna()])
+    steps = np.unique(profile["step"])
+    moments = steps[np.unique(np.geomspace(1, max(len(steps), 1), 5).round().astype(int) - 1)]
+    ends = profile["depth"].isin([profile["depth"].min(), profile["depth"].max()])
+    whole = profile["step"].isin(moments) & profile["depth"].isin(_some(profile["depth"]))
+    return profile[ends | whole]
+
+
+def _some(depths: Iterable[float]) -> np.ndarray:
+    """At most so many depths, from the first to the last, as they stand on a logarithmic axis."""
+    distinct = np.unique(pd.Series(depths).dropna())
+    if len(distinct) <= DEPTHS:
+        return distinct
+    places = np.geomspace(1, len(distinct), DEPTHS // 2).round().astype(int) - 1
+    evenly = np.linspace(0, len(distinct) - 1, DEPTHS // 2).round().astype(int)
+    return distinct[np.unique(np.concatenate([places, evenly]))]
+
+
+def _filters(run: Run) -> Iterator[dict[str, str]]:
+    found = sorted((run.folder / "filters").glob("epoch_*.png"))
+    for path in dict.fromkeys([*found[:1], *found[-1:]]):
+        png = base64.b64encode(path.read_bytes()).decode()
+        yield {"run": run.name, "file": path.name, "png": png}
+
+
+def _samples(run: Run) -> Iterator[dict[str, str]]:
+    path = run.folder / "samples.txt"
+    if path.exists():
+        yield {"run": run.name, "text": path.read_text(encoding="utf-8")}
+
+
+@contextmanager
+def unpacked(folders: list[Path]) -> Iterator[list[Path]]:
+    """Inside, folders of published data stand as folders of studies; others are as they are."""
+    with TemporaryDirectory() as scratch:
+        yield [_unpack(f, Path(scratch) / f.name) if is_published(f) else f for f in folders]
+
+
+def _unpack(published, folder):
+    try:
+        runs = _read(published, "runs")
+        plan, *rows = runs.to_dict("records")
+        folder.mkdir()
+        files.write_text(folder / "study.json", plan["config"])
+        for row in rows:
+            place = folder / _name(row["run"])
+            (place / "filters").mkdir(parents=True)
+            for name in JSON:
+                files.write_text(place / f"{name}.json", row[name])
+        for name in TABLES:
+            for run, frame in _read(published, name).groupby("run"):
+                text = frame.drop(columns="run").to_csv(index=False)
+                files.write_text(folder / _name(run) / f"{name}.csv", text)
+        for row in _read(published, "filters").to_dict("records"):
+            path = folder / _name(row["run"]) / "filters" / _name(row["file"])
+            files.write_bytes(path, base64.b64decode(row["png"]))
+        for row in _read(published, "samples").to_dict("records"):
+            files.write_text(folder / _name(row["run"]) / "samples.txt", row["text"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise ConfigError(f"'{published}' holds no data of a study: {error!r}") from None
+    return folder
+
+
+def _read(published, name):
+    path = published / f"{name}{ENDING}"
+    if not path.exists():
+        return pd.DataFrame(columns=["run"])
+    return pd.read_csv(path, dtype={"run": str}, keep_default_na=name in TABLES)
+
+
+def _name(text):
+    """A name from such a file; what would lead out of the folder is refused."""
+    if Path(text).name != text or text in ("", ".", ".."):
+        raise ValueError(f"{text!r} is no name of a file")
+    return text
