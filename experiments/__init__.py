@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-sys.meta_path.append(moved.Finder())
+sys.meta_path.insert(0, moved.Finder())
 
 
 def register(item: Task | Block | Study) -> None:
