@@ -59,7 +59,7 @@ DAMAGES = [truncate, flip, empty, replace_by_a_folder]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_does_not_count(tmp_path, damage):
-    """FI-10, FI-11, FI-12, CFG-30, REL-3: the checksum in the name also tells another step."""
+    """The newest intact one counts; the checksum in the name tells which are intact."""
     save_epochs(tmp_path, 1, 2)
     damage(next(tmp_path.glob("epoch_0002*")))
     checkpoint, damaged = newest(tmp_path)
@@ -93,7 +93,6 @@ def test_other_files_are_not_checkpoints(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\5\6" + bytes(18)])
 def test_a_file_with_the_right_name_that_is_no_checkpoint(tmp_path, content):
-    """REL-3."""
     name = f"epoch_0001-{hashlib.sha256(content).hexdigest()[:16]}.npz"
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match="1 damaged, of epochs: 1"):
@@ -101,7 +100,6 @@ def test_a_file_with_the_right_name_that_is_no_checkpoint(tmp_path, content):
 
 
 def test_a_newer_version_is_refused(tmp_path, monkeypatch):
-    """CFG-23."""
     monkeypatch.setattr(checkpoints, "VERSION", 2)
     save_epochs(tmp_path, 1)
     monkeypatch.setattr(checkpoints, "VERSION", 1)
@@ -110,7 +108,6 @@ def test_a_newer_version_is_refused(tmp_path, monkeypatch):
 
 
 def test_nothing_is_pickled(tmp_path):
-    """SEC-8, REL-2."""
     with pytest.raises(ValueError, match="allow_pickle"):
         save(tmp_path, 1, {"object": np.array([json], object)}, {})
     assert not list(tmp_path.iterdir())

@@ -111,20 +111,19 @@ def test_wrong_usage(arguments, message, capsys, folder):
     ["", "rum digits", "run", "run digits --epoch 3", "run digits --epochs ten", "list run"],
 )
 def test_arguments_that_tyro_refuses(arguments, capsys):
-    """CFG-29; CFG-07 and CFG-08 of the command."""
     assert status(arguments.split()) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_data_error(folder, capsys):
-    """DAT-03."""
+    """Without the data the command ends with status 4 and makes no folder."""
     assert status(["run", "mnist", "--data-dir", str(folder)]) == 4
     assert "deeplstm: error: Dataset 'mnist' is not in" in capsys.readouterr().err
     assert not os.listdir(folder)
 
 
 def test_run(folder, capsys):
-    """And CFG-17, CFG-19: a run of other settings, and one that is finished."""
+    """A run writes its files; a finished one is told, and other settings are refused."""
     argv = ["run", "digits", *SMALL, "--name", "a"]
     assert status(argv) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -209,7 +208,7 @@ def tiny_study(monkeypatch):
 
 
 def test_study(tiny_study, folder, capsys):
-    """And CFG-24: a folder that is in use."""
+    """A study trains what is missing; a folder that is in use is refused."""
     assert status(["study", "depth", "--limit", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 runs, 1 to train now"
@@ -310,7 +309,7 @@ def test_how_an_interrupted_command_goes_on(option, hint, monkeypatch, capsys, f
 
 
 def test_a_reader_that_has_gone(folder):
-    """CFG-34."""
+    """The command ends without a word when nobody reads its output."""
     (folder / "deeplstm").write_text(SCRIPT)
     process = subprocess.Popen(
         [sys.executable, "deeplstm", "list", "tasks"],

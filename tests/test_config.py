@@ -115,7 +115,6 @@ def test_wrong_model(settings, message):
     ],
 )
 def test_wrong_run(settings, message):
-    """CFG-08, CFG-09, CFG-10, CFG-11, CFG-12, CFG-28."""
     with pytest.raises(ConfigError, match=re.escape(message)):
         RunConfig(**{"task": "digits", **settings})
 
@@ -138,7 +137,6 @@ def test_json_round_trip():
     ],
 )
 def test_wrong_json(data, message):
-    """CFG-04, CFG-06, CFG-07, CFG-08."""
     with pytest.raises(ConfigError, match=re.escape(message)):
         RunConfig.from_dict(data)
 

@@ -88,7 +88,7 @@ def test_the_parts_of_a_batch_are_equal():
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="what torch cannot do")
 def test_torch_says_so():
-    """CFG-27."""
+    """On torch, `--devices all` is refused with a reason."""
     message = "--devices all needs TensorFlow or JAX"
     with pytest.raises(ConfigError, match=message), using_devices("all"):
         pass

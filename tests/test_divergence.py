@@ -117,8 +117,6 @@ def test_the_reference_of_a_negative_loss_is_its_size():
 
 
 def test_a_gradient_that_is_not_finite_stops():
-    """REL-8."""
-
     class Root(keras.layers.Layer):
         def call(self, x):
             return keras.ops.sqrt(keras.ops.abs(x))  # infinite slope at 0

@@ -1,6 +1,6 @@
 """The disk fails, or the process is killed, at each moment at which something is written.
 
-The ids are those of the catalogue of faults. The long tests take every moment, the others a sample.
+The long tests take every moment, the others a sample.
 """
 
 import dataclasses
@@ -114,7 +114,7 @@ def safe_epoch(folder):
 
 @pytest.mark.parametrize(("kind", "share"), [("sequence", 7), *ALL])
 def test_killed_at_each_moment(work, share, tmp_path):
-    """FI-01, FI-02, FI-03: from whatever a kill leaves, the run ends as if nothing had happened."""
+    """From whatever a kill leaves, the run ends as if nothing had happened."""
     folder = tmp_path / "run"
     left = moments(folder, tmp_path / "left", lambda: work(folder))
     assert len(left) > 40
@@ -130,7 +130,7 @@ def test_killed_at_each_moment(work, share, tmp_path):
 @pytest.mark.parametrize(("kind", "share"), [("sequence", 17), *ALL])
 @pytest.mark.parametrize("fault", [error_at, full_disk_at])
 def test_an_error_at_each_moment(work, reference, fault, share, tmp_path):
-    """FI-04, FI-06, FI-07: it is told, what was safe stays, and the run can go on."""
+    """The error is told, what was safe stays, and the run can go on."""
     for number in itertools.count(share, share):
         folder = tmp_path / f"run{number}"
         with fault(folder, number) as happened:
@@ -151,7 +151,7 @@ def test_an_error_at_each_moment(work, reference, fault, share, tmp_path):
 
 
 def test_a_folder_that_is_deleted_while_it_is_trained(tmp_path):
-    """FI-14: an error that names the file, and no folder with half of a run."""
+    """The error names the file, and no folder with half of a run is left."""
     folder = tmp_path / "run"
 
     def delete(row):
@@ -163,7 +163,7 @@ def test_a_folder_that_is_deleted_while_it_is_trained(tmp_path):
 
 
 def test_a_lock_that_a_dead_process_has_left(tmp_path):
-    """FI-16: the kernel knows who lives; what is written in the file does not count."""
+    """The kernel knows who lives; what is written in the file does not count."""
     folder = tmp_path / "run"
     runs.begin(folder, SEQUENCES)
     (folder / runs.LOCK).write_text("1")  # the number of a process that always lives
@@ -176,7 +176,7 @@ def test_a_lock_that_a_dead_process_has_left(tmp_path):
 
 @pytest.mark.long
 def test_a_hundred_starts_at_the_same_moment(tmp_path):
-    """FI-15: of three processes one has the run, each time."""
+    """One of three processes has the run, each time."""
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(3), context.Queue()
     arguments = (tmp_path, 100, barrier, answers)
@@ -190,7 +190,7 @@ def test_a_hundred_starts_at_the_same_moment(tmp_path):
 
 
 def test_a_clock_that_jumps(work_in, tmp_path, monkeypatch):
-    """FI-28: a day back after each look; durations do not come from this clock."""
+    """The clock goes back a day after each look; durations do not come from it."""
     now = itertools.count(time.time(), -86_400)
     monkeypatch.setattr(time, "time", lambda: next(now))
     folder = work_in("sequence")(tmp_path / "run")
@@ -209,7 +209,7 @@ SEARCH = SearchConfig(
 @pytest.mark.parametrize("share", [11, long(1)])
 @pytest.mark.parametrize("fault", [error_at, full_disk_at])
 def test_a_search_whose_disk_fails_at_each_moment(fault, share, tmp_path, monkeypatch):
-    """FI-04, FI-06, FI-22: the trial fails, or the search ends; it goes on to the same trials."""
+    """The trial fails, or the search ends; it goes on to the same trials."""
     monkeypatch.setattr(tuner_module, "train", Training())
 
     def search(folder):
@@ -241,7 +241,7 @@ def test_a_search_whose_disk_fails_at_each_moment(fault, share, tmp_path, monkey
 
 @pytest.mark.parametrize("share", [29, long(1)])
 def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
-    """FI-30: a kill at each moment, and an error; for the page of results as well."""
+    """A kill or an error at any moment leaves whole pages, of results as well."""
     study = tmp_path / "depth-limit-digits"
     study.mkdir()
     make_run(study / "one", ModelConfig(depth=10))
@@ -290,7 +290,7 @@ def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
 
 
 def test_a_download_that_breaks_off(tmp_path, monkeypatch):
-    """FI-25, FI-27: whatever came of it before, the next call has the whole file, or an error."""
+    """Whatever a download left before, the next call has the whole file, or an error."""
     content = b"To be, or not to be, that is the question. " * 100
     digest = hashlib.sha256(content).hexdigest()
     answers = iter([(200, content[: len(content) // 2]), (200, content[::-1]), (404, b"")])

@@ -148,7 +148,7 @@ def test_frame_names_layers_weights_and_depth_steps():
 
 
 def test_schedule_counts_over_epochs_and_fits():
-    """And CB-09: a second `fit` goes on."""
+    """The count of steps goes on in a second `fit`."""
     model = build("chain")
     flow = GradientFlow(every=4)
     fit(model, callbacks=[flow], batch_size=8, epochs=3)  # 9 steps
@@ -169,7 +169,7 @@ def test_an_epoch_that_was_stopped_counts_the_steps_that_it_ran():
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch has no steps_per_execution")
 def test_steps_per_execution_records_the_last_step_of_each_call():
-    """CB-19: several steps in one call are supported."""
+    """Several steps in one call are supported."""
     model = build("chain", steps_per_execution=4)
     flow = GradientFlow()
     fit(model, callbacks=[flow], batch_size=4, epochs=2)  # 6 steps an epoch: calls of 4 and 2
@@ -216,7 +216,7 @@ def test_mixed_precision_gives_finite_norms_near_float32():
 
 
 def test_subclassed_model_that_is_built_in_fit():
-    """CB-04: such a model is supported."""
+    """The callback supports a model whose weights do not exist before `fit`."""
 
     class Subclassed(keras.Model):
         def __init__(self):
@@ -301,7 +301,6 @@ def test_a_fit_that_raised_leaves_no_watcher_behind(when):
 
 
 def test_evaluate_and_predict_take_no_notice():
-    """CB-07."""
     model = build("chain")
     flow = GradientFlow()
     model.evaluate(X, Y, callbacks=[flow], verbose=0)
@@ -312,8 +311,6 @@ def test_evaluate_and_predict_take_no_notice():
 
 
 def test_a_train_step_that_hides_its_gradients_is_refused():
-    """CB-20."""
-
     class Hiding(keras.Sequential):
         def train_step(self, *args):
             if BACKEND == "jax":
@@ -327,7 +324,7 @@ def test_a_train_step_that_hides_its_gradients_is_refused():
 
 
 def test_wrong_use():
-    """CB-01, CB-05."""
+    """A wrong `every`, a model that is not compiled and an unknown plot are refused."""
     for every in (0, -1, 0.5, True):
         with pytest.raises(ValueError, match="`every` must be a positive integer"):
             GradientFlow(every=every)
@@ -339,7 +336,6 @@ def test_wrong_use():
 
 
 def test_deep_copy_as_keras_tuner_makes_them():
-    """CB-21."""
     flow = copy.deepcopy(GradientFlow(every=2))
     fit(build("chain"), callbacks=[flow])
     assert flow.every == 2 and len(flow.to_frame()) == 4
@@ -537,8 +533,6 @@ def test_gradients_of_a_linear_recurrence_follow_the_spectral_radius():
 
 
 def test_applying_gradients_twice_is_refused():
-    """CB-20."""
-
     class Twice(keras.Sequential):
         def train_step(self, *args):
             super().train_step(*args)
@@ -551,7 +545,6 @@ def test_applying_gradients_twice_is_refused():
 
 
 def test_a_custom_train_step_that_uses_the_optimizer_is_supported():
-    """CB-20."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -605,7 +598,6 @@ def test_python_data_sets():
 
 
 def test_a_model_without_trainable_variables_trains_with_a_warning():
-    """CB-06."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Activation("linear")])
     model.compile("sgd", "mse")
     flow = GradientFlow()
@@ -615,7 +607,6 @@ def test_a_model_without_trainable_variables_trains_with_a_warning():
 
 
 def test_gradients_that_are_not_finite_are_recorded_as_they_are():
-    """CB-22."""
     model = build("chain")
     flow = GradientFlow(statistics=("norm", "max_abs"))
     model.fit(X, np.full_like(Y, np.nan), verbose=0, callbacks=[flow])
@@ -629,7 +620,7 @@ def test_gradients_that_are_not_finite_are_recorded_as_they_are():
 
 
 def test_one_callback_watches_one_model_after_another():
-    """CB-08: the first model is as it was before."""
+    """The first model is as it was before."""
     flow = GradientFlow()
     first, second = build("chain"), build("chain")
     with pytest.raises(KeyboardInterrupt):

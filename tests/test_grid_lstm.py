@@ -778,14 +778,12 @@ def test_cuts_stop_one_path_between_steps_and_layers(in_float64):
     ids=str,
 )
 def test_wrong_arguments(arguments, message):
-    """LAY-01, LAY-02, LAY-04, LAY-05, LAY-07, LAY-08, LAY-28."""
     with pytest.raises(ValueError) as error:
         GridLSTM2D(**{"units": 4, "depth": 3, **arguments})
     assert message in str(error.value)
 
 
 def test_wrong_calls():
-    """LAY-13, LAY-15, LAY-16, LAY-17, LAY-19, LAY-21, LAY-22, LAY-25."""
     layer = grid()
     with pytest.raises(ValueError, match="expected ndim=3, found ndim=2"):
         grid()(inputs(6, 3))

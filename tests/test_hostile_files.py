@@ -1,7 +1,6 @@
 """Files and names from strangers; SECURITY.md promises what is tested here.
 
-The ids SEC-... are those of the list of security requirements. What Keras' own classes do with a
-hostile file is the responsibility of Keras' safe mode.
+What Keras' own classes do with a hostile file is the responsibility of Keras' safe mode.
 """
 
 import ast
@@ -42,8 +41,8 @@ NAMES = (*PATHS, *TEXTS, *FORMULAS)
 # Versions.
 
 
-def test_sec_1_the_oldest_versions():
-    """SEC-1: older versions have holes that are known."""
+def test_the_oldest_versions():
+    """The package requires versions that have no known holes."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     required = setup["options"]["install_requires"].splitlines()
@@ -53,8 +52,7 @@ def test_sec_1_the_oldest_versions():
 # Configurations.
 
 
-def test_sec_3_and_6_hostile_configs(tmp_path):
-    """SEC-3, SEC-6, SEC-7."""
+def test_hostile_configs_are_refused_and_run_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "hostile_configs.py", tmp_path],
         capture_output=True,
@@ -74,8 +72,7 @@ def test_sec_3_and_6_hostile_configs(tmp_path):
 IN_FILES = ("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed")
 
 
-def test_sec_3_and_4_only_layers_and_initializers_are_registered():
-    """SEC-3, SEC-4."""
+def test_only_layers_and_initializers_are_registered():
     prefix = "keras_deeplstm>"
     names = {name for name in keras.saving.get_custom_objects() if name.startswith(prefix)}
     assert names == {prefix + name for name in registered(keras)}
@@ -84,8 +81,8 @@ def test_sec_3_and_4_only_layers_and_initializers_are_registered():
         assert issubclass(one, keras.layers.Layer | keras.initializers.Initializer)
 
 
-def test_sec_5_configs_are_plain():
-    """SEC-5."""
+def test_configs_are_plain():
+    """A config is JSON, and an object can be made of it again."""
     for one in registered(keras).values():
         config = json.loads(json.dumps(one.get_config(), allow_nan=False))
         assert type(one).from_config(config).get_config().keys() == config.keys()
@@ -102,8 +99,7 @@ def _package():
     return sorted({path.resolve() for folder in folders for path in folder.rglob("*.py")})
 
 
-def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
-    """SEC-2, SEC-8."""
+def test_nothing_in_the_package_runs_what_a_file_says():
     sources = _package()
     assert len(sources) > 80
     found = []
@@ -122,16 +118,14 @@ def test_sec_2_and_8_nothing_in_the_package_runs_what_a_file_says():
     assert found == []
 
 
-def test_sec_14_only_the_names_of_this_package_are_imported_by_name():
-    """SEC-14."""
+def test_only_the_names_of_this_package_are_imported_by_name():
     users = [path for path in _package() if "import_module" in path.read_text(encoding="utf-8")]
     assert [path.relative_to(ROOT) for path in users] == [Path("keras_deeplstm/__init__.py")]
     with pytest.raises(AttributeError, match="has no attribute 'os'"):
         _ = keras_deeplstm.os
 
 
-def test_sec_9_a_hostile_model_of_a_text_run(tmp_path, capsys):
-    """SEC-9."""
+def test_a_hostile_model_of_a_text_run_is_refused(tmp_path, capsys):
     config = TextConfig()
     runs.begin(tmp_path / "a", config)
     known = {"symbols": "ab", "opening": "a"}
@@ -151,8 +145,8 @@ def test_sec_9_a_hostile_model_of_a_text_run(tmp_path, capsys):
 # Folders of runs.
 
 
-def test_sec_10_a_link_in_a_run_is_not_followed(tmp_path):
-    """SEC-10, SEC-13: nor written through."""
+def test_a_link_in_a_run_is_not_followed(tmp_path):
+    """A link in a run is neither read nor written through."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"what the reader of a report would not send on")
     for number, name in enumerate(("metrics.csv", "filters/epoch_0002.png", "checkpoints"), 1):
@@ -168,16 +162,14 @@ def test_sec_10_a_link_in_a_run_is_not_followed(tmp_path):
     assert secret.read_bytes().startswith(b"what")
 
 
-def test_sec_10_a_link_to_a_run_is_not_found(tmp_path):
-    """SEC-10."""
+def test_a_link_to_a_run_is_not_found(tmp_path):
     make_run(tmp_path / "elsewhere", ModelConfig("dense", depth=3))
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "a").symlink_to(tmp_path / "elsewhere")
     assert runs.find(tmp_path / "runs") == []
 
 
-def test_sec_10_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
-    """SEC-10, SEC-13."""
+def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
     (tmp_path / "secret").write_text("what a lock would empty")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / runs.LOCK).symlink_to(tmp_path / "secret")
@@ -187,8 +179,8 @@ def test_sec_10_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
     assert (tmp_path / "secret").read_text() == "what a lock would empty"
 
 
-def test_sec_10_a_trial_is_called_as_its_folder(tmp_path):
-    """SEC-10."""
+def test_a_trial_is_called_as_its_folder(tmp_path):
+    """A record that names another trial than its folder does is damaged."""
     from keras_deeplstm.experiments.search import records
 
     for trial in ("../../x", "0001", "x"):
@@ -250,8 +242,7 @@ def test_a_report_writes_only_into_its_folder_and_opens_no_connection(tmp_path):
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if n != "{{ 7 * 7 }}"] + ["{{ 7 * 7 }}"], ids=ascii
 )
-def test_sec_10_names_of_runs(name):
-    """SEC-10, CFG-16."""
+def test_hostile_names_of_runs_are_refused(name):
     with pytest.raises(ConfigError) as error:
         runs.check_name(name)
     assert str(error.value).startswith("Invalid run name ")
@@ -261,8 +252,8 @@ def test_sec_10_names_of_runs(name):
 
 # No file can have the name of a device where that name matters.
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("con", "NUL.txt")], ids=ascii)
-def test_sec_10_names_of_data_and_texts_become_no_path(name):
-    """SEC-10: what is made of them for the name of a run is a valid one."""
+def test_names_of_data_and_texts_become_no_path(name):
+    """What is made of them for the name of a run is a valid name."""
     assert folder.NAME.fullmatch(f"{RunConfig(f'./{name}.npz').slug[:95]}-1")
     if "\0" in name or not name:
         with pytest.raises(ConfigError, match="`text` must be the name of a file or a text"):
@@ -272,7 +263,6 @@ def test_sec_10_names_of_data_and_texts_become_no_path(name):
 
 
 def test_names_of_series_become_no_path():
-    """SEC-10."""
     for name in NAMES:
         try:
             config = SequenceConfig(f"series:data={name}")
@@ -295,8 +285,8 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
-    """SEC-12."""
+def test_hostile_names_in_a_report(tmp_path, capsys):
+    """Hostile names are text in the page, in the tables and in the terminal."""
     on_disk = [name for name in (*TEXTS, *FORMULAS) if "\0" not in name and "/" not in name]
     on_disk.append("<img src=x onerror=alert(1)>")
     # Of one setting, so that the names of the folders are what tells them apart: in legends, too.
@@ -326,15 +316,13 @@ def test_sec_12_hostile_names_in_a_report(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_sec_12_names_in_figures(name):
-    """SEC-12."""
+def test_hostile_names_can_be_drawn(name):
     figure, ax = drawing.new_figure(name, "x", "y")
     ax.plot([1, 2], [1, 2], label=name or "empty")
     assert drawing.picture(figure, name).data.startswith("iVBOR")  # PNG
 
 
-def test_sec_12_names_of_layers_in_figures():
-    """SEC-12."""
+def test_hostile_names_of_layers_are_drawn_as_text():
     inputs = keras.Input((4,))
     layer = keras.layers.Dense(2, name="$x_{$")
     figure = plot_filters(keras.Model(inputs, layer(inputs)), (2, 2))
@@ -348,7 +336,6 @@ def test_sec_12_names_of_layers_in_figures():
 
 
 def test_control_characters_reach_no_terminal(capsys, monkeypatch):
-    """SEC-12."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     cli._print_text("a\x1b[31m\x07b\n\tc")
     assert capsys.readouterr().out == "a\\x1b[31m\\x07b\n\tc"

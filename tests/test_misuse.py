@@ -1,16 +1,15 @@
-"""Wrong arguments and what the user then reads; the ids are those of the table of misuse.
+"""Wrong arguments and what the user then reads.
 
-Each id stands at its test, here or where the subject is tested. These have none:
+Some mistakes cannot be made here, so that they have no test:
 
-- LAY-06, LAY-27: units is one number for all steps, so that nothing can disagree or mismatch.
-- CB-12, CB-17, CB-18: no callback has a moving average, a monitor or a mode.
-- CB-16: what is recorded goes to `csv` whole, as with Keras' CSVLogger; what is to be kept is a
-  run, whose folder CFG-17 protects.
-- CFG-14: there is no YAML.
-- CFG-18, CFG-20: there is no --resume; the same command begins a run or goes on with it.
-- DAT-12: nothing is cut: each length is of one batch, or the user's own.
-- DAT-16, DAT-17, DAT-18: commands train on arrays and on sequences of their own, on no generator.
-- DAT-19: --data-dir and DEEPLSTM_DATA are only read; the cache is Keras' own.
+- `units` is one number for all steps, so that no two widths can disagree.
+- No callback has a moving average, a monitor or a mode.
+- A callback writes its whole record to `csv`, as Keras' CSVLogger does. A run keeps what is to be
+  kept, and nobody overwrites its folder by accident.
+- Settings are JSON; there is no YAML.
+- There is no --resume; the same command begins a run or goes on with it.
+- Commands train on arrays and on sequences of their own, on no generator.
+- Commands only read --data-dir and DEEPLSTM_DATA; the cache is Keras' own.
 """
 
 import copy
@@ -53,47 +52,50 @@ OS_SYSTEM = {"module": "os", "class_name": "function", "config": "system"}
 # Arguments of any of our layers.
 
 ARGUMENTS = {
-    "LAY-01": ({"units": -3}, "Argument `units` must be a positive integer. Received: units=-3"),
-    "LAY-02": (
+    "units-negative": (
+        {"units": -3},
+        "Argument `units` must be a positive integer. Received: units=-3",
+    ),
+    "units-text": (
         {"units": "8"},
         "Argument `units` must be a positive integer. Received: units='8' (of type <class 'str'>)",
     ),
-    "LAY-03": (
+    "units-list": (
         {"units": [64, 0]},
         "Argument `units` must be a positive integer. Received: units=[64, 0] "
         "(of type <class 'list'>)",
     ),
-    "LAY-04": ({"depth": 0}, "Argument `depth` must be a positive integer. Received: depth=0"),
-    "LAY-05": (
+    "depth-zero": ({"depth": 0}, "Argument `depth` must be a positive integer. Received: depth=0"),
+    "depth-large": (
         {"depth": 10**9},
         "Argument `depth` must be at most 10000. Received: depth=1000000000",
     ),
-    "LAY-05-units": (
+    "units-large": (
         {"units": 65_537},
         "Argument `units` must be at most 65536. Received: units=65537",
     ),
-    "LAY-07": (
+    "dropout": (
         {"dropout": -0.1},
         "Argument `dropout` must be a float in the range [0, 1). Received: dropout=-0.1",
     ),
-    "LAY-09": (
+    "activation-unknown": (
         {"activation": "tahn"},
         "Could not interpret activation function identifier: tahn. Did you mean 'tanh'?",
     ),
-    "LAY-10": (
+    "activation-config": (
         {"activation": OS_SYSTEM},
         "Argument `activation` must be a Keras activation, or a callable. Received a config for "
         "'function' of module 'os'",
     ),
-    "LAY-11": (
+    "initializer": (
         {"kernel_initializer": "glorot"},
         "Could not interpret initializer identifier: glorot. Did you mean 'glorot_normal'?",
     ),
-    "LAY-11-regularizer": (
+    "regularizer": (
         {"kernel_regularizer": 3},
         "Could not interpret regularizer identifier: 3",
     ),
-    "LAY-29": (
+    "dtype": (
         {"dtype": "float8x"},
         "Cannot convert `policy` into a valid pair (`mode`, `source_name`) to instantiate "
         "`QuantizedDTypePolicy`. Received: policy=float8x",
@@ -114,8 +116,7 @@ def test_arguments_of_layers(layer, arguments, message):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
-def test_lay_28_unknown_argument(layer):
-    """LAY-28."""
+def test_an_unknown_argument_of_a_layer(layer):
     with pytest.raises(ValueError) as error:
         layer(4, 2, unit=3)
     assert str(error.value) == (
@@ -124,12 +125,12 @@ def test_lay_28_unknown_argument(layer):
 
 
 OTHERS = {
-    "LAY-08": (
+    "recurrent-dropout": (
         lambda: GridLSTM2D(4, 2, recurrent_dropout="0.2"),
         "Argument `recurrent_dropout` must be a float in the range [0, 1). Received: "
         "recurrent_dropout='0.2' (of type <class 'str'>)",
     ),
-    "LAY-09-recurrent": (
+    "recurrent-activation": (
         lambda: GridLSTM2D(4, 2, recurrent_activation="sigmod"),
         "Could not interpret activation function identifier: sigmod. Did you mean 'sigmoid'?",
     ),
@@ -163,54 +164,57 @@ def test_other_arguments(make, message):
 
 X2, X3 = np.zeros((2, 4), "float32"), np.zeros((2, 5, 4), "float32")
 CALLS = {
-    "LAY-14": (lambda: UnfoldedLSTMBlock(4, 2)([X2, X2]), "expects 1 input(s), but it received 2"),
-    "LAY-14-number": (lambda: UnfoldedLSTMBlock(4, 2)(np.float32(3)), "expected min_ndim=2, found"),
-    "LAY-14-axes": (lambda: GridLSTM2D(4, 2)(X3[None]), "expected ndim=3, found ndim=4."),
-    "LAY-18": (
+    "two-inputs": (
+        lambda: UnfoldedLSTMBlock(4, 2)([X2, X2]),
+        "expects 1 input(s), but it received 2",
+    ),
+    "number": (lambda: UnfoldedLSTMBlock(4, 2)(np.float32(3)), "expected min_ndim=2, found"),
+    "axes": (lambda: GridLSTM2D(4, 2)(X3[None]), "expected ndim=3, found ndim=4."),
+    "inputs-text": (
         lambda: UnfoldedLSTMBlock(4, 2)(np.array([["a", "b"]])),
         "Inputs to `UnfoldedLSTMBlock` must be numbers. Received: dtype=string",
     ),
-    "LAY-18-grid": (
+    "inputs-complex": (
         lambda: GridLSTM2D(4, 2)(X3.astype("complex64")),
         "Inputs to `GridLSTM2D` must be numbers. Received: dtype=complex64",
     ),
-    "LAY-19": (
+    "mask-short": (
         lambda: UnfoldedLSTMBlock(4, 2)(X3, mask=np.ones((2, 4), bool)),
         "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(2, 4)",
     ),
-    "LAY-19-list": (
+    "mask-list": (
         lambda: GridLSTM2D(4, 2)(X3, mask=[[True] * 5] * 2),
         "Argument `mask` must be an array or a tensor of shape (batch, time)=(2, 5). "
         "Received: mask=[[",
     ),
-    "LAY-20": (
+    "mask-axes": (
         lambda: DenseStack(4, 2)(X3, mask=np.ones((2, 5, 4), bool)),
         "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(2, 5, 4)",
     ),
     # As many entries as there should be: it was taken without a word.
-    "LAY-20-transposed": (
+    "mask-transposed": (
         lambda: UnfoldedLSTMBlock(4, 2)(X3, mask=np.ones((5, 2), bool)),
         "Argument `mask` must have shape (batch, ...)=(2, 5). Received: mask.shape=(5, 2)",
     ),
-    "LAY-21": (
+    "initial-state": (
         lambda: GridLSTM2D(4, 1)(X3, initial_state="ab"),
         "Argument `initial_state` must contain 2*depth=2 tensors. Received: <class 'str'>",
     ),
-    "LAY-23": (
+    "batch-unknown": (
         lambda: GridLSTM2D(4, 1, stateful=True)(keras.Input((5, 4))),
         "With `stateful=True` the batch size must be static. Received: sequences_shape=(None, 5, 4",
     ),
-    "LAY-24": (
+    "batch-smaller": (
         lambda: [grid := GridLSTM2D(4, 1, stateful=True), grid(X3), grid(X3[:1])],
         "With `stateful=True` the batch size must stay the same, 2. "
         "Received: inputs.shape=(1, 5, 4)",
     ),
-    "LAY-32": (
+    "inputs-layer": (
         lambda: GridLSTM2D(4, 1)(keras.layers.Dense(3, name="readout")),
         "Only input tensors may be passed as positional arguments. The following argument value "
         "should be passed as a keyword argument: <Dense name=readout",
     ),
-    "LAY-32-none": (
+    "inputs-none": (
         lambda: DenseStack(4, 1)(None),
         "Inputs to a layer should be tensors. Got 'None'",
     ),
@@ -226,8 +230,8 @@ def test_calls(call, message):
 
 
 @pytest.mark.parametrize("rows", [5, 6])
-def test_lay_24_a_smaller_last_batch_in_fit(rows):
-    """LAY-24. One row would be broadcast over the states of the four rows before."""
+def test_a_smaller_last_batch_in_fit(rows):
+    """A stateful layer refuses it: one row would be broadcast over the states of four rows."""
     inputs = keras.Input(batch_shape=(4, 5, 4))
     grid = GridLSTM2D(1, 1, stateful=True)
     model = keras.Model(inputs, grid(inputs))
@@ -249,15 +253,13 @@ def test_lay_24_a_smaller_last_batch_in_fit(rows):
         np.testing.assert_allclose(state, keras.ops.convert_to_numpy(expected), rtol=1e-6)
 
 
-def test_lay_26_all_of_unroll_backwards_and_mask():
-    """LAY-26."""
+def test_unroll_backwards_and_mask_can_be_combined():
     grid = GridLSTM2D(4, 2, unroll=True, go_backwards=True)
     assert grid(X3, mask=np.ones((2, 5), bool)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
-    """SEC-7."""
     x = X3 if layer is GridLSTM2D else X2
     message = f"`{layer.__name__}` must have at most 2,147,483,648 parameters. Received: "
     with pytest.raises(ValueError, match=message):
@@ -268,8 +270,7 @@ def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
 
 
 @pytest.mark.parametrize("name", ["activation", "kernel_initializer", "bias_regularizer"])
-def test_lay_12_a_lambda_cannot_be_saved(name):
-    """LAY-12, SEC-5."""
+def test_a_lambda_cannot_be_saved(name):
     layer = DenseStack(4, 2, name="deep", **{name: lambda *arguments, **options: 0.0})
     with pytest.raises(ValueError) as error:
         layer.get_config()
@@ -285,8 +286,8 @@ def half(x):
 
 
 @pytest.mark.parametrize("activation", [half, keras.layers.LeakyReLU(0.25)], ids=["own", "layer"])
-def test_lay_10_what_a_user_registers_can_be_loaded(activation, tmp_path):
-    """LAY-10: what is refused to a stranger's file is open to the user."""
+def test_what_a_user_registers_can_be_loaded(activation, tmp_path):
+    """What is refused to a stranger's file is open to the user."""
     model = keras.Sequential([keras.Input((4,)), DenseStack(4, 2, activation=activation)])
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -324,8 +325,7 @@ def test_layers_that_could_not_be_loaded_are_refused_as_activations(layer):
     ],
     ids=["unknown", "missing", "wrong", "list"],
 )
-def test_lay_30_config(config, reason):
-    """LAY-30."""
+def test_a_wrong_config_of_a_layer(config, reason):
     with pytest.raises(TypeError) as error:
         DenseStack.from_config(config)
     assert str(error.value).startswith("Cannot load `DenseStack`: ")
@@ -333,9 +333,7 @@ def test_lay_30_config(config, reason):
     assert len(str(error.value)) <= 300
 
 
-def test_lay_31_weights_of_another_depth(tmp_path):
-    """LAY-31."""
-
+def test_weights_of_another_depth_are_refused(tmp_path):
     def model(depth):
         return keras.Sequential([keras.Input((4,)), UnfoldedLSTMBlock(4, depth, name="deep")])
 
@@ -351,28 +349,28 @@ def test_lay_31_weights_of_another_depth(tmp_path):
 # Callbacks.
 
 CALLBACKS = {
-    "CB-01": (
+    "every-zero": (
         lambda: GradientFlow(every=0),
         "Argument `every` must be a positive integer, 'epoch' or a function. Received: every=0",
     ),
-    "CB-01-filters": (
+    "every-true": (
         lambda: FilterImages(every=True),
         "Argument `every` must be a positive integer. Received: every=True",
     ),
-    "CB-01-states": (
+    "every-half": (
         lambda: StateGradients(X2, X2, every=0.5),
         "Argument `every` must be a positive integer. Received: every=0.5",
     ),
-    "CB-02": (
+    "statistics-unknown": (
         lambda: GradientFlow(statistics="nrom"),
         "Argument `statistics` must be one of ['norm', 'mean_abs', 'max_abs', 'zero_fraction', "
         "'ratio', 'histogram']. Received: statistics='nrom'. Did you mean 'norm'?",
     ),
-    "CB-02-number": (
+    "statistics-number": (
         lambda: GradientFlow(statistics=3),
         "Argument `statistics` must be a name or several. Received: statistics=3",
     ),
-    "CB-03-number": (
+    "layers-number": (
         lambda: GradientFlow(layers=[3]),
         "Argument `layers` must be a name or several. Received: layers=[3] "
         "(of type <class 'list'>)",
@@ -402,8 +400,7 @@ def fit(callback):
     classifier().fit(X2, np.zeros(2), verbose=0, callbacks=[callback])
 
 
-def test_cb_03_no_such_layer():
-    """CB-03."""
+def test_a_layer_that_the_model_does_not_have():
     message = "No trainable variable matches layers=('lstm_9',). Available: ['block', 'logits']"
     with pytest.raises(ValueError, match=re.escape(message)):
         fit(GradientFlow(layers=["lstm_9"]))
@@ -416,25 +413,23 @@ def test_a_shape_of_no_image(shape):
         fit(FilterImages(image_shape=shape))
 
 
-def test_dat_05_a_probe_batch_of_two_lengths():
-    """DAT-05."""
+def test_a_probe_batch_of_two_lengths():
     message = "x and y of the probe batch differ in length: 2 and 3"
     with pytest.raises(ValueError, match=re.escape(message)):
         fit(StateGradients(X2, np.zeros(3)))
 
 
-def test_cb_03_one_layer_needs_no_list():
-    """CB-03."""
+def test_one_layer_needs_no_list():
     flow = GradientFlow(layers="block")
     fit(flow)
     assert set(flow.to_frame().layer) == {"block"}
 
 
 LOGS = {
-    "CB-15": lambda path: GradientFlow(tensorboard=path),
-    "CB-15-filters": lambda path: FilterImages(tensorboard=path),
-    "CB-15-csv": lambda path: GradientFlow(csv=path / "a.csv"),
-    "CB-15-pictures": FilterImages,
+    "tensorboard": lambda path: GradientFlow(tensorboard=path),
+    "tensorboard-filters": lambda path: FilterImages(tensorboard=path),
+    "csv": lambda path: GradientFlow(csv=path / "a.csv"),
+    "pictures": FilterImages,
 }
 
 
@@ -445,27 +440,23 @@ def test_logs_that_cannot_be_written(make, tmp_path):
         fit(make(tmp_path / "file"))
 
 
-def test_cb_15_a_folder_in_place_of_a_file(tmp_path):
-    """CB-15."""
+def test_a_folder_in_place_of_a_log_file(tmp_path):
     message = f"Cannot write logs to '{tmp_path}': Is a directory"
     with pytest.raises(OSError, match=re.escape(message)):
         fit(GradientFlow(csv=tmp_path))
 
 
-def test_cb_21_copies():
-    """CB-21."""
+def test_callbacks_can_be_copied():
     for callback in (GradientFlow(), FilterImages(), StateGradients(X2, X2), DivergenceGuard()):
         assert type(copy.deepcopy(callback)) is type(callback)
 
 
 @pytest.mark.parametrize("kind", ["depth", "heatmap", "ratio"])
-def test_cb_23_nothing_recorded_is_an_empty_picture(kind):
-    """CB-23."""
+def test_nothing_recorded_is_an_empty_picture(kind):
     assert not GradientFlow().plot(kind).lines[1:]  # the ratio has a line at 1
 
 
-def test_cb_23_no_states_recorded():
-    """CB-23."""
+def test_no_states_recorded_is_an_empty_picture():
     assert not StateGradients(X2, X2).plot().lines
 
 
@@ -480,33 +471,33 @@ def status(argv):
 
 
 COMMANDS = {
-    "CFG-09": (
+    "epochs": (
         "run digits --epochs 0",
         "Argument `epochs` must be a positive integer. Received: epochs=0",
     ),
-    "CFG-10": (
+    "batch-size": (
         "run digits --batch-size 0",
         "Argument `batch_size` must be a positive integer. Received: batch_size=0",
     ),
-    "CFG-11": (
+    "learning-rate": (
         "run digits --learning-rate 1e400",
         "Argument `learning_rate` must be a finite number. Received: learning_rate=inf",
     ),
-    "CFG-12": (
+    "optimizer": (
         "solve adding --optimizer adm",
         "Argument `optimizer` must be one of ['adam', 'adamw', 'nadam', 'rmsprop', 'sgd']. "
         "Received: optimizer='adm'. Did you mean 'adam'?",
     ),
-    "CFG-28": (
+    "seed": (
         "train-text --seed 4294967296",
         "Argument `seed` must be an integer in [0, 4294967295]. Received: seed=4294967296",
     ),
-    "CFG-32": ("publish .", "'.' holds no keras_deeplstm runs"),
+    "no-runs": ("publish .", "'.' holds no keras_deeplstm runs"),
     "restarts": (
         "study depth --restarts 1000000000",
         "Argument `restarts` must be at most 1000. Received: restarts=1000000000",
     ),
-    "DAT-01": (
+    "task": (
         "run mnits",
         "Unknown task 'mnits'. Did you mean 'mnist'? Available: ['digits', 'mnist', "
         "'fashion-mnist'], and paths of .npz files and folders of images",
@@ -539,10 +530,7 @@ def test_commands(command, message, tmp_path, monkeypatch, capsys):
     ids=["unknown", "absent"],
 )
 @pytest.mark.parametrize("command", ["run digits", "study depth", "search digits", "sample x"])
-def test_cfg_26_a_backend_that_is_not_there(
-    command, backend, message, tmp_path, monkeypatch, capsys
-):
-    """CFG-26."""
+def test_a_backend_that_is_not_there(command, backend, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setattr(startup.importlib.util, "find_spec", lambda name: None)
@@ -551,8 +539,7 @@ def test_cfg_26_a_backend_that_is_not_there(
     assert not list(tmp_path.iterdir())
 
 
-def test_cfg_35_names_that_the_terminal_does_not_know(tmp_path):
-    """CFG-35."""
+def test_names_that_the_terminal_does_not_know_are_escaped(tmp_path):
     make_run(tmp_path / "a 字é", ModelConfig("dense", depth=3, units=4))
     for command in ("list --runs-dir", "report"):
         done = subprocess.run(
@@ -564,8 +551,7 @@ def test_cfg_35_names_that_the_terminal_does_not_know(tmp_path):
         assert b"a \\u5b57\\xe9  finished" in done.stdout or command == "report"
 
 
-def test_cfg_25_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    """CFG-25."""
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     assert status(["search", "digits", "--runs-dir", "file"]) == 1
@@ -575,27 +561,26 @@ def test_cfg_25_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
 
 
 JSON = {
-    "CFG-02": ("", "config.json: Expecting value: line 1 column 1 (char 0)"),
-    "CFG-03": ('{"task" 1}', "config.json: Expecting ':' delimiter: line 1 column 9 (char 8)"),
-    "CFG-04": ("[]", "config.json: 'config' must be a mapping. Received: list"),
-    "CFG-05": ('{"task": "digits", "task": "mnist"}', "config.json: Duplicate key 'task'"),
-    "CFG-06": (
+    "empty": ("", "config.json: Expecting value: line 1 column 1 (char 0)"),
+    "syntax": ('{"task" 1}', "config.json: Expecting ':' delimiter: line 1 column 9 (char 8)"),
+    "list": ("[]", "config.json: 'config' must be a mapping. Received: list"),
+    "duplicate-key": ('{"task": "digits", "task": "mnist"}', "config.json: Duplicate key 'task'"),
+    "unknown-key": (
         '{"task": "digits", "epoch": 1}',
         "config.json: Unknown key 'epoch' in 'config'. Did you mean 'epochs'?",
     ),
-    "CFG-07": ("{}", "config.json: Missing required key 'task' in 'config'"),
-    "CFG-08": (
+    "missing-key": ("{}", "config.json: Missing required key 'task' in 'config'"),
+    "wrong-type": (
         '{"task": "digits", "epochs": "10"}',
         "config.json: Argument `epochs` must be a positive integer. Received: epochs='10' "
         "(of type <class 'str'>)",
     ),
-    "CFG-13": ('{"task": "digits", "clipnorm": NaN}', "config.json: Non-finite number NaN"),
-    "CFG-15": ("[" * 100_000, "config.json: it is nested too deeply"),
+    "nan": ('{"task": "digits", "clipnorm": NaN}', "config.json: Non-finite number NaN"),
+    "nested": ("[" * 100_000, "config.json: it is nested too deeply"),
 }
 
 
-def test_cfg_01_settings_that_are_no_text(tmp_path):
-    """CFG-01."""
+def test_settings_that_are_no_text(tmp_path):
     (tmp_path / "config.json").mkdir()
     assert runs.load(tmp_path).reason.startswith("config.json: [Errno 21] Is a directory: ")
     (tmp_path / "config.json").rmdir()
@@ -645,8 +630,7 @@ def two_runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("file", "content", "reason"), FILES.values(), ids=FILES)
-def test_cfg_33_a_damaged_run_does_not_end_the_report(file, content, reason, two_runs, capsys):
-    """CFG-33."""
+def test_a_damaged_run_does_not_end_the_report(file, content, reason, two_runs, capsys):
     from keras_deeplstm.experiments.reports.findings import collect
 
     path = two_runs / "bad" / file
@@ -691,25 +675,25 @@ def test_a_damaged_study(text, message, two_runs):
 
 X, Y = np.zeros((40, 3), "float32"), np.arange(40) % 2
 DATA = {
-    "DAT-05": ({"x": X, "y": Y[:-1]}, "x and y of 'd.npz' differ in length: 40 and 39"),
-    "DAT-06": (
+    "lengths": ({"x": X, "y": Y[:-1]}, "x and y of 'd.npz' differ in length: 40 and 39"),
+    "class-small": (
         {"x": X[:2], "y": Y[:2]},
         "Class 0 of 'd.npz' has 1 of the examples to be split; each class needs at least 10",
     ),
-    "DAT-08": (
+    "nan-values": (
         {"x": np.where(np.arange(3) == 1, np.nan, X), "y": Y},
         "'d.npz' has 40 values that are NaN or infinite as float32, the first at x[0, 1]",
     ),
-    "DAT-09": (
+    "class-unknown": (
         {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1},
         "y_test of 'd.npz' has the class 2, y_train has not",
     ),
-    "DAT-10": (
+    "one-hot": (
         {"x": X, "y": np.eye(2)[Y]},
         "y of 'd.npz' must hold an integer or a string for each example, shape (n,). Received: "
         "float64 of shape (40, 2)",
     ),
-    "DAT-13": (
+    "text": (
         {"x": X.astype(str), "y": Y},
         "x of 'd.npz' must be uint8, which is scaled to [0, 1], or floats, which are taken as they "
         "are. Received: <U32",
@@ -729,8 +713,7 @@ def test_a_path_too_long_for_the_system_is_an_error_of_the_data(tmp_path):
         own.load(tmp_path / f"{'a' * 300}.npz")
 
 
-def test_cfg_10_a_batch_larger_than_the_data_is_said(tmp_path):
-    """CFG-10."""
+def test_a_batch_larger_than_the_data_is_said(tmp_path):
     from keras_deeplstm.experiments.training import train
 
     class SaidError(Exception):

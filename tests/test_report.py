@@ -70,7 +70,6 @@ def test_page_of_a_run(tmp_path):
 
 
 def test_page_needs_and_runs_nothing(tmp_path):
-    """SEC-12."""
     make_run(tmp_path / "a", UNTIED)
     page = Page(write_report([tmp_path / "a"]))
     policy = {
@@ -86,7 +85,6 @@ def test_page_needs_and_runs_nothing(tmp_path):
 
 
 def test_hostile_names_and_reasons_are_text(tmp_path):
-    """SEC-12."""
     hostile = "<script>alert('&')</script>$x_{"
     make_run(tmp_path / "a", UNTIED)
     runs.begin(tmp_path / "b", RunConfig("digits"), "")
@@ -100,7 +98,6 @@ def test_hostile_names_and_reasons_are_text(tmp_path):
 
 
 def test_runs_without_a_result_are_named(tmp_path):
-    """CFG-33."""
     make_run(tmp_path / "good", UNTIED)
     runs.begin(tmp_path / "killed", RunConfig("digits"), "")
     runs.begin(tmp_path / "diverged", RunConfig("digits"), "")
@@ -117,13 +114,11 @@ def test_runs_without_a_result_are_named(tmp_path):
 
 
 def test_no_finished_run_is_a_report_too(tmp_path):
-    """CB-23, CFG-33."""
     runs.begin(tmp_path / "killed", RunConfig("digits"), "")
     assert "killed: created" in Page(write_report([tmp_path / "killed"])).text
 
 
 def test_folders_without_runs_are_refused(tmp_path):
-    """CFG-32."""
     make_run(tmp_path / "a", UNTIED)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="empty' holds no keras_deeplstm runs"):

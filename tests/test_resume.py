@@ -192,7 +192,6 @@ def test_checkpoints_take_no_more_than_their_share(tmp_path, reference):
 
 
 def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
-    """FI-10: CFG-30, REL-3."""
     newest = max((folder / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])
     assert go_on(folder) == [
@@ -203,7 +202,7 @@ def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
 
 
 def test_all_checkpoints_damaged(folder):
-    """FI-11: CFG-30, REL-3."""
+    """The run does not go on, and no checkpoint is deleted."""
     for path in (folder / "checkpoints").iterdir():
         path.write_bytes(b"")
     for _ in range(2):
@@ -213,7 +212,6 @@ def test_all_checkpoints_damaged(folder):
 
 
 def test_a_checkpoint_of_another_model_is_refused(folder):
-    """CFG-31, REL-7."""
     checkpoint, _ = checkpoints.newest(folder / "checkpoints")
     arrays = {k: v for k, v in checkpoint.arrays.items() if k != "optimizer/3"}
     checkpoints.save(folder / "checkpoints", 2, arrays, checkpoint.notes)
@@ -222,7 +220,6 @@ def test_a_checkpoint_of_another_model_is_refused(folder):
 
 
 def test_another_backend_is_refused(folder):
-    """CFG-22."""
     environment = files.read_json(folder / "environment.json")
     files.write_json(folder / "environment.json", environment | {"backend": "numpy"})
     with pytest.raises(runs.RunExistsError, match="was started with backend 'numpy', the current"):
@@ -251,8 +248,6 @@ def test_disk_full(folder, reference):
 
 
 def test_sigterm_finishes_the_step(folder, reference):
-    """FI-08."""
-
     def stop(epoch):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -265,7 +260,6 @@ def test_sigterm_finishes_the_step(folder, reference):
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
-    """FI-18: REL-8."""
     config = RunConfig(
         "digits", ModelConfig("dense", 3, 8, activation="relu"), epochs=3, learning_rate=1e-3
     )
@@ -292,7 +286,7 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
 
 
 def test_one_process_per_run(tmp_path, capsys):
-    """FI-15: one works, the other says so and leaves; the first is stopped, and goes on."""
+    """One process works, the other says so and leaves; the first is stopped, and goes on."""
     script = tmp_path / "deeplstm"
     script.write_text(
         "import signal, sys\n"

@@ -13,7 +13,6 @@ CONFIG = RunConfig("digits", epochs=3)
 
 
 def test_atomic_write_leaves_the_old_file_when_the_writer_raises(tmp_path):
-    """REL-1, REL-16."""
     path = tmp_path / "result.json"
     files.write_json(path, {"a": 1})
     with pytest.raises(ValueError), files.atomic(path) as temporary:
@@ -57,7 +56,6 @@ def test_states(tmp_path):
 
 
 def test_environment_holds_no_more_than_it_says(tmp_path, monkeypatch):
-    """SEC-15."""
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     runs.begin(tmp_path / "a", CONFIG, "deeplstm run digits --epochs 3")
     text = (tmp_path / "a" / "environment.json").read_text()
@@ -74,7 +72,6 @@ def test_environment_holds_no_more_than_it_says(tmp_path, monkeypatch):
     "name", ["", "../x", "a/b", ".hidden", "a" * 101, "<script>", "a\0", "a\n"]
 )
 def test_invalid_names(name):
-    """CFG-16."""
     with pytest.raises(ConfigError, match="Invalid run name"):
         runs.check_name(name)
 
@@ -104,7 +101,6 @@ def test_the_name_of_a_run_that_was_given_none(tmp_path):
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):
-    """CFG-17, CFG-21, REL-17."""
     folder = tmp_path / "a"
     runs.check_usable(folder, CONFIG)
     runs.begin(folder, CONFIG)
@@ -122,7 +118,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
 
 
 def test_lock(tmp_path):
-    """CFG-24, REL-10."""
+    """A run that is locked can neither be used nor locked again."""
     folder = tmp_path / "a"
     assert not runs.is_locked(folder)
     with runs.lock(folder):
@@ -153,7 +149,6 @@ def test_going_on_tidies(tmp_path):
 
 
 def test_only_runs_are_replaced(tmp_path):
-    """CFG-17, SEC-10."""
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "bert"}')

@@ -82,22 +82,34 @@ def status(argv):
         return exit.code
 
 
-# The misuse table. What a notebook does with keras-tuner itself is below.
+# Wrong usage of the command. What a notebook does with keras-tuner itself is below.
 
 USAGE = {
-    "TUN-01": ("--objective val_acc", "Objective 'val_acc' not found. Available: ['loss', 'val_l"),
-    "TUN-03": ("--trials 0", "Argument `trials` must be a positive integer. Received: trials=0"),
-    "TUN-03-negative": ("--trials -1", "Argument `trials` must be a positive integer"),
-    "TUN-04": (
+    "objective": (
+        "--objective val_acc",
+        "Objective 'val_acc' not found. Available: ['loss', 'val_l",
+    ),
+    "trials-zero": (
+        "--trials 0",
+        "Argument `trials` must be a positive integer. Received: trials=0",
+    ),
+    "trials-negative": ("--trials -1", "Argument `trials` must be a positive integer"),
+    "empty-space": (
         "--depth 2 --units 4 --dropout 0 --learning-rate 1e-3 --batch-size 64",
         "Search space is empty; nothing to tune",
     ),
-    "TUN-05-order": ("--depth 9..2", "Argument `depth`: For HyperParameters.Int(name='depth'), "),
-    "TUN-05-log": ("--learning-rate 0..1", "sampling='log' does not support negative values"),
-    "TUN-05-text": ("--units few..many", "Argument `units` must be a range of numbers. Received"),
-    "TUN-06": ("--depth 2,few", "Argument `depth`: A `Choice` can contain only one type of value"),
-    "TUN-07": ("--tuner bayes", "Unknown tuner 'bayes'. Did you mean 'bayesian'?"),
-    "TUN-16": ("--tuner hyperband --epochs 2", "max_epochs, must be >= factor=3. Received: epoch"),
+    "range-order": ("--depth 9..2", "Argument `depth`: For HyperParameters.Int(name='depth'), "),
+    "range-log": ("--learning-rate 0..1", "sampling='log' does not support negative values"),
+    "range-text": ("--units few..many", "Argument `units` must be a range of numbers. Received"),
+    "choice-mixed": (
+        "--depth 2,few",
+        "Argument `depth`: A `Choice` can contain only one type of value",
+    ),
+    "tuner": ("--tuner bayes", "Unknown tuner 'bayes'. Did you mean 'bayesian'?"),
+    "hyperband-epochs": (
+        "--tuner hyperband --epochs 2",
+        "max_epochs, must be >= factor=3. Received: epoch",
+    ),
     "block": ("--block unfolded", "Did you mean 'unfolded_lstm'?"),
     "cnn": ("--block cnn,dense", "Block 'cnn' cannot be searched"),
     "tied": ("--tied true,maybe", "Argument `model.tied` must be True or False."),
@@ -125,8 +137,7 @@ def notebook(objective="val_accuracy", builder=models.classifier, **options):
     return keras_tuner.RandomSearch(hypermodel, objective, max_trials=2, directory="notebook")
 
 
-def test_tun_02_direction_unknown():
-    """TUN-02."""
+def test_an_objective_of_unknown_direction():
     with pytest.raises(ValueError, match="Could not infer optimization direction"):
         notebook(objective="val_happiness")
 
@@ -144,24 +155,22 @@ def test_tun_02_direction_unknown():
         ({"block": "unfolded"}, ValueError, "Did you mean 'unfolded_lstm'?"),
         ({"max_parameters": 0}, ValueError, "Argument `max_parameters` must be a positive integer"),
     ],
-    ids=["TUN-04", "TUN-05-order", "TUN-05-log", "TUN-06-mixed", "TUN-06-empty", "block", "budget"],
+    ids=["empty-space", "range-order", "range-log", "choice-mixed", "choice-empty", "block",
+         "budget"],
 )  # fmt: skip
 def test_wrong_spaces(options, error, message):
     with pytest.raises(error, match=message):
         notebook(**options)
 
 
-def test_tun_08_not_a_model():
-    """TUN-08."""
+def test_a_builder_that_returns_no_model():
     tuner = notebook()
     tuner.hypermodel.build = lambda hp: None
     with pytest.raises(keras_tuner.errors.FatalTypeError, match="to return a valid Keras Model"):
         tuner.search([[0.0] * 6], [0], verbose=0)
 
 
-def test_tun_18_callbacks_that_cannot_be_copied():
-    """TUN-18."""
-
+def test_callbacks_that_cannot_be_copied():
     class Stubborn:
         def __deepcopy__(self, memo):
             raise TypeError
@@ -172,9 +181,7 @@ def test_tun_18_callbacks_that_cannot_be_copied():
         tuner.search([[0.0] * 6], [0], verbose=0, callbacks=[Stubborn()])
 
 
-def test_tun_09_failed_trials(here, capsys, folder):
-    """TUN-09."""
-
+def test_failed_trials_are_told_and_three_in_a_row_end_the_search(here, capsys, folder):
     def fail(config):
         if config.model.depth == 3:
             raise ValueError("no luck\nat all")
@@ -193,16 +200,14 @@ def test_tun_09_failed_trials(here, capsys, folder):
     assert len(records.read_all(folder / "runs" / "a")) == 3
 
 
-def test_tun_10_no_number(here, capsys):
-    """TUN-10."""
+def test_no_finite_objective_is_no_best_model(here, capsys):
     here.behave = lambda config: [float("nan")]
     assert status([*SEARCH, "--trials", "10", "--objective", "val_loss"]) == 1
     output = capsys.readouterr().out
     assert "All 10 trials ended with a non-finite 'val_loss'. No best model" in output
 
 
-def test_tun_11_damaged_settings(here, capsys, folder):
-    """TUN-11."""
+def test_damaged_files_are_set_aside(here, capsys, folder):
     assert status([*SEARCH, "--trials", "2"]) == 0
     (folder / "runs" / "a" / "search.json").write_text("{")
     (folder / "runs" / "a" / "trial_0000" / "record.json").write_text("{")
@@ -214,8 +219,7 @@ def test_tun_11_damaged_settings(here, capsys, folder):
     assert "2 trials: 2 finished" in output
 
 
-def test_tun_12_another_search(here, capsys):
-    """TUN-12."""
+def test_a_search_of_other_settings_is_not_resumed(here, capsys):
     assert status([*SEARCH, "--trials", "1"]) == 0
     capsys.readouterr()
     for options, message in {
@@ -229,8 +233,7 @@ def test_tun_12_another_search(here, capsys):
         assert f"deeplstm: error: Cannot resume: {message}" in capsys.readouterr().err
 
 
-def test_tun_13_two_processes(here, capsys, folder):
-    """TUN-13."""
+def test_a_search_in_use_by_another_process_is_refused(here, capsys, folder):
     with runs.lock(folder / "runs" / "a"):
         assert status(SEARCH) == 3
     assert "'runs/a' is in use by another process" in capsys.readouterr().err
@@ -258,15 +261,13 @@ def test_another_folder(here, capsys, folder):
     assert (folder / "runs" / "a" / "thesis.txt").exists()
 
 
-def test_tun_14_space_exhausted(here, capsys):
-    """TUN-14."""
+def test_an_exhausted_space_ends_the_search(here, capsys):
     options = ["--learning-rate", "1e-3", "--dropout", "0", "--trials", "20"]
     assert status([*SEARCH, *options]) == 0
     assert "Search space exhausted after 6 of 20 trials" in capsys.readouterr().out
 
 
-def test_tun_15_nothing_yet(here, capsys, folder):
-    """TUN-15."""
+def test_a_search_without_a_completed_trial_says_so(here, capsys, folder):
     assert status([*SEARCH, "--time-limit", "1e-9"]) == 1
     output = capsys.readouterr().out
     assert "The time limit was reached after 0 of 20 trials" in output
@@ -275,8 +276,7 @@ def test_tun_15_nothing_yet(here, capsys, folder):
     assert "No completed trial yet (0 of 20)" in capsys.readouterr().err
 
 
-def test_tun_17_too_large(here, capsys, folder):
-    """TUN-17."""
+def test_models_that_are_too_large_are_skipped(here, capsys, folder):
     options = ["--depth", "2..1000", "--units", "1000,4", "--max-parameters", "100000000"]
     assert status([*SEARCH, *options, "--trials", "8"]) == 0
     output = capsys.readouterr().out

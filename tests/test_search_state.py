@@ -70,7 +70,7 @@ def test_all_trials_once(golden, tmp_path):
 
 @pytest.mark.parametrize("when", ["before", "after", "torn"])
 def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when):
-    """FI-22."""
+    """A search goes on to the same trials wherever it was killed."""
     config, trials, finished = golden
     if config.tuner == "bayesian":
         pytest.skip("its proposals take seconds; test_bayesian_goes_on_as_it_would_have")
@@ -144,7 +144,7 @@ def test_bayesian_goes_on_as_it_would_have(tmp_path, training):
 @pytest.mark.parametrize("name", ["record.json", "outcome.json", "seed0/config.json"])
 @pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
 def test_damaged_by_hand(golden, tmp_path, training, name, content):
-    """FI-23: TUN-11, REL-18."""
+    """A search with a damaged file goes on to the same trials."""
     config, trials, _ = golden
     folder = tmp_path / "golden"
     number = "0003" if name == "record.json" else trials[-1][0]
@@ -184,7 +184,6 @@ def test_all_of_a_trial_is_lost(golden, tmp_path, training):
 
 
 def test_foreign_files_do_no_harm(tmp_path, training):
-    """TUN-11, REL-18."""
     config = settings()
     for name in ("oracle.json", "tuner0.json"):
         (tmp_path / "a").mkdir(exist_ok=True)
@@ -197,8 +196,6 @@ def test_foreign_files_do_no_harm(tmp_path, training):
 
 
 def test_a_poisonous_trial_is_given_up(tmp_path, training):
-    """FI-20."""
-
     def kill(config):
         if config.model.depth == depth:
             raise Killed
@@ -259,8 +256,6 @@ def test_executions_and_folds(tmp_path, training):
 
 @pytest.mark.parametrize("direction", ["val_accuracy", "val_loss"])
 def test_no_number_never_wins(tmp_path, training, direction):
-    """FI-24: TUN-10."""
-
     def behave(config):
         depth = config.model.depth
         if depth == 2:

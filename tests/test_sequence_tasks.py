@@ -770,7 +770,6 @@ def test_the_naive_forecast_of_a_series_with_a_period():
     ],
 )
 def test_a_file_that_is_no_series(content, message, tmp_path):
-    """DAT-20."""
     if content is not None:
         (tmp_path / "own.csv").write_text(content)
     with pytest.raises(DataError, match=message):

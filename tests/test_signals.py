@@ -64,7 +64,6 @@ def test_ignored_signals_stay_ignored():
 
 
 def test_a_thread_gets_no_signals_and_asks_for_none():
-    """FI-29."""
     errors = []
 
     def work():
@@ -81,7 +80,6 @@ def test_a_thread_gets_no_signals_and_asks_for_none():
 
 
 def test_the_second_ctrl_c_leaves_at_once(tmp_path):
-    """FI-09."""
     script = tmp_path / "deeplstm"
     script.write_text(
         "import signal, time\n"

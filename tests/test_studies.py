@@ -160,7 +160,7 @@ def test_three_kills_and_ctrl_c(file, tmp_path, undisturbed):
 
 @pytest.mark.long
 def test_fifty_kills_at_random(file, tmp_path, undisturbed):
-    """FI-01."""
+    """The study ends with the same results as one that nobody kills."""
     started = time.perf_counter()
     process = start(file, tmp_path / "timed")
     process.communicate()
@@ -207,7 +207,6 @@ register(Study("trouble", "What if?", ("parity",), lambda task: [
 
 
 def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
-    """FI-19, FI-21."""
     script = tmp_path / "deeplstm"
     code = file.read_text()
     place = code.index("if __name__")
@@ -338,7 +337,7 @@ def test_register():
 
 
 def test_a_config_cannot_name_code(tmp_path):
-    """SEC-14, SEC-9. A path is one of data: a file of Python is none, and is not run."""
+    """A path is one of data: a file of Python is none, and is not run."""
     code = tmp_path / "evil.py"
     code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     config = RunConfig.from_dict({"task": str(code)})

@@ -63,7 +63,6 @@ def test_folds():
 
 
 def test_unknown_task():
-    """DAT-01."""
     with pytest.raises(ValueError, match=re.escape("Unknown task 'digit'. Did you mean 'digits'?")):
         get_task("digit")
 
@@ -74,7 +73,6 @@ def test_every_task_has_its_name():
 
 
 def test_mnist_of_another_content_is_refused(tmp_path):
-    """DAT-02, REL-20."""
     shapes = {key: (count, 28, 28)[: 3 if "x" in key else 1] for key, (count, _) in ARRAYS.items()}
     arrays = {key: np.zeros(shape, np.uint8) for key, shape in shapes.items()}
     np.savez_compressed(tmp_path / "mnist.npz", **arrays)
@@ -109,14 +107,12 @@ def _truncated(path):
     ids=["truncated", "empty", "html", "keys missing", "pickled", "too much"],
 )
 def test_damaged_mnist_is_one_clear_error(tmp_path, write):
-    """DAT-04, DAT-14."""
     write(tmp_path / "mnist.npz")
     with pytest.raises(DataError, match=r"mnist\.npz' is damaged or not MNIST: "):
         get_task("mnist").load(tmp_path)
 
 
 def test_mnist_that_is_not_in_the_folder(tmp_path, monkeypatch):
-    """DAT-03."""
     message = re.escape(f"Dataset 'mnist' is not in '{tmp_path}'")
     with pytest.raises(DataError, match=message):
         get_task("mnist").load(tmp_path)
@@ -127,7 +123,7 @@ def test_mnist_that_is_not_in_the_folder(tmp_path, monkeypatch):
 
 
 def test_mnist_offline(tmp_path, monkeypatch):
-    """DAT-03."""
+    """The error names the cache, the cause and the ways to pass the data."""
     import keras
 
     def offline(*arguments, **options):
@@ -298,7 +294,7 @@ def test_fashion_mnist_from_the_cache(fashion, images, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_torn_download(whole, fashion, images, tmp_path, monkeypatch):
-    """DAT-04: what lies in the cache is downloaded anew; an error names what is wrong again."""
+    """What lies in the cache is downloaded anew; an error names what is wrong again."""
     cache, _ = cache_of_keras(tmp_path, monkeypatch)
     place = shutil.move(fashion, cache / "fashion-mnist")
     content = (place / f"{IMAGES}.gz").read_bytes()
@@ -339,7 +335,7 @@ SIZE = f"is not {IMAGES} of Fashion-MNIST, which has 39,216 bytes: it has "
 )
 @pytest.mark.parametrize("packed", [True, False], ids=["gz", "idx"])
 def test_damaged_fashion_mnist(packed, change, message, fashion):
-    """DAT-02, DAT-04, SEC-11."""
+    """Each damage is one error that names the file and the cause."""
     path = fashion / f"{IMAGES}.gz"
     before = path.read_bytes()
     after = change(before, gzip.decompress(before))
@@ -356,7 +352,7 @@ def test_damaged_fashion_mnist(packed, change, message, fashion):
 
 
 def test_a_bomb_is_not_unpacked(fashion, monkeypatch):
-    """SEC-11: one byte more than there should be is enough to see that there are more."""
+    """One byte more than there should be is enough to see that there are more."""
     (fashion / f"{IMAGES}.gz").write_bytes(gzip.compress(bytes(10**8)))
     unpacked, limits = published._unpacked, []
 
@@ -372,7 +368,7 @@ def test_a_bomb_is_not_unpacked(fashion, monkeypatch):
 
 
 def test_fashion_mnist_absent(fashion, tmp_path):
-    """DAT-03."""
+    """The error names the files that are missing."""
     load = get_task("fashion-mnist").load
     message = f"Dataset 'fashion-mnist' is not in '{tmp_path}': none of fashion-mnist/{IMAGES}.gz, "
     with pytest.raises(DataError, match=re.escape(message)):
@@ -430,7 +426,6 @@ def test_a_path_becomes_absolute(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["lettres", "", 3, None, ["a/b"]])
 def test_neither_a_name_nor_a_path(name, tmp_path, monkeypatch):
-    """DAT-01."""
     monkeypatch.chdir(tmp_path)
     message = f"Unknown task {name!r}. Available: ['digits', 'mnist', 'fashion-mnist'"
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
@@ -617,7 +612,6 @@ def _one_nan():
     ],
 )
 def test_wrong_npz(arrays, message, tmp_path):
-    """DAT-05, DAT-06, DAT-08, DAT-09, DAT-10, DAT-13, DAT-14."""
     path = tmp_path / "a.npz"
     with pytest.raises(DataError, match=re.escape(message.replace("{path}", str(path)))):
         load(path, **arrays)
@@ -667,7 +661,6 @@ def _npy(shape, dtype="|u1", content=b"", version=(1, 0)):
     ],
 )
 def test_npz_of_a_stranger(write, message, tmp_path):
-    """DAT-04, DAT-15."""
     path = tmp_path / "a.npz"
     write(path)
     with pytest.raises(DataError, match=re.escape(message.replace("{path}", str(path)))):
@@ -675,7 +668,6 @@ def test_npz_of_a_stranger(write, message, tmp_path):
 
 
 def test_torn_npz_is_one_error_wherever_it_is_torn(tmp_path):
-    """DAT-04."""
     np.savez_compressed(tmp_path / "whole.npz", x=X, y=Y)
     content = (tmp_path / "whole.npz").read_bytes()
     path = tmp_path / "a.npz"
@@ -847,7 +839,6 @@ def _splits(folder, *names):
     ],
 )
 def test_wrong_folder(write, message, tmp_path):
-    """DAT-06, DAT-11, DAT-15."""
     path = tmp_path / "letters"
     path.mkdir()
     write(path)
@@ -908,7 +899,7 @@ def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path):
-    """Before the first checkpoint they may still be mended. And REL-17."""
+    """Before the first checkpoint the data may still be mended."""
     x, y = gratings(10)
     path = tmp_path / "a.npz"
     np.savez(path, x=x, y=y)

@@ -99,7 +99,7 @@ def small_corpora(monkeypatch):
 
 @pytest.mark.usefixtures("small_corpora")
 def test_corpora(folder, monkeypatch):
-    """DAT-02, DAT-03, DAT-04, DAT-15, SEC-11."""
+    """A corpus is found packed and unpacked; an absent or damaged one is an error."""
     (folder / "tinyshakespeare").mkdir()
     (folder / "tinyshakespeare" / "input.txt").write_bytes(b"To be")
     assert sources.load("tinyshakespeare", data_dir=folder) == "To be"
@@ -128,8 +128,6 @@ def test_corpora(folder, monkeypatch):
 
 
 def test_a_corpus_that_cannot_be_downloaded(monkeypatch, folder):
-    """DAT-03."""
-
     def fail(*arguments, **options):
         raise Exception("URL fetch failure")
 
@@ -219,7 +217,6 @@ def test_plan(steps, evaluate_every, report_every, expected):
     ],
 )
 def test_wrong_usage(arguments, message, capsys, folder):
-    """And DAT-07: shares that are none."""
     assert status("train-text", "numbers.txt", *arguments.split()) == 2
     assert message in capsys.readouterr().err
     assert os.listdir(folder) == ["numbers.txt"]
@@ -257,7 +254,6 @@ def test_learning_rates():
 
 
 def test_a_text_that_is_too_short(capsys, folder):
-    """DAT-06."""
     assert status("train-text", "numbers.txt") == 4
     error = capsys.readouterr().err
     assert "numbers.txt' is too short: its validation part has 305 symbols" in error
@@ -378,7 +374,7 @@ def test_a_run_that_diverges(folder):
 
 
 def test_a_damaged_checkpoint(folder):
-    """CFG-30."""
+    """The run goes on from the checkpoint before it."""
     with pytest.raises(Killed):
         go_on(folder / "run", 66)
     newest = max((folder / "run" / "checkpoints").iterdir())

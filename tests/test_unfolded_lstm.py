@@ -472,7 +472,6 @@ def test_probe_cut_leaves_one_path(in_float64):
 
 
 def test_float_and_integer_inputs_are_cast():
-    """LAY-18."""
     layer = UnfoldedLSTMBlock(UNITS, 2)
     x = np.arange(6, dtype="uint8").reshape(2, 3)
     np.testing.assert_allclose(numpy_of(layer(x)), numpy_of(layer(x.astype("float32"))), atol=1e-7)
@@ -501,14 +500,12 @@ WRONG = [
 
 @pytest.mark.parametrize("config, message", WRONG, ids=lambda v: str(v)[:30])
 def test_wrong_arguments_are_refused_by_the_constructor(config, message):
-    """LAY-01, LAY-02, LAY-04, LAY-05, LAY-07, LAY-09, LAY-28."""
     with pytest.raises(ValueError) as error:
         UnfoldedLSTMBlock(**{"units": 4, "depth": 3, **config})
     assert message in str(error.value)
 
 
 def test_undefined_or_changed_feature_axis_is_refused():
-    """LAY-15, LAY-16."""
     with pytest.raises(ValueError, match="last dimension of the inputs to `UnfoldedLSTMBlock`"):
         UnfoldedLSTMBlock(4, 3).build((None, None))
     layer = UnfoldedLSTMBlock(4, 3)

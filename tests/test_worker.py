@@ -21,7 +21,7 @@ worker_messages = []
 
 
 def test_calls_and_deaths(call):
-    """FI-19, FI-21."""
+    """The worker tells errors and lives on; a worker that dies is replaced."""
     assert call(worker_calls.add, 2, 3) == 5
     assert worker_messages == ["adding"]
     assert call(worker_calls.modules) == (False, True)
