@@ -500,7 +500,7 @@ COMMANDS = {
     "task": (
         "run mnits",
         "Unknown task 'mnits'. Did you mean 'mnist'? Available: ['digits', 'mnist', "
-        "'fashion-mnist'], and paths of .npz files and folders of images",
+        "'fashion-mnist'], and paths of .npz files, tables and folders of images",
     ),
 }
 

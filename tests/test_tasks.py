@@ -430,7 +430,7 @@ def test_neither_a_name_nor_a_path(name, tmp_path, monkeypatch):
     message = f"Unknown task {name!r}. Available: ['digits', 'mnist', 'fashion-mnist'"
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         RunConfig(name)
-    assert str(caught.value).endswith(", and paths of .npz files and folders of images")
+    assert str(caught.value).endswith(", and paths of .npz files, tables and folders of images")
 
 
 @pytest.mark.parametrize(
