@@ -24,7 +24,7 @@ from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import is_worker, run_search
 from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError, config_errors
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError
+from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 EXIT_STATUS = {ConfigError: 2, UnknownError: 2, runs.RunExistsError: 3, DataError: 4}
@@ -74,7 +74,11 @@ def study(command: commands.StudyCommand, line: str) -> int:
     """Run a study, and write its report."""
     with config_errors():
         study = STUDIES[validation.one_of("STUDY", command.name, tuple(STUDIES))]
-        dataset = study.checked(command.dataset)
+        dataset = command.dataset
+        asked = {"target": command.target, "kind": command.kind, "drop": command.drop}
+        if any(asked.values()):
+            dataset = resolve(dataset or study.checked(None), **asked)
+        dataset = study.checked(dataset)
         validation.fields(command)
     restarts = study.restarts if command.restarts is None else command.restarts
     succeeded, report = run_study(

@@ -14,7 +14,7 @@ import tyro
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.settings.base import Count, Positive
-from keras_deeplstm.experiments.settings.classifiers import RunConfig
+from keras_deeplstm.experiments.settings.classifiers import Columns, Kind, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.settings.text import TextConfig
 
@@ -141,6 +141,12 @@ class StudyCommand(Command):
     dataset: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     """Task of all runs; if not given, the first one of the study. Studies of images also take the
     path of data of your own; see `deeplstm list tasks`."""
+    target: Columns = ()
+    """Column of a table that is to be told from the others; or several, of numbers."""
+    kind: Kind = None
+    """Whether a column is told as one of its classes or as a number; see `deeplstm run --help`."""
+    drop: Columns = ()
+    """Columns of a table that are left out."""
     epochs: Count | None = None
     """Passes over the training set; None leaves them to the study."""
     seeds: Annotated[int, partial(validation.positive_integer, at_most=1000)] = 1

@@ -13,6 +13,7 @@ import pytest
 
 from keras_deeplstm import callbacks, layers
 from keras_deeplstm.experiments import commands
+from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
@@ -90,7 +91,7 @@ def options_of(command):
 @pytest.fixture
 def own_task():
     """The script of docs/own-task.md has registered its task and its study."""
-    kept = [(registry, dict(registry)) for registry in (TASKS, STUDIES)]
+    kept = [(registry, dict(registry)) for registry in (TASKS, STUDIES, OWN_BLOCKS)]
     block = FENCED.search(read(ROOT / "docs/own-task.md"))[2]
     exec(block, {"__name__": "own_task"})
     yield
@@ -100,7 +101,9 @@ def own_task():
 
 
 @every([page for page in PAGES if calls(page)])
-def test_commands_parse(page, capsys, request):
+def test_commands_parse(page, capsys, request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prices.csv").write_text("size,price\n1,2.5\n2,3.5\n")  # of which the pages speak
     if page.stem == "own-task":
         request.getfixturevalue("own_task")
     wrong = []
