@@ -14,7 +14,22 @@ with contextlib.suppress(ImportError):
 import keras
 import pytest
 
+from keras_deeplstm.experiments.settings import OWN_BLOCKS
+from keras_deeplstm.experiments.studies import STUDIES
+from keras_deeplstm.experiments.tasks import TASKS
+
 
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    """What a test registers goes with it."""
+    registries = TASKS, STUDIES, OWN_BLOCKS
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, items in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(items)

@@ -38,7 +38,7 @@ def test_help(capsys):
     assert status(["run", "--help"]) == 0
     text = capsys.readouterr().out
     assert "--model.forget-bias {None}|FLOAT|{depth}" in text
-    assert "Number of steps over depth;" in text
+    assert "Number of steps over depth" in text
 
 
 @pytest.mark.parametrize("command", [["deeplstm"], ["-m", "keras_deeplstm"]], ids=" ".join)
@@ -264,7 +264,7 @@ def test_list(folder, capsys):
     ]
     assert status(["list", "tasks"]) == 0
     names = [row.split()[0] for row in capsys.readouterr().out.splitlines()]
-    assert names == ["digits", "mnist", "fashion-mnist", "FILE.npz", "./FOLDER"]
+    assert names == ["digits", "mnist", "fashion-mnist", "FILE.npz", "FILE.csv", "./FOLDER"]
     assert status(["list", "studies"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].split(maxsplit=1)[1].startswith("Does the gradient reach the bottom")

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from keras_deeplstm import models
 from keras_deeplstm.experiments.settings.base import ConfigError, differences
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 
@@ -40,7 +41,7 @@ def test_a_budget_takes_the_place_of_units():
 
 def test_a_cnn_has_convolutions_for_depth():
     model = ModelConfig(block="cnn", depth=3, units=64, dropout=0.5)
-    assert model.builder == "cnn_classifier"
+    assert model.builder().func is models.cnn_classifier
     assert model.build_arguments() == {"filters": (32, 64, 128), "units": 64, "dropout": 0.5}
     assert model.label == "CNN dropout0.5"
 

@@ -13,9 +13,7 @@ import pytest
 
 from keras_deeplstm import callbacks, layers
 from keras_deeplstm.experiments import commands
-from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -91,13 +89,8 @@ def options_of(command):
 @pytest.fixture
 def own_task():
     """The script of docs/own-task.md has registered its task and its study."""
-    kept = [(registry, dict(registry)) for registry in (TASKS, STUDIES, OWN_BLOCKS)]
     block = FENCED.search(read(ROOT / "docs/own-task.md"))[2]
     exec(block, {"__name__": "own_task"})
-    yield
-    for registry, before in kept:
-        registry.clear()
-        registry.update(before)
 
 
 @every([page for page in PAGES if calls(page)])

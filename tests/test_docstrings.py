@@ -16,8 +16,6 @@ import textwrap
 import matplotlib.pyplot as plt
 import pytest
 
-from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,10 +63,9 @@ def _as_parameters(examples):
 @pytest.mark.filterwarnings("ignore:Training diverged")  # shown by an example of the guard
 @pytest.mark.parametrize(("name", "docstring", "path", "line"), _as_parameters(_examples()))
 def test_an_example_runs(name, docstring, path, line, tmp_path, monkeypatch):
-    # What an example writes goes with the test, and so do the tasks and studies it registers.
+    # What an example writes goes with the test.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = [(known, dict(known)) for known in (TASKS, STUDIES)]
 
     # Nothing is given to it: whoever copies an example gets its imports, too.
     example = doctest.DocTestParser().get_doctest(docstring, {}, name, str(path), line)
@@ -77,9 +74,6 @@ def test_an_example_runs(name, docstring, path, line, tmp_path, monkeypatch):
         doctest.DocTestRunner(verbose=False).run(example, out=report.append)
     finally:
         plt.close("all")
-        for known, items in before:
-            known.clear()
-            known.update(items)
     assert example.examples
     if report:
         pytest.fail("".join(report), pytrace=False)

@@ -99,14 +99,9 @@ BLOCK = Block("wide", build, options={"depth": 2, "width": 8, "activation": "tan
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch, tmp_path):
-    kept = [(known, dict(known)) for known in (TASKS, STUDIES, settings.OWN_BLOCKS)]
+def _here(monkeypatch, tmp_path):
     register(BLOCK)
     monkeypatch.chdir(tmp_path)
-    yield
-    for known, before in kept:
-        known.clear()
-        known.update(before)
 
 
 def quick(task="t", model=None, **options):

@@ -41,7 +41,7 @@ def test_states(tmp_path):
     run = runs.load(folder)
     assert (run.state, run.reason, run.result) == ("failed", "no luck", {})
 
-    numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
+    numbers = dict.fromkeys(CONFIG.results, 0.5)
     files.write_json(folder / "result.json", {"state": "finished", **numbers})
     run = runs.load(folder)
     assert (run.name, run.config, run.state) == ("a", CONFIG, "finished")
@@ -142,7 +142,7 @@ def test_going_on_tidies(tmp_path):
     assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "environment.json"]
     assert not os.listdir(folder / "checkpoints")
 
-    numbers = dict.fromkeys(CONFIG.RESULTS, 0.5)
+    numbers = dict.fromkeys(CONFIG.results, 0.5)
     files.write_json(folder / "result.json", {"state": "finished", **numbers})
     runs.tidy(folder)
     assert not (folder / "checkpoints").exists()

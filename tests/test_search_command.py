@@ -306,7 +306,7 @@ def test_commands_can_be_typed(monkeypatch):
     for seed in range(20):
         oracle = ORACLES["random"](SearchConfig("digits", seed=seed), None)
         hp = keras_tuner.HyperParameters()
-        tuner_module.search.Space(config.ranges)(hp)
+        config.space()(hp)
         oracle.update_space(hp)
         run = config.run(oracle.populate_space("0")["values"])
         assert status(command_of(run).split()[1:]) == 0

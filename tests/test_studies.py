@@ -20,6 +20,7 @@ from finished_runs import make_run
 from keras_deeplstm import experiments
 from keras_deeplstm.experiments import runner, runs
 from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.settings.base import COMPILING, ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
@@ -51,7 +52,7 @@ def registered(file):
     runpy.run_path(str(file), run_name="own_task")
     signal.signal(signal.SIGINT, handler)
     yield
-    del TASKS["parity"], STUDIES["how-deep"]
+    del TASKS["parity"], OWN_BLOCKS["wide"], STUDIES["how-deep"]
 
 
 def start(file, runs_dir, *arguments):
@@ -146,7 +147,7 @@ def test_three_kills_and_ctrl_c(file, tmp_path, undisturbed):
     process = start(file, tmp_path)
     output, error = process.communicate()
     assert process.returncode == 0, error
-    assert "2 of 4 runs (1 finished, 1 begun), 1 to train now" in output
+    assert "2 of 6 runs (1 finished, 1 begun), 1 to train now" in output
     assert re.search(r"goes on after epoch [3-7] of 8", output)
     assert_same(tmp_path / "how-deep-parity", undisturbed)
 
@@ -155,7 +156,7 @@ def test_three_kills_and_ctrl_c(file, tmp_path, undisturbed):
     assert table["run"].tolist() == list(chosen())
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "On parity, the highest test accuracy is that of" in page
-    assert page.count(": missing") == 2  # the runs that --only has left out
+    assert page.count(": missing") == 4  # the runs that --only has left out
 
 
 @pytest.mark.long
@@ -238,14 +239,14 @@ def test_plan():
         f"parity-unfolded_lstm-untied-dropout0.1-depth{depth}-units16-seed0-batch_size{size}"
         for depth in (2, 4)
         for size in (25, 50)
-    ]
+    ] + [f"parity-wide-width{width}-seed0" for width in (32, 256)]
     more = study.plan("parity", epochs=3, seeds=2, folds=5)
-    assert len(more) == 4 * 2 * 5
+    assert len(more) == 6 * 2 * 5
     assert {config.epochs for config in more.values()} == {3}
-    assert [config.seed for config in more.values()] == [0] * 20 + [1] * 20
+    assert [config.seed for config in more.values()] == [0] * 30 + [1] * 30
     assert next(iter(more)).endswith("seed0-fold1of5-batch_size25")
     # More seeds are more runs of the same study.
-    assert list(study.plan("parity", seeds=2))[:4] == list(plan)
+    assert list(study.plan("parity", seeds=2))[:6] == list(plan)
     assert study.folder_name("parity") == "how-deep-parity"
     assert study.folder_name("parity", 3, 5) == "how-deep-parity-epochs3-folds5"
 
@@ -266,7 +267,7 @@ def test_grid():
 
 def test_only():
     plan = STUDIES["how-deep"].plan("parity")
-    assert len(matching(plan, None)) == 4
+    assert len(matching(plan, None)) == 6
     (name,) = matching(plan, "depth4*size25")
     assert name.endswith("depth4-units16-seed0-batch_size25")
     with pytest.raises(ConfigError, match="No run matches --only 'depth5'"):

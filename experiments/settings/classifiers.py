@@ -94,6 +94,8 @@ class ModelConfig(base.Model):
 
     def _complete(self):
         validation.known("block", self.block, (*self.BLOCKS, *OWN_BLOCKS))
+        if not isinstance(self.options, dict):
+            raise ValueError(f"Argument `model.options` must be a dict. Received: {self.options!r}")
         options, depth = self.options, DEPTH
         if self.own is not None:
             options = self.own.complete(self.options)
