@@ -184,6 +184,23 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     assert (tmp_path / "page.html").read_text("utf-8").count("<img") > 6
 
 
+@pytest.mark.parametrize("others", [{}, {"untied": False}], ids=["all tied", "one tied"])
+def test_the_data_of_tied_weights(tmp_path, others):
+    """Their gradients are of no depth step: nothing is shown of them, but the run is no less."""
+    folder = tmp_path / "depth-digits"
+    models = {
+        name: ModelConfig(depth=3, tied=tied) for name, tied in ({"tied": True} | others).items()
+    }
+    for name, model in models.items():
+        make_run(folder / name, model, None)
+    files.write_json(folder / "study.json", {"study": "depth", "command": "", "runs": [*models]})
+    publish([folder], tmp_path / "one", tmp_path / "one.md")
+    publish([tmp_path / "one" / "depth-digits-data"], tmp_path / "two", tmp_path / "two.md")
+    page = (tmp_path / "two.md").read_text().replace("(two/", "(one/")
+    assert page == (tmp_path / "one.md").read_text() and "damaged" not in page
+    assert "| UnfoldedLSTMBlock tied | 3 | 90.0% |" in page
+
+
 def test_data_that_are_none(tmp_path):
     (tmp_path / "x").mkdir()
     pd.DataFrame({"run": ["", "../y"], "config": ["{}", "{}"]}).to_csv(

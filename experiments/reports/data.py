@@ -73,8 +73,10 @@ def _shown(name, frame):
     if name != "gradient_flow":
         return frame
     profile = depth_profile(frame[frame["depth"].notna()])
+    if profile.empty:  # all steps share one matrix
+        return profile
     steps = np.unique(profile["step"])
-    moments = steps[np.unique(np.geomspace(1, max(len(steps), 1), 5).round().astype(int) - 1)]
+    moments = steps[np.unique(np.geomspace(1, len(steps), 5).round().astype(int) - 1)]
     ends = profile["depth"].isin([profile["depth"].min(), profile["depth"].max()])
     whole = profile["step"].isin(moments) & profile["depth"].isin(_some(profile["depth"]))
     return profile[ends | whole]
@@ -122,8 +124,12 @@ def _unpack(published, folder):
             for name in JSON:
                 files.write_text(place / f"{name}.json", row[name])
         for name in TABLES:
-            for run, frame in _read(published, name).groupby("run"):
-                text = frame.drop(columns="run").to_csv(index=False)
+            table = _read(published, name)
+            found = dict(iter(table.groupby("run")))
+            # A run of tied weights has gradients, but no row of them is shown.
+            tied = runs["run"][1:] if name == "gradient_flow" and len(table.columns) > 1 else ()
+            for run in {*tied, *found}:
+                text = found.get(run, table[:0]).drop(columns="run").to_csv(index=False)
                 files.write_text(folder / _name(run) / f"{name}.csv", text)
         for row in _read(published, "filters").to_dict("records"):
             path = folder / _name(row["run"]) / "filters" / _name(row["file"])
