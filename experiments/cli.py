@@ -118,10 +118,9 @@ def search(command: commands.SearchCommand, line: str) -> int:
     _say("\n".join(lines))
     best = ranked(found, config)[:1]
     if command.retrain and best:
-        winner = config.run(best[0].values)
-        other = runs.load(folder / "best").config != winner
-        _train(winner, folder / "best", overwrite=other, **options)
-        _say(f"Model: {folder / 'best' / 'model.keras'}")
+        winner, kept = config.run(best[0].values), folder / "best"
+        _train(winner, kept, overwrite=runs.load(kept).config != winner, **options)
+        _say(f"Model: {kept / 'model.keras'}")
     if best:
         _report([folder])
     return 0 if succeeded else 1
@@ -317,8 +316,7 @@ def main(argv: list[str] | None = None) -> int:
         argv = sys.argv[1:]
         if sys.argv[0].endswith(".py") and not sys.argv[0].endswith("__main__.py"):
             program = ["python", sys.argv[0]]  # a file of the user's own, which is what knows it
-    argv = list(argv)
-    if argv == ["--version"]:
+    if list(argv) == ["--version"]:
         print(f"deeplstm {__version__}")
         return 0
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window

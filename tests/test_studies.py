@@ -239,7 +239,7 @@ def test_plan():
         f"parity-unfolded_lstm-untied-dropout0.1-depth{depth}-units16-seed0-batch_size{size}"
         for depth in (2, 4)
         for size in (25, 50)
-    ] + [f"parity-wide-width{width}-seed0" for width in (32, 256)]
+    ] + [f"parity-wide-width-{width}-depth1-seed0-batch_size128" for width in (32, 256)]
     more = study.plan("parity", epochs=3, seeds=2, folds=5)
     assert len(more) == 6 * 2 * 5
     assert {config.epochs for config in more.values()} == {3}
