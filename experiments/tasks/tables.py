@@ -90,10 +90,11 @@ def resolve(name: str, **asked: Any) -> str:
 def task(name: str) -> Task:
     """The task that a resolved name stands for; the table is read when its data are."""
     source = Source.of(name)
+    what = "column" if len(source.target) == 1 else "columns"
     columns = " and ".join(f"'{column}'" for column in source.target)
     about: dict[str, Any] = {
         "name": "-".join([Path(source.path).stem, *source.target]),
-        "description": f"column {columns} of '{source.path}'",
+        "description": f"{what} {columns} of '{source.path}'",
         "load": functools.partial(_load, source),
         "input_shape": None,
     }
