@@ -259,7 +259,7 @@ def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
     write()
     old = pages()
     make_run(study / "two", ModelConfig(depth=30), accuracy=0.95)
-    left = moments(tmp_path, tmp_path.with_name("left"), write)
+    left = moments(tmp_path, tmp_path.with_name(f"{tmp_path.name}-left"), write)
     new = pages()
     assert len(left) > 20
     assert all(old[path] != new[path] for path in old)
