@@ -26,11 +26,6 @@ def estimate_text(estimate: Any, form: str = ".3f") -> str:
     return f"{mean} ± {scale * (estimate.high - estimate.mean):{form}}"
 
 
-def percent_text(estimate: Any) -> str:
-    """An estimate of a share: ``"97.2% ± 0.4"``."""
-    return estimate_text(estimate, ".1%")
-
-
 def counts_text(counts: list[int]) -> str:
     """The median, and the range if there are several: ``"5,000 (4,000–7,000)"``."""
     if not counts:

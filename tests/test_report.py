@@ -23,7 +23,7 @@ from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConf
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.studies import STUDIES, best_first
 from keras_deeplstm.experiments.words import (
-    percent_text,
+    estimate_text,
     ratio_text,
     ratios_text,
     share_text,
@@ -267,9 +267,9 @@ def test_estimate():
     three = estimate([1.0, 2.0, 3.0])
     assert three.mean == 2
     assert (three.low, three.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
-    assert percent_text(Estimate(0.9, 0.9, 0.9, 1)) == "90.0%"
-    assert percent_text(Estimate(0.9, 0.88, 0.92, 2)) == "90.0% (88.0–92.0)"
-    assert percent_text(Estimate(0.9, 0.88, 0.92, 3)) == "90.0% ± 2.0"
+    assert estimate_text(Estimate(0.9, 0.9, 0.9, 1), ".1%") == "90.0%"
+    assert estimate_text(Estimate(0.9, 0.88, 0.92, 2), ".1%") == "90.0% (88.0–92.0)"
+    assert estimate_text(Estimate(0.9, 0.88, 0.92, 3), ".1%") == "90.0% ± 2.0"
 
 
 def test_labels_tell_what_differs():

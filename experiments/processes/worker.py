@@ -22,7 +22,6 @@ from keras_deeplstm.experiments.tasks import DataError
 # so a process is replaced after as many trainings.
 TRAININGS = 25
 
-
 NAME = "deeplstm-worker"  # of such a process
 UNGUARDED = 79  # its exit status if the user's file calls `main` while it is imported
 
