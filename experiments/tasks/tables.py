@@ -90,15 +90,14 @@ def resolve(name: str, **asked: Any) -> str:
 def task(name: str) -> Task:
     """The task that a resolved name stands for; the table is read when its data are."""
     source = Source.of(name)
-    what = "column" if len(source.target) == 1 else "columns"
+    several = len(source.target) > 1
     columns = " and ".join(f"'{column}'" for column in source.target)
     about: dict[str, Any] = {
         "name": "-".join([Path(source.path).stem, *source.target]),
-        "description": f"{what} {columns} of '{source.path}'",
+        "description": f"column{'s' if several else ''} {columns} of '{source.path}'",
         "load": functools.partial(_load, source),
         "input_shape": None,
     }
-    several = len(source.target) > 1
     if source.kind == KINDS[0]:
         remark = f"{columns} is told as a class (classification); --kind regression changes that"
         return Task(num_classes=None, remark=remark, **about)
