@@ -203,6 +203,11 @@ def test_wrong_options_of_a_block(model, message):
         ModelConfig(**model)
 
 
+def test_a_block_is_labelled_without_units_that_it_does_not_have():
+    configs = [RunConfig("digits", model) for model in (ModelConfig(units=4), ModelConfig("wide"))]
+    assert runs.groups.labels(configs) == ["UnfoldedLSTMBlock untied units 4", "wide"]
+
+
 def test_what_cannot_be_registered():
     with pytest.raises(ValueError, match="There is already a block called 'dense'"):
         register(Block("dense", build))

@@ -105,6 +105,7 @@ def _varying(configs):
 
 
 def _label(model, settings, names):
-    unused = "model.units" if model.parameters else "model.parameters"
-    words = [f"{n.removeprefix('model.')} {settings[n]}" for n in names if n != unused]
+    unused = ["model.units"] if model.parameters else ["model.parameters"]
+    unused += ["model.units"] if model.own else []  # which has options in their place
+    words = [f"{n.removeprefix('model.')} {settings[n]}" for n in names if n not in unused]
     return " ".join([model.label, *words])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from keras_deeplstm import validation
+from keras_deeplstm.experiments.settings.blocks import Block
 from keras_deeplstm.experiments.tasks.measures import Measure
 
 UNITS = 100
@@ -142,6 +143,11 @@ class Model(Dataclass):
             )
         _, known = self.BLOCKS[self.block]
         refuse_unknown("model.", self.block_options, f"block {self.block!r}", known)
+
+    @property
+    def own(self) -> Block | None:
+        """The block, if it is one of the user's own."""
+        return None
 
     @property
     def words(self) -> str:

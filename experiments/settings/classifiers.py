@@ -89,7 +89,6 @@ class ModelConfig(base.Model):
 
     @property
     def own(self) -> Block | None:
-        """The block, if it is one of the user's own."""
         return OWN_BLOCKS.get(self.block)
 
     def _complete(self):
