@@ -1,6 +1,7 @@
-"""Test set-up that has to happen before Keras is imported."""
+"""Test set-up that has to happen before Keras is imported, and what all tests share."""
 
 import contextlib
+import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -12,11 +13,30 @@ with contextlib.suppress(ImportError):
     import torch  # noqa: F401
 
 import keras
+import numpy as np
 import pytest
 
+from keras_deeplstm.experiments import runner
+from keras_deeplstm.experiments.processes.worker import CallError
 from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS
+from keras_deeplstm.experiments.tasks import TASKS, DataError
+
+BACKEND = keras.backend.backend()
+
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    # A graph here runs a few times: to optimize it takes longer. The demo, the notebooks and all
+    # that tests start as a process keep TensorFlow's optimizer.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def pytest_collection_finish(session):
+    """Keep what was imported from the garbage collector, which took a fifth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +53,54 @@ def _registered():
     for registry, items in zip(registries, before, strict=True):
         registry.clear()
         registry.update(items)
+
+
+@pytest.fixture
+def eager():
+    """Nothing is compiled on TensorFlow: for tests that train, but not about the compiled step."""
+    if BACKEND != "tensorflow":
+        yield
+        return
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+class WorkerHere:
+    """In place of `Worker`: the same calls and errors, without a second process."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def stop(self):
+        pass
+
+    renew = stop
+
+    def call(self, function, *arguments, on_message):
+        try:
+            return function(on_message, *arguments)
+        except DataError:
+            raise
+        except Exception as error:
+            raise CallError(f"{error or type(error).__name__}") from error
+
+
+@pytest.fixture
+def worker_here(monkeypatch):
+    """A study trains in the process of the test: for tests that are not about the worker."""
+    monkeypatch.setattr(runner, "Worker", WorkerHere)
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory):
+    """A task without images, as a file: 60 rows of 12 features, 3 classes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = rng.normal(size=(60, 12)) + 3 * np.eye(3)[y] @ rng.normal(size=(3, 12))
+    path = tmp_path_factory.mktemp("letters") / "letters.npz"
+    np.savez(path, x=x.astype("float32"), y=y)
+    return path
