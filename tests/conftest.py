@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import warnings
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,9 +16,11 @@ with contextlib.suppress(ImportError):
 import keras
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from keras_deeplstm.experiments import runner
 from keras_deeplstm.experiments.processes.worker import CallError
+from keras_deeplstm.experiments.runs import locks
 from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS, DataError
@@ -55,6 +58,12 @@ def _registered():
         registry.update(items)
 
 
+@pytest.fixture(autouse=True)
+def _locks_at_once(monkeypatch):
+    """No test waits for a lock: here no process that holds one is about to die."""
+    monkeypatch.setattr(locks, "SECONDS", 0)
+
+
 @pytest.fixture
 def eager():
     """Nothing is compiled on TensorFlow: for tests that train, but not about the compiled step."""
@@ -62,8 +71,22 @@ def eager():
         yield
         return
     tf.config.run_functions_eagerly(True)
-    yield
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Even though the `tf.config.experimental_run_functions")
+        yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch):
+    """Pictures are drawn once and coarsely: for tests that count them."""
+    save = Figure.savefig
+
+    def savefig(figure, file, **options):
+        figure.set_layout_engine(None)
+        save(figure, file, format=options.get("format"), dpi=20)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 class WorkerHere:

@@ -14,11 +14,11 @@ from keras_deeplstm.experiments.tasks import DataError
 # Under the name of the installed command, by which the package knows that Keras can wait.
 SCRIPT = "import sys; from keras_deeplstm.experiments.cli import main; sys.exit(main())"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SMALL = ["--model.depth", "3", "--model.units", "8", "--epochs", "2", "--gradient-every", "4"]
+SMALL = ["--model.depth", "3", "--model.units", "2", "--epochs", "2", "--gradient-every", "4"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, eager, quick_pictures):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -138,7 +138,7 @@ def test_run(folder, capsys):
     ]
 
     run = runs.load(path)
-    model = ModelConfig(depth=3, units=8)
+    model = ModelConfig(depth=3, units=2)
     assert run.config == RunConfig("digits", model, epochs=2, gradient_every=4)
     assert run.environment["command"] == "deeplstm run digits " + " ".join(SMALL) + " --name a"
     assert run.metrics["epoch"].tolist() == [1, 2]
@@ -181,7 +181,7 @@ def test_run(folder, capsys):
 
 def test_a_loss_that_is_no_number(folder, capsys):
     argv = [*("run", "digits", *SMALL, "--learning-rate", "1e30", "--name", "a")]
-    argv += ["--model.block", "dense", "--model.activation", "relu"]
+    argv += ["--model.block", "dense", "--model.activation", "relu", "--model.units", "8"]
     assert status(argv) == 1
     assert "deeplstm: error: The loss became nan in epoch 1" in capsys.readouterr().err
     run = runs.load(folder / "runs" / "a")
@@ -192,7 +192,7 @@ def test_a_loss_that_is_no_number(folder, capsys):
 
 
 @pytest.fixture
-def tiny_study(monkeypatch):
+def tiny_study(monkeypatch, worker_here):
     """The depth study with three models so small that they train in a second."""
 
     def configs(dataset):
@@ -202,8 +202,6 @@ def tiny_study(monkeypatch):
 
     small = dataclasses.replace(studies.STUDIES["depth"], configs=configs)
     monkeypatch.setitem(studies.STUDIES, "depth", small)
-    # For the second process: under this name, the package knows that Keras can wait.
-    monkeypatch.setattr(sys, "argv", ["deeplstm"])
     return small
 
 

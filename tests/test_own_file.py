@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -99,15 +100,15 @@ BLOCK = Block("wide", build, options={"depth": 2, "width": 8, "activation": "tan
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
+def _here(monkeypatch, tmp_path, eager, quick_pictures):
     register(BLOCK)
     monkeypatch.chdir(tmp_path)
 
 
 def quick(task="t", model=None, **options):
-    model = model or ModelConfig(depth=2, units=4)
+    model = model or ModelConfig("dense", depth=2, units=4)
     return RunConfig(
-        task, model, **{"epochs": 2, "batch_size": 20, "learning_rate": 0.01, **options}
+        task, model, **{"epochs": 1, "batch_size": 70, "learning_rate": 0.01, **options}
     )
 
 
@@ -121,7 +122,7 @@ def test_the_better_model_wins_whatever_the_metric(kind, capsys):
     register(task)
     name = task.measure.name
     # One that learns, and one that cannot.
-    configs = [quick(learning_rate=1e-6), quick(epochs=15, learning_rate=0.02)]
+    configs = [quick(learning_rate=1e-6), quick(epochs=8, learning_rate=0.1)]
     register(study_of(task, configs))
     folder = pathlib.Path("runs/which-t")
     folder.mkdir(parents=True)
@@ -138,7 +139,7 @@ def test_the_better_model_wins_whatever_the_metric(kind, capsys):
     words = name.replace("_", " ")
     answer = re.search(r"<p>(On t, .*)</p>", page)[1]
     assert answer.startswith(f"On t, the {best} test {words} is that of ")
-    assert f"({task.measure.text(values[1])})" in answer and "epochs 15" in answer
+    assert f"({task.measure.text(values[1])})" in answer and "epochs 8" in answer
     assert "accuracy" not in page.lower() or "accuracy" in name
     assert f">test {words}<" in page and f">validation {words}<" in page
     table = pd.read_csv(folder / "table.csv")
@@ -311,21 +312,26 @@ register(Study("s", "?", ("t",), configs))
 """
 
 
-@pytest.mark.parametrize("guarded", [True, False])
-def test_a_file_with_and_without_the_guard(guarded, tmp_path):
-    call = 'if __name__ == "__main__":\n    raise SystemExit(main())\n' if guarded else "main()\n"
-    (tmp_path / "own.py").write_text(SCRIPT + call)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+GUARDED = 'if __name__ == "__main__":\n    raise SystemExit(main())\n'
+
+
+def test_a_file_with_the_guard(tmp_path, monkeypatch, worker_here):
+    """Here in one process; `test_studies.py` starts the file of docs/own-task.md with a worker."""
+    (tmp_path / "own.py").write_text(SCRIPT + GUARDED)
+    monkeypatch.setattr(sys, "argv", ["own.py", "study", "s"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path("own.py", run_name="__main__")
+    assert ended.value.code == 0
+    [run] = (tmp_path / "runs" / "s-t").glob("*/environment.json")
+    assert json.loads(run.read_text())["command"] == "python own.py study s"
+
+
+def test_a_file_without_the_guard(tmp_path):
+    (tmp_path / "own.py").write_text(SCRIPT + "main()\n")
     ended = subprocess.run(
         [sys.executable, "own.py", "study", "s"],
-        cwd=tmp_path, capture_output=True, text=True, env=environment,
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    folder = tmp_path / "runs" / "s-t"
-    if guarded:
-        assert ended.returncode == 0, ended.stderr
-        [run] = folder.glob("*/environment.json")
-        assert json.loads(run.read_text())["command"] == "python own.py study s"
-    else:
-        assert "'own.py' calls main() whenever it is imported" in ended.stderr
-        assert 'if __name__ == "__main__":' in ended.stderr
-        assert not list(folder.glob("*/result.json"))
+    assert "'own.py' calls main() whenever it is imported" in ended.stderr
+    assert 'if __name__ == "__main__":' in ended.stderr
+    assert not list(tmp_path.glob("runs/s-t/*/result.json"))

@@ -11,6 +11,8 @@ from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 
 def make_study(folder, planned=("shallow", "deep", "deeper", "missing")):
     folder.mkdir()

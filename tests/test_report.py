@@ -164,6 +164,20 @@ def record_states(run, first, memory):
     files.write_json(run.folder / "result.json", run.result | {"state": "finished"} | numbers)
 
 
+@pytest.mark.parametrize("dead", [["dead"], ["alive", "dead"]], ids=["alone", "beside"])
+def test_what_has_no_logarithm_is_drawn(tmp_path, dead, recwarn):
+    """Gradients that have died, and a loss below zero, are no warning in the terminal."""
+    for name in dead:
+        make_run(tmp_path / name, UNTIED if name == "alive" else TANH)
+    for name, column in (("gradient_flow", "value"), ("metrics", "loss")):
+        path = tmp_path / "dead" / f"{name}.csv"
+        frame = pd.read_csv(path)
+        frame[column] = 0.0 if column == "value" else -frame[column]
+        frame.to_csv(path, index=False)
+    write_report([tmp_path])
+    assert not [str(one.message) for one in recwarn]
+
+
 def test_gradients_of_states_side_by_side(tmp_path):
     for seed, first in enumerate((0.5, 0.25, 2.0)):
         record_states(make_run(tmp_path / f"u{seed}", UNTIED, seed=seed), first, first / 4)

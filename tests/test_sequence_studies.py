@@ -99,6 +99,7 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys):
         STUDY.plan("", folds=2)
 
 
+@pytest.mark.usefixtures("worker_here", "quick_pictures", "eager")
 def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 

@@ -41,7 +41,8 @@ def test_calls_and_deaths(call):
     assert call(worker_calls.add, 1, 1) == 2
 
 
-def test_a_process_can_be_renewed():
+def test_a_process_can_be_renewed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["deeplstm"])
     with Worker() as worker:
         worker.renew()  # there is none yet
         first = worker.call(worker_calls.number, on_message=None)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.runs import locks
 from keras_deeplstm.experiments.tasks import DataError
 
 
@@ -40,7 +41,7 @@ def number(send):
 
 def compete(folder, rounds, barrier, answers):
     """Try to lock a folder at the same moment as others, and hold it until all have tried."""
-    runs.LOCK_SECONDS = 0
+    locks.SECONDS = 0
     won = []
     for number in range(rounds):
         barrier.wait()

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import math
 from operator import attrgetter
 
 import numpy as np
@@ -160,14 +161,12 @@ def _depth_pictures(panels):
         [_depth_figure(group, frame) for group in members if len(frame := _median_frame(group))]
         for _, members in panels
     ]
-    limits = np.array([figure.axes[0].get_ylim() for row in rows for figure, _ in row])
-    for figure, _ in itertools.chain(*rows):
-        figure.axes[0].set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    _same_scale([figure for figure, _ in itertools.chain(*rows)], decades=math.inf)
     return [[picture(*drawn) for drawn in row] for row in rows]
 
 
 def _depth_figure(group, frame):
-    figure, ax = drawing.new_figure(scale="log")
+    figure, ax = drawing.new_figure()
     gradient_plots.plot_depth(frame, ax=ax)
     ax.set_title(drawing.plain(group.name))
     return figure, f"Gradient norm against depth step, {group.name}."
@@ -227,16 +226,16 @@ def _state_caption(group):
     return "; ".join(parts)
 
 
-def _same_scale(figures):
-    """One range for all logarithmic y axes: of what was drawn, no more than DECADES."""
+def _same_scale(figures, decades=DECADES):
+    """Make all y axes logarithmic, with one range: of what was drawn, no more than `decades`."""
     lines = [line.get_ydata() for figure in figures for line in figure.axes[0].lines]
     values = np.concatenate([[], *lines])
     values = values[(values > 0) & np.isfinite(values)]
     if len(values):
         high = 2 * values.max()
-        low = max(values.min() / 2, high / 10**DECADES)
+        low = max(values.min() / 2, high / 10.0**decades)
         for figure in figures:
-            figure.axes[0].set(yscale="log", ylim=(low, high))
+            figure.axes[0].set(ylim=(low, high), yscale="log")  # in this order: then none is sought
 
 
 def _heatmap(group):

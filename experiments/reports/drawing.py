@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import math
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -101,6 +102,8 @@ def new_figure(title="", xlabel="", ylabel="", scale="linear", size=(5, 4.2)):
 def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
+    if ax.get_yscale() == "log" and not math.isfinite(ax.dataLim.minposy):
+        ax.set_yscale("linear")  # nothing is above zero: gradients that have died, a negative loss
     handles, labels = ax.get_legend_handles_labels()
     if (legend := ax.get_legend()) is not None:
         legend.remove()
