@@ -8,10 +8,12 @@ MARK := $(VENV)/.installed
 TORCH ?= torch==2.13.0
 # Two processes: compiling, which most of the time goes into, uses one core.
 PYTEST ?= -n 2 --dist worksteal
+FAST := not long and not notebooks and not soak
+SEED := $(or $(SEED),$(shell date +%s))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo docs test notebooks test-backends test-long soak check format dist clean
+.PHONY: help demo docs test test-random notebooks test-backends test-long soak check format dist clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +42,15 @@ docs: $(VENV)/.docs  ## Build the documentation as a site, which needs no networ
 	@echo build/docs/index.html
 
 test: $(MARK)  ## Run the tests on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m 'not long and not notebooks and not soak'
+	@echo 'Covers layers, models, callbacks, runs, studies, searches and commands, on TensorFlow.'
+	@echo 'More: test-backends (JAX, PyTorch), test-long (wide tables, each moment of a kill, learning),'
+	@echo 'notebooks, soak (two hours of kills), python tests/faults_in_code.py (do the tests notice?)'
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m '$(FAST)'
+
+test-random: $(MARK)  ## Run the same tests in a random order, that of SEED
+	@echo SEED=$(SEED)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) \
+	    -p pytest_randomly --randomly-seed=$(SEED) -m '$(FAST)'
 
 notebooks: $(MARK)  ## Run the notebooks
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m notebooks
