@@ -1,5 +1,6 @@
 """What a run's folder holds, without what no two runs have in common."""
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -7,9 +8,25 @@ import numpy as np
 import pandas as pd
 
 from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.training import train
 
 OWN = ("seconds", "seconds_per_epoch", "symbols_per_second", "date")
 OWN += ("resumed_after_epochs", "resumed_after_steps")
+
+
+def whole_and_killed(config, folder: Path, name: str, moment: float) -> tuple[Path, Path]:
+    """A run that nothing disturbs, and what a kill would have left of it at a moment.
+
+    That is where the value called `name` in a row of `metrics.csv` is `moment`.
+    """
+    whole, killed = folder / "whole", folder / "run"
+
+    def on_epoch(row):
+        if row[name] == moment:
+            shutil.copytree(whole, killed)
+
+    train(config, whole, checkpoint_share=1, on_epoch=on_epoch)
+    return whole, killed
 
 
 def content(folder: Path) -> dict[str, object]:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from golden import assert_same, whole_and_killed
 
 from keras_deeplstm.diagnostics import state_gradients
 from keras_deeplstm.experiments import cli, runs
@@ -21,8 +22,6 @@ from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConf
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.training import train
 from keras_deeplstm.experiments.training.journal import DivergedError
-
-pytestmark = pytest.mark.backends
 
 # Everything that has a state: dropout, moving averages of batch normalization, Adam.
 CONFIG = RunConfig(
@@ -37,47 +36,11 @@ CONFIG = RunConfig(
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def weights(folder):
-    model = keras.models.load_model(folder / "model.keras")
-    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-
-
-def metrics(folder):
-    return pd.read_csv(folder / "metrics.csv").drop(columns="seconds")
-
-
-def assert_same(folder, reference):
-    for one, other in zip(weights(folder), weights(reference), strict=True):
-        np.testing.assert_array_equal(one, other)
-    pd.testing.assert_frame_equal(metrics(folder), metrics(reference), check_exact=True)
-    for name in ("gradient_flow.csv", "state_gradients.csv"):
-        texts = [(path / name).read_text() for path in (folder, reference)]
-        assert texts[0] == texts[1]
-    results = [runs.load(path).result for path in (folder, reference)]
-    for result in results:
-        for key in ("seconds", "seconds_per_epoch", "resumed_after_epochs"):
-            del result[key]
-    assert results[0] == results[1]
-    assert names(folder) == names(reference)
-
-
-def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """A run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("reference") / "run"
-    train(CONFIG, folder, checkpoint_share=1)
-    return folder
-
-
 class Killed(BaseException):
     """Ends a run as SIGKILL does: nobody handles it."""
 
 
-def go_on(folder, kill_after=None, share=1.0, at_epoch=lambda epoch: None):
+def go_on(folder, config=CONFIG, kill_after=None, share=1.0, at_epoch=lambda epoch: None):
     """Train; die after an epoch; return what the user is told."""
     said = []
 
@@ -86,36 +49,36 @@ def go_on(folder, kill_after=None, share=1.0, at_epoch=lambda epoch: None):
         if row["epoch"] == kill_after:
             raise Killed
 
-    train(CONFIG, folder, checkpoint_share=share, on_epoch=on_epoch, on_message=said.append)
+    train(config, folder, checkpoint_share=share, on_epoch=on_epoch, on_message=said.append)
     return said
 
 
 @pytest.fixture(scope="module")
-def killed_after_two(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("killed") / "run"
-    with pytest.raises(Killed):
-        go_on(folder, kill_after=2)
-    return folder
+def trained(tmp_path_factory):
+    """A run that nothing disturbs, and one that was killed after two of its four epochs."""
+    return whole_and_killed(CONFIG, tmp_path_factory.mktemp("trained"), "epoch", 2)
 
 
 @pytest.fixture
-def folder(tmp_path, killed_after_two):
-    """A run that was killed after two of its four epochs."""
-    return shutil.copytree(killed_after_two, tmp_path / "run")
+def reference(trained):
+    return trained[0]
 
 
+@pytest.fixture
+def folder(tmp_path, trained):
+    return shutil.copytree(trained[1], tmp_path / "run")
+
+
+@pytest.mark.backends
 def test_a_killed_run_goes_on(folder, reference):
     assert runs.load(folder).state == "interrupted"
-    with pytest.raises(Killed):
-        go_on(folder, kill_after=3)
     # What a kill in the middle of a write leaves.
-    for name in (".metrics.0a1b2c3d.csv", "checkpoints/.epoch_0004-ab.0a1b2c3d.npz"):
+    for name in (".metrics.0a1b2c3d.csv", "checkpoints/.epoch_0003-ab.0a1b2c3d.npz"):
         (folder / name).touch()
     keras.utils.set_random_seed(12345)  # no generator of the process has a part in it
-    assert go_on(folder) == ["Run 'run' goes on after epoch 3 of 4"]
+    assert go_on(folder) == ["Run 'run' goes on after epoch 2 of 4"]
     assert_same(folder, reference)
-    assert runs.load(folder).result["resumed_after_epochs"] == [2, 3]
-    assert ".lock" in names(folder) and "checkpoints" not in names(folder)
+    assert ".lock" in os.listdir(folder) and "checkpoints" not in os.listdir(folder)
 
     # A finished run is not trained again.
     before = (folder / "result.json").read_bytes()
@@ -123,6 +86,7 @@ def test_a_killed_run_goes_on(folder, reference):
     assert (folder / "result.json").read_bytes() == before
 
 
+@pytest.mark.backends
 def test_the_reference_has_the_gradients_of_states_before_and_after(reference):
     """As a measurement of the saved model; the numbers of the result are read off."""
     run = runs.load(reference)
@@ -158,6 +122,7 @@ def test_a_run_of_an_older_version_goes_on(folder, reference):
         assert result[f"{name}_end"] == expected[f"{name}_end"]
 
 
+@pytest.mark.backends
 def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
     from keras_deeplstm.experiments.training.classifiers import Shuffled
 
@@ -176,7 +141,33 @@ def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
     assert orders[0, 0] == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]
 
 
-def test_checkpoints_take_no_more_than_their_share(tmp_path, reference):
+# What does not depend on the backend, on runs that take less time.
+
+
+@pytest.fixture(scope="module")
+def light(letters, tmp_path_factory):
+    """The settings of such a run, one that nothing disturbs, and one that was killed as above."""
+    model = ModelConfig("dense", depth=2, units=4, dropout=0.2)
+    config = RunConfig(str(letters), model, epochs=4, batch_size=30, gradient_every=1)
+    return config, *whole_and_killed(config, tmp_path_factory.mktemp("light"), "epoch", 2)
+
+
+@pytest.fixture
+def config(light):
+    return light[0]
+
+
+@pytest.fixture
+def whole(light):
+    return light[1]
+
+
+@pytest.fixture
+def killed(tmp_path, light):
+    return shutil.copytree(light[2], tmp_path / "run")
+
+
+def test_checkpoints_take_no_more_than_their_share(tmp_path, config, whole):
     folder = tmp_path / "run"
     found = []
 
@@ -184,49 +175,59 @@ def test_checkpoints_take_no_more_than_their_share(tmp_path, reference):
         found.append(checkpoints.newest(folder / "checkpoints")[0].epoch)
 
     with pytest.raises(Killed):
-        go_on(folder, kill_after=3, share=0.0, at_epoch=look)
+        go_on(folder, config, kill_after=3, share=0.0, at_epoch=look)
     assert found == [1, 1, 1]  # the first costs what it costs, then the share of zero is used up
-    assert len(metrics(folder)) == 3
-    assert go_on(folder, share=0.0) == ["Run 'run' goes on after epoch 1 of 4"]
-    assert_same(folder, reference)
+    assert len(runs.load(folder).metrics) == 3
+    assert go_on(folder, config, share=0.0) == ["Run 'run' goes on after epoch 1 of 4"]
+    assert_same(folder, whole)
 
 
-def test_a_damaged_checkpoint_costs_one_epoch(folder, reference):
-    newest = max((folder / "checkpoints").iterdir())
+def test_a_damaged_checkpoint_costs_one_epoch(killed, config, whole):
+    newest = max((killed / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])
-    assert go_on(folder) == [
+    assert go_on(killed, config) == [
         "The checkpoint after epoch 2 of run 'run' is damaged",
         "Run 'run' goes on after epoch 1 of 4",
     ]
-    assert_same(folder, reference)
+    assert_same(killed, whole)
 
 
-def test_all_checkpoints_damaged(folder):
+def test_sigterm_finishes_the_step(killed, config, whole):
+    with pytest.raises(Interrupted) as caught:
+        go_on(killed, config, at_epoch=lambda epoch: os.kill(os.getpid(), signal.SIGTERM))
+    assert caught.value.status == 143
+    assert runs.load(killed).state == "interrupted"
+    assert go_on(killed, config) == ["Run 'run' goes on after epoch 3 of 4"]
+    assert_same(killed, whole)
+    assert runs.load(killed).result["resumed_after_epochs"] == [2, 3]
+
+
+def test_all_checkpoints_damaged(killed, config):
     """The run does not go on, and no checkpoint is deleted."""
-    for path in (folder / "checkpoints").iterdir():
+    for path in (killed / "checkpoints").iterdir():
         path.write_bytes(b"")
     for _ in range(2):
         with pytest.raises(checkpoints.CheckpointError, match="2 damaged, of epochs: 2, 1"):
-            go_on(folder)
-    assert len(list((folder / "checkpoints").iterdir())) == 2
+            go_on(killed, config)
+    assert len(list((killed / "checkpoints").iterdir())) == 2
 
 
-def test_a_checkpoint_of_another_model_is_refused(folder):
-    checkpoint, _ = checkpoints.newest(folder / "checkpoints")
+def test_a_checkpoint_of_another_model_is_refused(killed, config):
+    checkpoint, _ = checkpoints.newest(killed / "checkpoints")
     arrays = {k: v for k, v in checkpoint.arrays.items() if k != "optimizer/3"}
-    checkpoints.save(folder / "checkpoints", 2, arrays, checkpoint.notes)
+    checkpoints.save(killed / "checkpoints", 2, arrays, checkpoint.notes)
     with pytest.raises(checkpoints.CheckpointError, match="State of the optimizer does not match"):
-        go_on(folder)
+        go_on(killed, config)
 
 
-def test_another_backend_is_refused(folder):
-    environment = files.read_json(folder / "environment.json")
-    files.write_json(folder / "environment.json", environment | {"backend": "numpy"})
+def test_another_backend_is_refused(killed, config):
+    environment = files.read_json(killed / "environment.json")
+    files.write_json(killed / "environment.json", environment | {"backend": "numpy"})
     with pytest.raises(runs.RunExistsError, match="was started with backend 'numpy', the current"):
-        go_on(folder)
+        go_on(killed, config)
 
 
-def test_disk_full(folder, reference):
+def test_disk_full(killed, config, whole):
     """The error is told, the last checkpoint is intact, and with room the run goes on."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -236,40 +237,24 @@ def test_disk_full(folder, reference):
 
     try:
         with pytest.raises(OSError):
-            go_on(folder, at_epoch=fill)
+            go_on(killed, config, at_epoch=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
-    run = runs.load(folder)
+    run = runs.load(killed)
     assert run.state == "failed"
     assert "OSError" in run.reason
-    assert go_on(folder) == ["Run 'run' goes on after epoch 3 of 4"]
-    assert_same(folder, reference)
+    assert go_on(killed, config) == ["Run 'run' goes on after epoch 3 of 4"]
+    assert_same(killed, whole)
 
 
-def test_sigterm_finishes_the_step(folder, reference):
-    def stop(epoch):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Interrupted) as caught:
-        go_on(folder, at_epoch=stop)
-    assert caught.value.status == 143
-    assert runs.load(folder).state == "interrupted"
-    assert go_on(folder) == ["Run 'run' goes on after epoch 3 of 4"]
-    assert_same(folder, reference)
-
-
-def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
-    config = RunConfig(
-        "digits", ModelConfig("dense", 3, 8, activation="relu"), epochs=3, learning_rate=1e-3
-    )
+@pytest.mark.usefixtures("eager")
+def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, letters):
+    model = ModelConfig("dense", 3, 8, activation="relu")
+    config = RunConfig(str(letters), model, epochs=3, learning_rate=1e-3)
     folder = tmp_path / "run"
-
-    def kill(row):
-        raise Killed
-
     with pytest.raises(Killed):
-        train(config, folder, checkpoint_share=1, on_epoch=kill)
+        go_on(folder, config, kill_after=1)
     # From here on, every weight is too large.
     checkpoint, _ = checkpoints.newest(folder / "checkpoints")
     arrays = {
@@ -279,22 +264,40 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path):
     checkpoints.save(folder / "checkpoints", 1, arrays, checkpoint.notes)
     for _ in range(2):
         with pytest.raises(DivergedError, match="The loss became nan in epoch 2"):
-            train(config, folder, checkpoint_share=1, on_message=lambda text: None)
+            go_on(folder, config)
     run = runs.load(folder)
     assert (run.state, run.reason) == ("diverged", "The loss became nan in epoch 2")
     assert checkpoints.newest(folder / "checkpoints")[0].epoch == 1
 
 
-def test_one_process_per_run(tmp_path, capsys):
-    """One process works, the other says so and leaves; the first is stopped, and goes on."""
-    script = tmp_path / "deeplstm"
+@pytest.mark.backends
+def test_one_process_per_run(tmp_path, letters, capsys):
+    """One process works, the other says so and leaves; the first is stopped, and goes on.
+
+    It is stopped while the next batch is being made: TensorFlow's thread for it and Python must not
+    wait for each other at the end.
+    """
+    script, stop = tmp_path / "deeplstm", tmp_path / "stop"
     script.write_text(
-        "import signal, sys\n"
+        "import os, pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it\n"
-        "from keras_deeplstm.experiments.cli import main\n"
-        "sys.exit(main())\n"
+        "from keras_deeplstm.experiments import cli\n"
+        "from keras_deeplstm.experiments.training import classifiers\n"
+        "original = classifiers.Shuffled.__getitem__\n"
+        "def slow(self, index):\n"
+        f"    stop = pathlib.Path({str(stop)!r})\n"
+        "    if stop.exists():\n"
+        "        stop.unlink()\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    until = time.perf_counter() + 0.1\n"
+        "    while time.perf_counter() < until:\n"
+        "        pass\n"
+        "    return original(self, index)\n"
+        "classifiers.Shuffled.__getitem__ = slow\n"
+        "sys.exit(cli.main())\n"
     )
-    arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8", "--name", "a"]
+    arguments = ["run", str(letters), "--model.block", "dense", "--model.depth", "2"]
+    arguments += ["--model.units", "4", "--batch-size", "7", "--name", "a"]
     arguments += ["--epochs", "1000", "--runs-dir", str(tmp_path / "runs")]
     process = subprocess.Popen(
         [sys.executable, script, *arguments],
@@ -311,7 +314,7 @@ def test_one_process_per_run(tmp_path, capsys):
     assert time.perf_counter() - started < 5
     assert "runs/a' is in use by another process" in capsys.readouterr().err
 
-    process.send_signal(signal.SIGINT)
+    stop.touch()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "deeplstm: interrupted. The same command goes on" in error
@@ -319,36 +322,8 @@ def test_one_process_per_run(tmp_path, capsys):
     assert runs.load(tmp_path / "runs" / "a").state == "interrupted"
 
 
-def test_an_interrupted_run_ends_while_the_next_batch_is_being_made(tmp_path):
-    """TensorFlow's thread for the next batch and Python must not wait for each other at the end."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, signal, sys, time\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from keras_deeplstm.experiments import cli\n"
-        "from keras_deeplstm.experiments.training import classifiers\n"
-        "original = classifiers.Shuffled.__getitem__\n"
-        "def slow(self, index):\n"
-        "    if index == 5:\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "    until = time.perf_counter() + 0.1\n"
-        "    while time.perf_counter() < until:\n"
-        "        pass\n"
-        "    return original(self, index)\n"
-        "classifiers.Shuffled.__getitem__ = slow\n"
-        "sys.exit(cli.main())\n"
-    )
-    arguments = ["run", "digits", "--model.depth", "2", "--model.units", "8"]
-    process = subprocess.run(
-        [sys.executable, script, *arguments, "--runs-dir", str(tmp_path / "runs")],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
-    assert process.returncode == 130, process.stderr
-
-
+@pytest.mark.backends
+@pytest.mark.usefixtures("eager")
 def test_the_state_of_gradient_flow_holds_all_statistics():
     from keras_deeplstm.callbacks import GradientFlow
     from keras_deeplstm.callbacks.gradient_flow import STATISTICS

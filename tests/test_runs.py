@@ -5,7 +5,7 @@ import pytest
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.runs import environment as machine
-from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.runs import files, locks
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 
@@ -117,8 +117,9 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     assert sorted(os.listdir(folder)) == ["config.json", "environment.json"]
 
 
-def test_lock(tmp_path):
+def test_lock(tmp_path, monkeypatch):
     """A run that is locked can neither be used nor locked again."""
+    monkeypatch.setattr(locks, "SECONDS", 0)
     folder = tmp_path / "a"
     assert not runs.is_locked(folder)
     with runs.lock(folder):

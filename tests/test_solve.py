@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from golden import whole_and_killed
 
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments import settings as configs
@@ -233,43 +234,26 @@ def test_sequences_depend_on_seed_and_step_only():
 # Training.
 
 
-class Killed(BaseException):
-    """Ends a run as SIGKILL does: nobody handles it."""
-
-
-def go_on(folder, kill_at=None, config=None):
-    said = []
-
-    def on_epoch(row):
-        if row["sequences"] == kill_at:
-            raise Killed
-
-    config = config or small()
-    train(config, folder, checkpoint_share=1, on_epoch=on_epoch, on_message=said.append)
-    return said
-
-
 def metrics(folder):
     return pd.read_csv(folder / "metrics.csv").drop(columns="seconds")
 
 
 @pytest.mark.backends
 def test_a_killed_run_goes_on_with_the_same_bits(folder):
-    config = small(input_noise=0.1, full=True)
-    go_on(folder / "whole", config=config)
+    config = small(
+        "two-sequence:length=10", input_noise=0.1, full=True, evaluate_every=128, sequences=512
+    )
+    whole_and_killed(config, folder, "sequences", 256)
     whole = metrics(folder / "whole")
-    assert whole["sequences"].tolist() == [256, 512, 768, 1024]
-    for moment in (512, 768):
-        with pytest.raises(Killed):
-            go_on(folder / "run", moment, config)
+    assert whole["sequences"].tolist() == [128, 256, 384, 512]
     assert runs.load(folder / "run").state == "interrupted"
     keras.utils.set_random_seed(12345)  # no generator of the process has a part in it
-    assert go_on(folder / "run", config=config) == [
-        "Run 'run' goes on after 768 sequences of 1024 sequences"
-    ]
+    said = []
+    train(config, folder / "run", on_message=said.append)
+    assert said == ["Run 'run' goes on after 256 sequences of 512 sequences"]
     pd.testing.assert_frame_equal(metrics(folder / "run"), whole, check_exact=True)
     results = [runs.load(folder / name).result for name in ("whole", "run")]
-    assert results[1].pop("resumed_after_steps") == [16, 24]
+    assert results[1].pop("resumed_after_steps") == [8]
     for result in results:
         for key in ("seconds", "sequences_per_second", "resumed_after_steps"):
             result.pop(key, None)
@@ -279,22 +263,21 @@ def test_a_killed_run_goes_on_with_the_same_bits(folder):
 def test_training_ends_when_the_task_is_solved(folder):
     """Seed 0; it is solved within half of the sequences that it may take."""
     config = small(sequences=20_000, learning_rate=0.02)
-    result = train(config, folder / "run")
-    rows = runs.load(folder / "run").metrics
+    whole_and_killed(config, folder, "solved", True)
+    result = runs.load(folder / "whole").result
+    rows = runs.load(folder / "whole").metrics
     assert result["solved"] and result["sequences"] == rows["sequences"].iloc[-1] <= 10_000
     assert result["test_wrong"] == 0
     assert rows["solved"].tolist() == [False] * (len(rows) - 1) + [True]
-    model = keras.models.load_model(folder / "run" / "model.keras")
+    model = keras.models.load_model(folder / "whole" / "model.keras")
     assert examine(model.predict_on_batch, config.make_task(), np.random.default_rng(5))["solved"]
     assert model.count_params() == result["parameters"]
 
     # Killed between the evaluation that has ended it and the result: nothing is trained again.
-    with pytest.raises(Killed):
-        go_on(folder / "killed", result["sequences"], config)
-    go_on(folder / "killed", config=config)
-    again = runs.load(folder / "killed")
+    train(config, folder / "run", on_message=lambda text: None)
+    again = runs.load(folder / "run")
     assert again.result["sequences"] == result["sequences"]
-    pd.testing.assert_frame_equal(metrics(folder / "killed"), metrics(folder / "run"))
+    pd.testing.assert_frame_equal(metrics(folder / "run"), metrics(folder / "whole"))
 
 
 def test_a_run_that_diverges(folder):
@@ -308,6 +291,7 @@ def test_a_run_that_diverges(folder):
     assert "0 of 1" in page
 
 
+@pytest.mark.usefixtures("eager", "quick_pictures")
 def test_forecasts_are_kept_and_drawn(folder, capsys):
     step = np.arange(150)
     values = np.sin(step / 3) + step

@@ -45,14 +45,14 @@ HELPERS = (
 
 
 @pytest.fixture(name="called")
-def _called(tmp_path, monkeypatch):
+def _called(tmp_path, monkeypatch, eager):
     """The files of experiments of which functions are called by a run, until its result stands."""
     monkeypatch.chdir(tmp_path)
     called, result = set(), tmp_path / "runs" / "a" / "result.json"
     known = {}  # names of files, so that a call costs little
 
     def trace(frame, event, argument):
-        if event != "call" or frame.f_code.co_name == "<module>":
+        if frame.f_code.co_name == "<module>":
             return
         name = frame.f_code.co_filename
         if name not in known:
@@ -65,13 +65,14 @@ def _called(tmp_path, monkeypatch):
 
     from keras_deeplstm.experiments import training  # noqa: F401  its import is no part of it
 
-    before = sys.getprofile()
-    sys.setprofile(trace)
+    before = sys.gettrace()
+    sys.settrace(trace)
     try:
-        options = ["--model.depth", "2", "--model.units", "4", "--epochs", "1", "--name", "a"]
+        options = ["--model.depth", "2", "--model.units", "1", "--epochs", "1"]
+        options += ["--batch-size", "500", "--name", "a"]
         assert main(["run", "digits", *options]) == 0
     finally:
-        sys.setprofile(before)
+        sys.settrace(before)
     assert runs.load(tmp_path / "runs" / "a").state == "finished"
     return called
 

@@ -860,9 +860,10 @@ def test_folder_larger_than_memory(tmp_path, monkeypatch):
 # Runs on data of one's own
 
 
-TINY = ["--model.depth", "2", "--model.units", "4", "--epochs", "1"]
+TINY = ["--model.depth", "2", "--model.units", "1", "--epochs", "1"]
 
 
+@pytest.mark.usefixtures("eager", "quick_pictures")
 @pytest.mark.parametrize("kind", ["letters.npz", "letters"])
 def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -871,14 +872,14 @@ def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
         save_all(tmp_path / kind, x, y)
     else:
         np.savez(kind, x=x, y=y)
-    assert cli.main(["run", kind, *TINY, "--batch-size", "7"]) == 0
+    assert cli.main(["run", kind, *TINY, "--batch-size", "21"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("letters: UnfoldedLSTMBlock untied, depth 2\n")
     assert "solved" not in out
-    folder = tmp_path / "runs" / "letters-unfolded_lstm-untied-depth2-units4-seed0-1"
+    folder = tmp_path / "runs" / "letters-unfolded_lstm-untied-depth2-units1-seed0-1"
     run = runs.load(folder)
     assert run.config.task == str(tmp_path / kind)
-    assert run.result["parameters"] == 16 * 16 + 4 * 16 + 2 * 16 + 4 * 3 + 3
+    assert run.result["parameters"] == 16 * 4 + 1 * 4 + 2 * 4 + 1 * 3 + 3
     assert run.environment["data"] == get_task(kind).load(None).digest()
     assert len(os.listdir(folder / "filters")) == 2
 
@@ -898,12 +899,14 @@ def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
     assert f"error: '{tmp_path / kind}' does not exist" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_run_does_not_go_on_with_other_data(tmp_path):
     """Before the first checkpoint the data may still be mended."""
-    x, y = gratings(10)
+    x, y = gratings(10, shape=(16,))
     path = tmp_path / "a.npz"
     np.savez(path, x=x, y=y)
-    config = RunConfig(str(path), ModelConfig(depth=2, units=4), epochs=3, batch_size=8)
+    model = ModelConfig("dense", depth=2, units=4)
+    config = RunConfig(str(path), model, epochs=3, batch_size=8)
 
     def stop_after(epoch):
         def stop(row):

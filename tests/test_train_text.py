@@ -1,9 +1,13 @@
 """`deeplstm train-text` and `deeplstm sample`: texts, splits, training, going on, errors."""
 
+import contextlib
+import dataclasses
+import functools
 import gzip
 import hashlib
 import math
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,6 +16,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from golden import whole_and_killed
 
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.reports.page import write_report
@@ -30,8 +35,10 @@ from keras_deeplstm.text import Vocabulary
 DATA = os.environ.get("DEEPLSTM_DATA")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TEXT = "".join(f"{n} and {n * n} make {n + n * n}.\n" for n in range(250))
-SMALL = ["--model.units", "8", "--batch-size", "4", "--sequence-length", "10"]
+SHORT = TEXT[:2300]
+SMALL = ["--model.units", "8", "--batch-size", "8", "--sequence-length", "10"]
 SMALL += ["--report-every", "20", "--evaluate-every", "40", "--sample-length", "70"]
+LSTM = ["--model.block", "lstm", "--model.depth", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -264,33 +271,34 @@ def test_a_text_that_is_too_short(capsys, folder):
 # Training.
 
 
-def small(block="grid_lstm", **changes):
+def small(text="numbers.txt", block="lstm", **changes):
     settings = {
         "model": TextModelConfig(block, units=8, dropout=0.3),
         "sequence_length": 10,
-        "batch_size": 4,
+        "batch_size": 8,
         "epochs": 2,
-        "evaluate_every": 50,
-        "report_every": 25,
-        "sample_length": 70,
-        "learning_rate": 0.01,
+        "evaluate_every": 15,
+        "report_every": 8,
+        "sample_length": 20,
+        "learning_rate": 0.05,
     }
-    return TextConfig("numbers.txt", **settings | changes)
+    return TextConfig(str(text), **settings | changes)
 
 
 class Killed(BaseException):
     """Ends a run as SIGKILL does: nobody handles it."""
 
 
-def go_on(folder, kill_at=None, config=None):
+def go_on(folder, config, kill_at=None):
+    """Train; die after a step; return what the user is told."""
     said = []
 
     def on_epoch(row):
         if row["step"] == kill_at:
             raise Killed
 
-    config = config or small()
-    train(config, folder, checkpoint_share=1, on_epoch=on_epoch, on_message=said.append)
+    with pytest.raises(Killed) if kill_at else contextlib.nullcontext():
+        train(config, folder, checkpoint_share=1, on_epoch=on_epoch, on_message=said.append)
     return said
 
 
@@ -298,36 +306,55 @@ def metrics(folder):
     return pd.read_csv(folder / "metrics.csv").drop(columns="seconds")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Gives, for a block, a run that nothing disturbs and one that was killed within a pass."""
+    path = tmp_path_factory.mktemp("trained")
+    (path / "numbers.txt").write_text(SHORT)
+
+    @functools.cache
+    def of(block):
+        config = small(path / "numbers.txt", block)
+        return config, *whole_and_killed(config, path / block, "step", 18)
+
+    return of
+
+
 @pytest.mark.backends
-@pytest.mark.parametrize("block", ["grid_lstm", "lstm"])
-def test_a_killed_run_goes_on_with_the_same_bits(block, folder):
-    config = small(block, batch_size=8, sample_length=20)
-    go_on(folder / "whole", config=config)
-    whole = metrics(folder / "whole")
-    assert whole["step"].tolist() == [17, 34, 51, 68, 85, 102, 119, 136]
+@pytest.mark.parametrize(
+    ("block", "kills"),
+    [
+        *(("grid_lstm", [18]), ("lstm", [18])),
+        pytest.param("grid_lstm", [18, 30], marks=pytest.mark.long),
+    ],
+)
+def test_a_killed_run_goes_on_with_the_same_bits(block, kills, trained, folder):
+    config, reference, killed = trained(block)
+    whole = metrics(reference)
+    assert whole["step"].tolist() == [6, 12, 18, 24, 30, 36, 42, 48]
     assert whole["epoch"].tolist()[3] == 1.0
     evaluated = whole["val_loss"].notna().tolist()
     assert evaluated == [False, True] * 4
-    with pytest.raises(Killed):
-        go_on(folder / "run", 51, config)  # in the middle of a pass: the state counts
+    shutil.copytree(killed, folder / "run")
+    for kill in kills[1:]:
+        go_on(folder / "run", config, kill)
     assert runs.load(folder / "run").state == "interrupted"
-    with pytest.raises(Killed):
-        go_on(folder / "run", 85, config)
     keras.utils.set_random_seed(12345)  # no generator of the process has a part in it
-    assert go_on(folder / "run", config=config) == ["Run 'run' goes on after step 85 of 136"]
+    said = go_on(folder / "run", config)
+    assert said == [f"Run 'run' goes on after step {kills[-1]} of 48"]
     pd.testing.assert_frame_equal(metrics(folder / "run"), whole, check_exact=True)
-    results = [runs.load(folder / name).result for name in ("whole", "run")]
+    results = [runs.load(path).result for path in (reference, folder / "run")]
     for key in ("test_loss", "val_loss", "best_step"):
         assert results[0][key] == results[1][key]
-    assert results[1]["resumed_after_steps"] == [51, 85]
-    samples = [(folder / name / "samples.txt").read_text() for name in ("whole", "run")]
+    assert results[1]["resumed_after_steps"] == kills
+    samples = [(path / "samples.txt").read_text() for path in (reference, folder / "run")]
     assert samples[0] == samples[1]
     assert samples[0].count("--- step ") == 4
 
 
-def test_results(folder):
-    go_on(folder / "run")
-    run = runs.load(folder / "run")
+def test_results(trained):
+    config, folder, _ = trained("grid_lstm")
+    run = runs.load(folder)
     result, rows = run.result, run.metrics
     best = rows.loc[rows["val_loss"].idxmin()]
     assert (result["val_loss"], result["best_step"]) == (best["val_loss"], best["step"])
@@ -337,52 +364,63 @@ def test_results(folder):
     assert rows["loss"].iloc[-1] < 0.8 * rows["loss"].iloc[0]
 
     # The best model is an ordinary one, and the test loss is its loss on the test text.
-    known = files.read_json(folder / "run" / "vocabulary.json")
+    known = files.read_json(folder / "vocabulary.json")
     vocabulary = Vocabulary.from_config(known)
-    assert vocabulary.symbols == "".join(sorted(set(TEXT)))
-    model = keras.models.load_model(folder / "run" / "best.keras")
+    assert vocabulary.symbols == "".join(sorted(set(SHORT)))
+    model = keras.models.load_model(folder / "best.keras")
     assert result["parameters"] == model.count_params()
-    codes = vocabulary.encode(TEXT)
+    codes = vocabulary.encode(SHORT)
     start = round(0.95 * len(codes))
-    assert known["opening"] in TEXT[round(0.9 * len(codes)) :][:200]
+    assert known["opening"] in SHORT[round(0.9 * len(codes)) :][:200]
     assert known["opening"].endswith("\n")
     test = codes[start:]
-    stream = (len(test) - 1) // 4 // 10 * 10
-    width = (len(test) - 1) // 4
-    x = test[: 4 * width].reshape(4, width)[:, :stream]
-    y = test[1 : 4 * width + 1].reshape(4, width)[:, :stream]
+    streams, width = config.batch_size, (len(test) - 1) // config.batch_size
+    steps = width // 10 * 10
+    x = test[: streams * width].reshape(streams, width)[:, :steps]
+    y = test[1 : streams * width + 1].reshape(streams, width)[:, :steps]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     expected = float(loss(y, model.predict_on_batch(x)))
     assert result["test_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_another_text_of_the_same_name(folder):
-    with pytest.raises(Killed):
-        go_on(folder / "run", 66)
-    (folder / "numbers.txt").write_text(TEXT.replace("make", "give"))
+def test_another_text_of_the_same_name(trained, folder):
+    config, _, killed = trained("lstm")
+    config = dataclasses.replace(config, text=str(folder / "numbers.txt"))
+    shutil.copytree(killed, folder / "run")
+    files.write_json(folder / "run" / "config.json", config.to_dict())
+    (folder / "numbers.txt").write_text(SHORT.replace("make", "give"))
     with pytest.raises(runs.RunExistsError, match="The data of run 'run' have changed since"):
-        go_on(folder / "run")
-    (folder / "numbers.txt").write_text(TEXT)
-    assert go_on(folder / "run") == ["Run 'run' goes on after step 66 of 264"]
+        go_on(folder / "run", config)
+    (folder / "numbers.txt").write_text(SHORT)
+    assert go_on(folder / "run", config, 24) == ["Run 'run' goes on after step 18 of 48"]
 
 
-def test_a_run_that_diverges(folder):
-    config = small(learning_rate=1e38, optimizer="sgd")
-    with pytest.raises(DivergedError, match=r"The loss became (nan|inf) in step 22"):
-        go_on(folder / "run", config=config)
-    assert runs.load(folder / "run").state == "diverged"
-
-
-def test_a_damaged_checkpoint(folder):
+def test_a_damaged_checkpoint(trained, folder):
     """The run goes on from the checkpoint before it."""
-    with pytest.raises(Killed):
-        go_on(folder / "run", 66)
+    config, _, killed = trained("lstm")
+    shutil.copytree(killed, folder / "run")
     newest = max((folder / "run" / "checkpoints").iterdir())
     newest.write_bytes(b"")
-    assert go_on(folder / "run") == [
-        "The checkpoint after step 66 of run 'run' is damaged",
-        "Run 'run' goes on after step 44 of 264",
+    assert go_on(folder / "run", config, 18) == [
+        "The checkpoint after step 18 of run 'run' is damaged",
+        "Run 'run' goes on after step 12 of 48",
     ]
+
+
+def test_a_run_that_diverges_and_a_report_of_runs_that_have_not_come_far(trained, folder):
+    """One has diverged at its first part, one has files that cannot be read."""
+    model = TextModelConfig("lstm", depth=1, units=8)
+    config = small(model=model, learning_rate=1e38, optimizer="sgd")
+    with pytest.raises(DivergedError, match=r"The loss became (nan|inf) in step 6"):
+        go_on(folder / "runs" / "diverged", config)
+    assert runs.load(folder / "runs" / "diverged").state == "diverged"
+    for name in ("killed", "torn"):
+        shutil.copytree(trained("lstm")[2], folder / "runs" / name)
+    (folder / "runs" / "torn" / "metrics.csv").write_text("")
+    (folder / "runs" / "killed" / "samples.txt").write_bytes(b"\xff--- step 1\n")
+    page = write_report([folder / "runs"]).read_text()
+    assert "diverged</strong>: diverged" in page and "torn</strong>: damaged" in page
+    assert "killed</strong>: interrupted" in page and page.count("<img") == 2
 
 
 # The commands.
@@ -393,7 +431,7 @@ def test_commands(folder, capsys):
     assert status(*argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "numbers.txt: GridLSTM2D, depth 2, 8 units"
-    assert lines[1].startswith("step 17  epoch 0.125 of 2  loss ")
+    assert lines[1].startswith("step 17  epoch 0.25 of 2  loss ")
     assert any("validation" in line and "bits)" in line for line in lines)
     assert any(line.startswith("    | ") for line in lines)
     assert lines[-1] == "Sample: deeplstm sample runs/a"
@@ -448,15 +486,18 @@ def test_commands(folder, capsys):
 
 
 def test_bytes(folder, capsys):
-    (folder / "data").write_bytes(bytes(range(256)) * 40)
+    (folder / "data").write_bytes(bytes(range(256)) * 20)
     assert status("train-text", "data", *SMALL) == 4
     assert "--bytes" in capsys.readouterr().err
-    assert status("train-text", "data", "--bytes", *SMALL, "--epochs", "1", "--name", "a") == 0
+    assert (
+        status("train-text", "data", "--bytes", *SMALL, *LSTM, "--epochs", "1", "--name", "a") == 0
+    )
     capsys.readouterr()
     assert status("sample", "a", "--length", "20", "--prompt", "é") == 0
     assert capsys.readouterr().out.startswith("é")
 
 
+@pytest.mark.long
 def test_kill_and_go_on(folder):
     """A real process, killed by SIGKILL."""
     (folder / "deeplstm").write_text(
@@ -476,19 +517,3 @@ def test_kill_and_go_on(folder):
     (run,) = runs.find(folder / "runs")
     assert run.state == "interrupted"
     assert checkpoints.newest(run.folder / "checkpoints")[0].epoch >= 2
-
-
-def test_a_report_of_runs_that_have_not_come_far(folder):
-    """One has diverged at its first part, one has files that cannot be read."""
-    config = small(learning_rate=1e38, optimizer="sgd")
-    with pytest.raises(DivergedError):
-        train(config, folder / "runs" / "diverged")
-    with pytest.raises(Killed):
-        go_on(folder / "runs" / "killed", 44)
-    with pytest.raises(Killed):
-        go_on(folder / "runs" / "torn", 44)
-    (folder / "runs" / "torn" / "metrics.csv").write_text("")
-    (folder / "runs" / "killed" / "samples.txt").write_bytes(b"\xff--- step 1\n")
-    page = write_report([folder / "runs"]).read_text()
-    assert "diverged</strong>: diverged" in page and "torn</strong>: damaged" in page
-    assert "killed</strong>: interrupted" in page and page.count("<img") == 2

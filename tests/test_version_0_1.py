@@ -9,7 +9,8 @@ import shutil
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import Splits, Study, Task, main, register, runs
+from keras_deeplstm.experiments import Splits, Study, Task, main, register, runner, runs
+from keras_deeplstm.experiments.search import runner as search_runner
 from keras_deeplstm.experiments.training import train
 
 OLD = pathlib.Path(__file__).parent / "version_0_1" / "runs"
@@ -32,6 +33,7 @@ def test_they_are_listed(capsys):
     assert found["srch/trial_0000/seed0"].endswith(" 11.7%")
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_a_run_and_a_search_are_reported():
     assert main(["report", "runs/finished"]) == 0
     page = pathlib.Path("runs/finished/report.html").read_text("utf-8")
@@ -54,7 +56,15 @@ def test_an_interrupted_run_goes_on_to_the_same_result():
     assert result["resumed_after_epochs"] == [2]
 
 
-def test_a_search_of_version_0_1_goes_on(capsys):
+@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
+def test_a_search_of_version_0_1_goes_on(capsys, monkeypatch):
+    from keras_deeplstm.experiments.search.tuner import search_in
+
+    class Here(runner.Worker):
+        def call(self, function, config, folder, options, environment, on_message):
+            search_in(config, folder, on_message=on_message, **options)
+
+    monkeypatch.setattr(search_runner, "Worker", Here)
     options = ["--epochs", "1", "--depth", "2..3", "--units", "8", "--name", "srch"]
     assert main(["search", "digits", "--trials", "3", *options]) == 0
     assert "3 trials (2 done)" in capsys.readouterr().out
@@ -63,6 +73,7 @@ def test_a_search_of_version_0_1_goes_on(capsys):
     assert "Cannot resume: search differs: executions: 1 -> 2" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_the_metric_of_a_task_that_was_called_accuracy():
     loss = {"class_name": "MeanSquaredError"}
     metric = "mean_absolute_error"
