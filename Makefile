@@ -60,8 +60,10 @@ test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnosti
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 
-test-long: $(VENV)/.backends  ## Run the tests that take long, on TensorFlow; look for known holes
+test-long: $(VENV)/.backends  ## Run the tests that take long, on all backends; look for known holes
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m long
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
 	$(BIN)/pip-audit --skip-editable
 
 soak: $(MARK)  ## Train for two hours (SOAK_MINUTES), killed every few minutes

@@ -28,6 +28,10 @@ from keras_deeplstm.experiments.tasks import TASKS, DataError
 BACKEND = keras.backend.backend()
 
 if BACKEND == "tensorflow":
+    # XLA, too, optimizes for longer than the result runs; it reads this when it first compiles.
+    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ.setdefault("XLA_FLAGS", quick)
+
     import tensorflow as tf
 
     # A graph here runs a few times: to optimize it takes longer. The demo, the notebooks and all

@@ -54,7 +54,15 @@ def replace_by_a_folder(path):
     path.mkdir()
 
 
-DAMAGES = [truncate, flip, empty, replace_by_a_folder]
+def replace_by_another(path):
+    """An intact file of another training, which only its name gives away."""
+    other = path.parent / "other"
+    save(other, 2, {"model/0": np.zeros((2, 3))}, {})
+    next(other.iterdir()).replace(path)
+    other.rmdir()
+
+
+DAMAGES = [truncate, flip, empty, replace_by_a_folder, replace_by_another]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -87,14 +87,16 @@ import numpy as np
 import keras_deeplstm  # registers the layers
 from keras_deeplstm.layers import UnfoldedLSTMBlock
 folder = sys.argv[1]
-model = keras.models.load_model(f"{folder}/model.keras")
 data = dict(np.load(f"{folder}/data.npz"))
-outputs = model.predict(data["x"], verbose=0)
+model = keras.models.load_model(f"{folder}/model.keras")
 again = keras.models.clone_model(model)
 again.load_weights(f"{folder}/model.weights.h5")
-np.testing.assert_array_equal(outputs, again.predict(data["x"], verbose=0))
-model.compile(keras.optimizers.SGD(0.01), "mse")
-losses = [float(model.train_on_batch(data["x"], data["y"])) for _ in range(20)]
+for each in (model, again):
+    eagerly = keras.backend.backend() == "tensorflow"
+    each.compile(keras.optimizers.SGD(3e-4), "mse", run_eagerly=eagerly)
+outputs = model.predict_on_batch(data["x"])
+np.testing.assert_array_equal(outputs, again.predict_on_batch(data["x"]))
+losses = [float(model.train_on_batch(data["x"], data["y"])) for _ in range(6)]
 keras.utils.set_random_seed(5)
 block = UnfoldedLSTMBlock(3, 4)
 block.build((None, 5))
@@ -108,13 +110,16 @@ print(json.dumps({
 
 
 def all_layers():
-    """A model with every layer of the package; without dropout, so that backends agree."""
+    """A model with every layer of the package; without dropout, so that backends agree.
+
+    Eight units: layer normalization over three makes the loss leap, and rounding errors grow.
+    """
     x = sequences = keras.Input((None, FEATURES))
     x = keras.layers.Masking()(x)
-    x = keras.layers.Bidirectional(GridLSTM2D(UNITS, 2, normalization="layer"))(x)
-    x = UnfoldedLSTMBlock(UNITS, 3, normalization="batch")(x)
+    x = keras.layers.Bidirectional(GridLSTM2D(8, 2, normalization="layer"))(x)
+    x = UnfoldedLSTMBlock(8, 3, normalization="batch")(x)
     for block in (ResidualBlock, HighwayBlock, DenseStack):
-        x = block(UNITS, 2)(x)
+        x = block(8, 2)(x)
     return keras.Model(sequences, x)
 
 
@@ -126,30 +131,27 @@ def saved(tmp_path_factory):
     model = all_layers()
     x = inputs(GridLSTM2D)
     x[2, 2:] = 0  # masked
-    y = np.random.default_rng(1).normal(size=(6, UNITS)).astype("float32")
-    # Small steps: at the edge of stability, rounding errors of the backends would grow.
-    model.compile(keras.optimizers.SGD(0.01), "mse")
+    y = np.random.default_rng(1).normal(size=(6, 8)).astype("float32")
+    # Here and there eagerly on TensorFlow, where to compile takes longer than to train.
+    model.compile(keras.optimizers.SGD(3e-4), "mse", run_eagerly=BACKEND == "tensorflow")
     model.train_on_batch(x, y)
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
     np.savez(folder / "data.npz", x=x, y=y)
-    outputs = model.predict(x, verbose=0)
-    return folder, outputs, [model.train_on_batch(x, y) for _ in range(20)]
+    outputs = model.predict_on_batch(x)
+    losses = [float(model.train_on_batch(x, y)) for _ in range(6)]
+    assert losses == sorted(losses, reverse=True)
+    return folder, outputs, losses
 
 
-def elsewhere(folder, backend):
+def elsewhere(folder, backend, **environment):
     """Load the model in a new process."""
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "PYTHONPATH": ROOT,
-        "PYTHONHASHSEED": "1",
-    }
+    environment |= {"KERAS_BACKEND": backend, "PYTHONPATH": ROOT, "PYTHONHASHSEED": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)],
         capture_output=True,
         text=True,
-        env=environment,
+        env=os.environ | environment,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -174,9 +176,9 @@ def test_a_file_of_one_backend_loads_on_the_others(saved, other):
     if importlib.util.find_spec(other) is None:
         pytest.skip(f"{other} is not installed")
     folder, outputs, losses = saved
-    there = elsewhere(folder, other)
+    there = elsewhere(folder, other, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     np.testing.assert_allclose(np.array(there["outputs"], "float32"), outputs, atol=1e-5)
-    np.testing.assert_allclose(there["losses"], losses, rtol=1e-3)
+    np.testing.assert_allclose(there["losses"], losses, rtol=1e-5)
 
 
 TWO_DEVICES = """
@@ -188,6 +190,7 @@ if not jax:
     import tensorflow as tf
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+from keras_deeplstm.callbacks import GradientFlow
 from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
 
 def train():
@@ -199,8 +202,9 @@ def train():
     model.compile(keras.optimizers.SGD(0.1), "mse")
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=s).astype("float32") for s in [(8, 4, 5), (8, 3)])
-    losses = model.fit(x, y, batch_size=8, epochs=5, verbose=0).history["loss"]
-    return losses, model.get_weights()
+    flow = GradientFlow()
+    history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[flow])
+    return history.history["loss"], model.get_weights(), flow.to_frame().value
 
 one = train()
 if jax:
@@ -212,6 +216,7 @@ else:
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         two = train()
 np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
+np.testing.assert_allclose(one[2], two[2], rtol=1e-5)
 for a, b in zip(one[1], two[1], strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6)
 """
@@ -219,6 +224,7 @@ for a, b in zip(one[1], two[1], strict=True):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras 3.15 distributes nothing on torch")
 def test_two_devices_train_as_one():
+    """The norms of gradients are those of the whole batch, too, not the mean of local norms."""
     environment = {
         **os.environ,
         "PYTHONPATH": ROOT,
@@ -232,25 +238,6 @@ def test_two_devices_train_as_one():
 
 
 # Compiled steps.
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-@pytest.mark.parametrize("layer_class", LAYERS)
-@pytest.mark.parametrize("depth", [1, 2, 4])
-def test_compiled_training_steps_agree(layer_class, depth):
-    x = inputs(layer_class)
-    if layer_class is GridLSTM2D and depth == 1:
-        x = x[:, :1]  # no loop at all
-    results = []
-    for jit in (True, False):
-        keras.utils.set_random_seed(1)
-        model = keras.Sequential([keras.Input(x.shape[1:]), make(layer_class, depth)])
-        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
-        losses = [model.train_on_batch(x, np.zeros((6, UNITS), "float32")) for _ in range(3)]
-        assert losses[-1] < losses[0]
-        results.append([np.array(losses), *model.get_weights()])
-    for with_jit, without in zip(*results, strict=True):
-        np.testing.assert_allclose(with_jit, without, atol=1e-5)
 
 
 class Same(keras.utils.PyDataset):
@@ -267,24 +254,50 @@ class Same(keras.utils.PyDataset):
         return self.batch
 
 
+@functools.cache
+def trained(layer_class, depth, jit, known=True):
+    """Losses and weights after three steps, with shapes known when it is compiled or not."""
+    x, y = inputs(layer_class), np.zeros((6, UNITS), "float32")
+    if layer_class is GridLSTM2D and depth == 1:
+        x = x[:, :1]  # no loop at all
+    keras.utils.set_random_seed(1)
+    shape = x.shape[1:] if known else (*[None] * (x.ndim - 2), x.shape[-1])
+    model = keras.Sequential([keras.Input(shape), make(layer_class, depth)])
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
+    if known:
+        losses = [float(model.train_on_batch(x, y)) for _ in range(3)]
+    else:
+        losses = model.fit(Same(x, y), verbose=0, shuffle=False).history["loss"]
+    return [np.array(losses), *model.get_weights()]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
+@pytest.mark.parametrize(
+    "layer_class, depth",
+    [
+        *((layer_class, 4) for layer_class in LAYERS),
+        # Loops that do not run, for which XLA cannot reserve nothing.
+        (UnfoldedLSTMBlock, 1),
+        (GridLSTM2D, 1),
+        *(pytest.param(block, 1, marks=pytest.mark.long) for block in BLOCKS[1:]),
+        *(pytest.param(layer_class, 2, marks=pytest.mark.long) for layer_class in LAYERS),
+    ],
+)
+def test_compiled_training_steps_agree(layer_class, depth):
+    losses, *_ = results = trained(layer_class, depth, jit=True)
+    assert losses[-1] < losses[0]
+    for with_jit, without in zip(results, trained(layer_class, depth, jit=False), strict=True):
+        np.testing.assert_allclose(with_jit, without, atol=1e-5)
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
 @pytest.mark.parametrize("layer_class", LAYERS)
 @pytest.mark.parametrize("jit", [True, False])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
-    x, y = inputs(layer_class), np.zeros((6, UNITS), "float32")
-    results = []
-    for known in (True, False):
-        keras.utils.set_random_seed(1)
-        shape = x.shape[1:] if known else (*[None] * (x.ndim - 2), x.shape[-1])
-        model = keras.Sequential([keras.Input(shape), make(layer_class, 4)])
-        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
-        if known:
-            losses = [float(model.train_on_batch(x, y)) for _ in range(3)]
-        else:
-            losses = [model.fit(Same(x, y), verbose=0, shuffle=False).history["loss"][0]]
-        results.append([np.mean(losses), *model.get_weights()])
-    for found, expected in zip(*results, strict=True):
+    losses, *weights = trained(layer_class, 4, jit)
+    results = trained(layer_class, 4, jit, known=False)
+    for found, expected in zip(results, [losses.mean(keepdims=True), *weights], strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -310,18 +323,19 @@ def test_the_program_does_not_grow_with_depth(layer_class):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="SavedModel is promised for TensorFlow and JAX")
-@pytest.mark.parametrize("layer_class", BLOCKS)  # GridLSTM2D has a test of its own
-def test_export_to_saved_model(layer_class, tmp_path):
+def test_export_to_saved_model(tmp_path):
+    """All blocks side by side; GridLSTM2D has a test of its own."""
     import tensorflow as tf
 
-    model = keras.Sequential([keras.Input((FEATURES,)), make(layer_class, dropout=0.1)])
+    features = keras.Input((FEATURES,))
+    outputs = [make(layer_class, dropout=0.1)(features) for layer_class in BLOCKS]
+    model = keras.Model(features, outputs)
     model.export(str(tmp_path), verbose=False)
-    x = inputs(layer_class)
+    x = inputs(UnfoldedLSTMBlock)
     exported = tf.saved_model.load(str(tmp_path))
     for part in (x, x[:2]):
-        np.testing.assert_allclose(
-            exported.serve(part).numpy(), model.predict(part, verbose=0), atol=1e-6
-        )
+        for found, expected in zip(exported.serve(part), model.predict_on_batch(part), strict=True):
+            np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
 # Edges.
@@ -402,12 +416,11 @@ def test_a_grid_of_fifty_layers_trains_and_survives_a_file(tmp_path):
     model = keras.Sequential([keras.Input((TIME, FEATURES)), make(GridLSTM2D, 50)])
     model.compile(keras.optimizers.Adam(1e-2), "mse")
     x, y = inputs(GridLSTM2D), np.full((6, UNITS), 0.3, "float32")
-    before = model.evaluate(x, y, verbose=0)
-    model.fit(x, y, epochs=5, verbose=0)
-    assert model.evaluate(x, y, verbose=0) < before
+    losses = model.fit(x, y, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(loaded.predict_on_batch(x), model.predict_on_batch(x))
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)

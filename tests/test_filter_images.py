@@ -51,7 +51,7 @@ def test_both_directions_are_shown_split_by_gate():
         np.testing.assert_array_equal(image, kernel[:, 3].reshape(2, 3))
 
 
-def test_pictures_before_and_during_training(tmp_path):
+def test_pictures_before_and_during_training(tmp_path, eager):
     model = models.classifier((4, 4, 1), 3, depth=2, units=5)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.zeros((8, 4, 4, 1)), np.zeros(8)
@@ -83,7 +83,7 @@ def test_wrong_use():
         filter_images(keras.Sequential([keras.Input((5,)), keras.layers.Activation("relu")]))
 
 
-def test_trained_weights_are_bitwise_the_same(tmp_path):
+def test_trained_weights_are_bitwise_the_same(tmp_path, eager):
     weights = []
     for callbacks in ([], [FilterImages(tmp_path, every=1)]):
         keras.utils.set_random_seed(0)

@@ -59,7 +59,7 @@ def test_slopes_of_the_fit_against_finite_differences():
         assert gradient[i] == pytest.approx((costs[0] - costs[1]) / 2e-6, rel=1e-4)
 
 
-def test_a_second_fit_keeps_what_came_before_it():
+def test_a_second_fit_keeps_what_came_before_it(eager):
     def fit(seed, first, last):
         keras.utils.set_random_seed(seed)
         model = models.classifier((5, 5, 1), 3, depth=2, units=4)
@@ -79,7 +79,7 @@ def test_a_second_fit_keeps_what_came_before_it():
     assert not np.array_equal(third["2"], second["2"])
 
 
-def test_the_callback_keeps_filters_before_and_after():
+def test_the_callback_keeps_filters_before_and_after(eager):
     model = models.classifier((5, 5, 1), 3, depth=2, units=4)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x = np.random.default_rng(0).normal(size=(8, 5, 5, 1)).astype("float32")

@@ -101,8 +101,13 @@ def fit(model, name="chain", callbacks=(), **options):
     return model.fit(data_of(name), Y, callbacks=list(callbacks), **options)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=ON_TENSORFLOW)])
+def under_xla():
+    for name in MODELS:
+        repeats = [] if name in ("unfolded", "embedding") else [pytest.mark.long]
+        yield pytest.param(name, True, marks=[ON_TENSORFLOW, *repeats])
+
+
+@pytest.mark.parametrize("name, jit_compile", [*((name, False) for name in MODELS), *under_xla()])
 def test_norms_equal_the_backends_own_autodiff(name, jit_compile):
     model = build(name, jit_compile=jit_compile if BACKEND == "tensorflow" else "auto")
     expected = expected_norms(model, data_of(name), Y)
@@ -113,8 +118,15 @@ def test_norms_equal_the_backends_own_autodiff(name, jit_compile):
     np.testing.assert_allclose(frame.value, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["unfolded", "embedding"])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    "name, optimizer",
+    [
+        ("unfolded", "sgd"),
+        ("embedding", "adam"),
+        pytest.param("unfolded", "adam", marks=pytest.mark.long),
+        pytest.param("embedding", "sgd", marks=pytest.mark.long),
+    ],
+)
 def test_trained_weights_are_bitwise_the_same(name, optimizer):
     weights = []
     flows = GradientFlow(statistics=STATISTICS), GradientFlow(every=3)
@@ -355,38 +367,6 @@ def test_deep_copy_after_a_fit_that_raised(kind):
         assert callback.to_frame().step.tolist() == [1] * 4
     else:
         assert not copied.diverged
-
-
-@ON_TENSORFLOW
-def test_replicas_are_all_reduced_before_the_norm():
-    """Two virtual devices give the norm of the whole batch, not the mean of local norms."""
-    import subprocess
-    import sys
-
-    code = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras, numpy as np
-from keras_deeplstm.callbacks import GradientFlow
-from keras_deeplstm.layers import UnfoldedLSTMBlock
-rng = np.random.default_rng(0)
-x, y = rng.normal(size=(16, 6)).astype("float32"), rng.normal(size=(16, 2)).astype("float32")
-values = []
-for strategy in (tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), None):
-    keras.utils.set_random_seed(1)
-    import contextlib
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        block = UnfoldedLSTMBlock(4, 3)
-        model = keras.Sequential([keras.Input((6,)), block, keras.layers.Dense(2)])
-        model.compile("sgd", "mse")
-    flow = GradientFlow()
-    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[flow])
-    values.append(flow.to_frame().value.to_numpy())
-np.testing.assert_allclose(*values, rtol=1e-5)
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
 
 
 def gradients_and_weights(model, x, y):

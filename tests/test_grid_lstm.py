@@ -113,7 +113,15 @@ CONFIGS = pairwise(
 )
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: " ".join(map(str, c.values())))
+# Elsewhere the first of them, in which each value of each option occurs; the others take long.
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, marks=[pytest.mark.long] * (BACKEND != "tensorflow" and number > 3))
+        for number, config in enumerate(CONFIGS)
+    ],
+    ids=lambda config: " ".join(map(str, config.values())),
+)
 def test_forward_equals_numpy_reference(config, in_float64):
     config = dict(config)
     masked, with_state, dtype = (config.pop(k) for k in ("masked", "with_state", "dtype"))
@@ -130,21 +138,24 @@ def test_forward_equals_numpy_reference(config, in_float64):
     np.testing.assert_allclose([numpy_of(s) for s in last], expected_last, atol=tolerance)
 
 
-@pytest.mark.parametrize("return_sequences", [True, False])
-@pytest.mark.parametrize("return_state", [True, False])
 @pytest.mark.parametrize("with_state", [True, False])
 @pytest.mark.parametrize("go_backwards", [True, False])
-def test_masks(return_sequences, return_state, with_state, go_backwards):
-    layer = grid(
-        return_sequences=return_sequences, return_state=return_state, go_backwards=go_backwards
-    )
+def test_masks(with_state, go_backwards):
     x, state = inputs(), states() if with_state else None
-    result = layer(x, initial_state=state, mask=MASK)
-    output, *last = result if return_state else [result]
+    for return_sequences, return_state in ((False, False), (False, True), (True, False)):
+        options = {"return_sequences": return_sequences, "return_state": return_state}
+        layer = grid(go_backwards=go_backwards, **options)
+        result = layer(x, initial_state=state, mask=MASK)
+        output, *last = result if return_state else [result]
+        expected, expected_last = expected_of(layer, x, MASK, state)
+        np.testing.assert_allclose(numpy_of(output), expected, atol=1e-5)
+        for a, b in zip(last, expected_last if return_state else [], strict=True):
+            np.testing.assert_allclose(numpy_of(a), b, atol=1e-5)
+        assert not numpy_of(output)[-1].any()
+    layer = grid(go_backwards=go_backwards, return_sequences=True, return_state=True)
+    output, *last = layer(x, initial_state=state, mask=MASK)
     expected, expected_last = expected_of(layer, x, MASK, state)
     np.testing.assert_allclose(numpy_of(output), expected, atol=1e-5)
-    if not return_state:
-        return
     np.testing.assert_allclose([numpy_of(s) for s in last], expected_last, atol=1e-5)
     before = np.zeros((2 * DEPTH, UNITS)) if state is None else np.array(state)[:, -1]
     np.testing.assert_array_equal([numpy_of(s)[-1] for s in last], before)
@@ -153,14 +164,13 @@ def test_masks(return_sequences, return_state, with_state, go_backwards):
     for row, valid in enumerate(MASK[:-1]):
         own = None if state is None else [s[row : row + 1] for s in state]
         shorter, *shorter_last = layer(x[row : row + 1, valid], initial_state=own)
-        reading = valid[::-1] if go_backwards else valid
-        kept = numpy_of(output)[row][reading] if return_sequences else numpy_of(output)[row]
+        kept = numpy_of(output)[row][valid[::-1] if go_backwards else valid]
         np.testing.assert_allclose(kept, numpy_of(shorter)[0], atol=1e-6)
         for a, b in zip(last, shorter_last, strict=True):
             np.testing.assert_allclose(numpy_of(a)[row], numpy_of(b)[0], atol=1e-6)
 
 
-def test_backwards_the_mask_is_in_the_order_of_the_output():
+def test_backwards_the_mask_is_in_the_order_of_the_output(eager):
     """Unlike that of keras.layers.LSTM, whose masked mean here is one of padding alone."""
     layer = grid(go_backwards=True, return_sequences=True)
     steps = keras.Input((TIME, FEATURES))
@@ -275,13 +285,13 @@ def test_gradients_with_mask_and_state_equal_finite_differences(in_float64):
 
 def check_along_random_directions(loss, variables, tensors):
     """Compare the gradients of `loss` with central differences; return value and gradients."""
-    value, by_variable, by_tensor = compiled(loss, variables, gradients="all")(*tensors)
-    loss, draw = compiled(loss, variables), np.random.default_rng(0)
+    run, draw = compiled(loss, variables, gradients="all"), np.random.default_rng(0)
+    value, by_variable, by_tensor = run(*tensors)
     for variable, gradient in zip(variables, by_variable, strict=True):
         start, direction, sides = numpy_of(variable), draw.normal(size=gradient.shape), []
         for step in (1e-5, -1e-5):
             variable.assign(start + step * direction)
-            sides.append(loss(*tensors))
+            sides.append(run(*tensors)[0])
         variable.assign(start)
         slope = (sides[0] - sides[1]) / 2e-5
         assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-6), variable.path
@@ -289,7 +299,7 @@ def check_along_random_directions(loss, variables, tensors):
         direction, sides = draw.normal(size=gradient.shape), []
         for step in (1e-5, -1e-5):
             moved = tensors[i] + step * direction
-            sides.append(loss(*tensors[:i], moved, *tensors[i + 1 :]))
+            sides.append(run(*tensors[:i], moved, *tensors[i + 1 :])[0])
         slope = (sides[0] - sides[1]) / 2e-5
         assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-6), i
     return value, by_tensor
@@ -496,7 +506,7 @@ def test_bidirectional(merge_mode):
     np.testing.assert_allclose([numpy_of(s) for s in last], expected_last, atol=1e-5)
 
 
-def test_bidirectional_after_an_embedding_saves_and_loads(tmp_path):
+def test_bidirectional_after_an_embedding_saves_and_loads(tmp_path, eager):
     model = keras.Sequential(
         [
             keras.Input((None,)),
@@ -522,30 +532,22 @@ def test_time_distributed():
     np.testing.assert_allclose(numpy_of(output).reshape(6, UNITS), numpy_of(expected), atol=1e-6)
 
 
-def test_unrolled_equals_scanned():
-    options = {"depth": 2, "return_sequences": True, "normalization": "layer"}
-    scanned, unrolled = grid(**options), grid(**options, unroll=True)
-    x, mask = inputs()[:, :3], MASK[:, :3]
-    results = []
-    for layer in (scanned, unrolled):
-        layer.build(x.shape)
-        layer.set_weights(scanned.get_weights())
-
-        def loss(x, layer=layer):
-            return ops.sum(ops.square(layer(x, mask=mask)))
-
-        gradients = compiled(loss, layer.trainable_variables, gradients="all")
-        results.append([numpy_of(layer(x, mask=mask)), *gradients(x)[1]])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-@pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
-@pytest.mark.parametrize("go_backwards", [False, True])
-def test_gradients_equal_those_of_the_unrolled_loop(mask, go_backwards, in_float64):
+@pytest.mark.parametrize(
+    "mask, config",
+    [
+        (None, {}),
+        (MASK, {"go_backwards": True}),
+        (MASK, {"normalization": "layer", "depth": 2}),
+        pytest.param(MASK, {}, marks=pytest.mark.long),
+        pytest.param(None, {"go_backwards": True}, marks=pytest.mark.long),
+    ],
+    ids=["plain", "masked-backwards", "masked-normalized", "masked", "backwards"],
+)
+def test_unrolled_equals_scanned(mask, config, in_float64):
     """On JAX the loop over time has a backward pass of its own, `scan.recurrence`."""
-    options = {"return_sequences": True, "return_state": True, "go_backwards": go_backwards}
-    layers = [grid(**options, unroll=unroll, dtype="float64") for unroll in (False, True)]
+    config = {"return_sequences": True, "return_state": True, "dtype": "float64", **config}
+    layers = [grid(**config, unroll=unroll) for unroll in (False, True)]
+    state = states(depth=layers[0].depth, dtype="float64")
     x, results = inputs(dtype="float64"), []
     for layer in layers:
         layer.build(x.shape)
@@ -555,9 +557,8 @@ def test_gradients_equal_those_of_the_unrolled_loop(mask, go_backwards, in_float
             output, *last = layer(x, initial_state=list(state), mask=mask)
             return sum((i + 1) * ops.sum(ops.square(y)) for i, y in enumerate([output, *last]))
 
-        value, by_weight, by_tensor = compiled(loss, layer.trainable_variables, gradients="all")(
-            x, *states(dtype="float64")
-        )
+        run = compiled(loss, layer.trainable_variables, gradients="all")
+        value, by_weight, by_tensor = run(x, *state)
         results.append([value, *by_weight, *by_tensor])
     assert all(np.any(gradient) for gradient in results[0])
     for a, b in zip(*results, strict=True):
@@ -610,7 +611,7 @@ def test_config_is_a_fixed_point():
     assert keras.saving.serialize_keras_object(again) == serialized
 
 
-def test_save_and_load(tmp_path):
+def test_save_and_load(tmp_path, eager):
     sequences = keras.Input((None, FEATURES))
     output, *last = GridLSTM2D(UNITS, DEPTH, **FULL_CONFIG)(sequences)
     model = keras.Model(sequences, [output, *last])
@@ -685,7 +686,7 @@ def test_compiled_training_steps_agree():
         np.testing.assert_allclose(with_jit, without, atol=1e-5)
 
 
-def test_mixed_precision():
+def test_mixed_precision(eager):
     layer = grid(
         dtype="mixed_bfloat16", normalization="layer", return_sequences=True, return_state=True
     )

@@ -14,6 +14,7 @@ from keras_deeplstm.callbacks import StateGradients, verdict
 from keras_deeplstm.callbacks.gradient_plots import plot_paths, state_profile, state_ratios
 from keras_deeplstm.callbacks.verdict import path_ratios
 from keras_deeplstm.diagnostics import StateGradientProbe, state_gradients
+from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
 
 pytestmark = pytest.mark.backends
@@ -99,16 +100,14 @@ def test_other_layers_by_time_against_finite_differences(options):
     assert frame[frame.state == "input"].time.tolist() == [1, 2, 3, 4]
     assert len(frame) == 4 + (4 if options else 1)
 
-    def loss(x):
-        return float(ops.convert_to_numpy(model.compute_loss(x=x, y=Y, y_pred=model(x))))
-
+    loss = compiled(lambda x: model.compute_loss(x=x, y=Y, y_pred=model(x)), model.variables)
     gradient = np.zeros((8, 3))
     for index in np.ndindex(8, 3):
         sides = []
         for shift in (0.01, -0.01):
             moved = sequences.copy()
             moved[index[0], 2, index[1]] += shift
-            sides.append(loss(moved))
+            sides.append(float(loss(moved)))
         gradient[index] = (sides[0] - sides[1]) / 0.02
     np.testing.assert_allclose(by_input[2], np.linalg.norm(gradient), rtol=2e-3)
 
@@ -126,7 +125,7 @@ def test_the_grid_has_both_directions():
     assert top[4] > 0 and (top[[1, 2, 3]] == 0).all()
 
 
-def test_the_model_is_not_touched():
+def test_the_model_is_not_touched(eager):
     model = build(UnfoldedLSTMBlock(4, 5, dropout=0.5, normalization="batch", seed=1))
     before = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
     StateGradientProbe(model, X, Y).measure()
@@ -154,10 +153,16 @@ def test_the_callback_measures_by_epoch_with_present_weights():
     assert len(ax.lines) == 4 and ax.get_yscale() == "log"
     np.testing.assert_allclose(ax.lines[0].get_ydata(), curve(now, "h", "total"), rtol=1e-5)
     plot_paths(now)
+    # The beginning is drawn dashed.
+    ax = plot_paths(frame, epochs=(0, 3))
+    styles = [(line.get_linestyle(), line.get_label()) for line in ax.lines]
+    assert styles[1] == ("-", "dL/dh, total") and styles[0][0] == "--" and len(styles) == 8
+    before = curve(frame[frame.epoch == 0], "h", "total")
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), before)
     matplotlib.pyplot.close("all")
 
 
-def test_a_continued_callback_measures_as_one_that_was_not_interrupted():
+def test_a_continued_callback_measures_as_one_that_was_not_interrupted(eager):
     def fit(states, first, last):
         settings = {"batch_size": 8, "shuffle": False, "verbose": 0}
         model.fit(X, Y, initial_epoch=first, epochs=last, callbacks=[states], **settings)
@@ -165,7 +170,7 @@ def test_a_continued_callback_measures_as_one_that_was_not_interrupted():
     frames = []
     for interrupted in (False, True):
         keras.utils.set_random_seed(1)
-        model = build(UnfoldedLSTMBlock(4, 5, name="block"))
+        model = build(DenseStack(4, 5, name="block"))
         states = StateGradients(X, Y, every=3)
         if interrupted:
             fit(states, 0, 3)
@@ -184,20 +189,23 @@ def test_a_continued_callback_measures_as_one_that_was_not_interrupted():
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
-def test_a_second_fit_measures_anew():
+def test_a_second_fit_measures_anew(eager):
     states = StateGradients(X, Y, every=5)
     frames = []
     for seed, first, last in ((0, 0, 3), (1, 0, 2), (2, 2, 4)):
         keras.utils.set_random_seed(seed)
-        model = build(UnfoldedLSTMBlock(4, 5))
-        before = state_gradients(model, X, Y).value
+        model = keras.Sequential([keras.Input((3,)), DenseStack(4, 5), keras.layers.Dense(2)])
+        model.compile("sgd", "mse")
+        probe = StateGradientProbe(model, X, Y)
+        before = probe.measure().value
         model.fit(X, Y, initial_epoch=first, epochs=last, verbose=0, callbacks=[states])
         frame = states.to_frame().set_index("epoch").value
         np.testing.assert_allclose(frame[first], before, rtol=1e-5)
-        np.testing.assert_allclose(frame[last], state_gradients(model, X, Y).value, rtol=1e-5)
+        np.testing.assert_allclose(frame[last], probe.measure().value, rtol=1e-5)
         frames.append(frame)
     assert [frame.index.unique().tolist() for frame in frames] == [[0, 3], [0, 2], [0, 2, 4]]
     np.testing.assert_array_equal(frames[2][0], frames[1][0])
+    assert (frames[1][0].to_numpy() != frames[0][0].to_numpy()).all()
 
 
 def test_profile_and_ratios_of_states():
@@ -226,20 +234,7 @@ def test_profile_and_ratios_of_states():
     assert ratios.first_last[0] == 1 and np.isnan(ratios.memory[0])
 
 
-def test_the_beginning_is_drawn_dashed():
-    model = build(UnfoldedLSTMBlock(4, 5))
-    states = StateGradients(X, Y, every=2)
-    model.fit(X, Y, epochs=2, verbose=0, callbacks=[states])
-    ax = plot_paths(states.to_frame(), epochs=(0, 2))
-    styles = [(line.get_linestyle(), line.get_label()) for line in ax.lines]
-    assert styles[1] == ("-", "dL/dh, total") and styles[0][0] == "--" and len(styles) == 8
-    before = states.to_frame()
-    before = curve(before[before.epoch == 0], "h", "total")
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), before)
-    matplotlib.pyplot.close("all")
-
-
-def test_the_verdict_names_the_paths():
+def test_the_verdict_names_the_paths(eager):
     model = build(UnfoldedLSTMBlock(4, 20, forget_bias=6.0))
     from keras_deeplstm.callbacks import GradientFlow
 
@@ -281,8 +276,8 @@ def test_no_warning_however_many_models_are_measured(monkeypatch):
     handler.emit = warnings.append
     monkeypatch.setattr(logging.getLogger("tensorflow"), "handlers", [handler])
     x, y = np.ones((2, 4)), np.array([0, 1])
-    for _ in range(4):
-        model = models.classifier((4,), 3, depth=2, units=2)
+    for _ in range(6):  # called itself, the fifth would warn
+        model = models.classifier((4,), 3, "dense", depth=2, units=2)
         model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         state_gradients(model, x, y)
     assert not warnings

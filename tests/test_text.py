@@ -173,7 +173,7 @@ def test_a_sequential_model_is_a_chain():
 
 
 @pytest.mark.parametrize(("layer", "size"), [(keras.layers.LSTM, (4,)), (GridLSTM2D, (4, 2))])
-def test_masks_go_from_layer_to_layer(layer, size, tmp_path):
+def test_masks_go_from_layer_to_layer(layer, size, tmp_path, eager):
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),

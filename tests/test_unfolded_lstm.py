@@ -182,7 +182,7 @@ def test_inference_uses_the_moving_averages():
     np.testing.assert_allclose(numpy_of(layer(x[:2])), trained[:2], atol=1e-6)
 
 
-def test_a_frozen_block_uses_its_moving_averages_and_keeps_them():
+def test_a_frozen_block_uses_its_moving_averages_and_keeps_them(eager):
     block = UnfoldedLSTMBlock(2, 3, normalization="batch", dropout=0.5, seed=0)
     batch_norm = keras.layers.BatchNormalization()
     model = keras.Sequential([keras.Input((FEATURES,)), block, batch_norm, keras.layers.Dense(1)])
@@ -514,7 +514,11 @@ def test_undefined_or_changed_feature_axis_is_refused():
         layer(inputs(2, 5))
 
 
-@pytest.mark.parametrize("options", [{}, {"normalization": "batch", "dropout": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"normalization": "batch", "dropout": 0.1}, marks=pytest.mark.long)],
+    ids=str,
+)
 def test_depth_1000_trains_and_survives_a_file(options, tmp_path):
     model = keras.Sequential([keras.Input((FEATURES,)), UnfoldedLSTMBlock(2, 1000, **options)])
     model.compile("adam", "mse")
