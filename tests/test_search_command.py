@@ -50,11 +50,7 @@ def folder(tmp_path, monkeypatch, quick_pictures):
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """Search in this process, and let all training take no time."""
-    training = Training()
-    monkeypatch.setattr(tuner_module, "train", training)
-
+def in_this_process(monkeypatch):
     class Here:
         def __enter__(self):
             return self
@@ -72,6 +68,13 @@ def here(monkeypatch):
                 return error
 
     monkeypatch.setattr(runner, "Worker", Here)
+
+
+@pytest.fixture
+def here(monkeypatch, in_this_process):
+    """Search in this process, and let all training take no time."""
+    training = Training()
+    monkeypatch.setattr(tuner_module, "train", training)
     return training
 
 
@@ -340,6 +343,25 @@ def test_report(here, folder):
     assert "<script>" not in (path / "report.html").read_text()
 
 
+def test_search_and_retrain(in_this_process, folder, letters, capsys, eager):
+    small = ["--depth", "2,3", "--units", "4", "--block", "dense", "--dropout", "0"]
+    search = ["search", str(letters), "--name", "a", *small, "--epochs", "2", "--batch-size", "20"]
+    assert status([*search, "--trials", "2", "--retrain"]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"2 trials in \d+ s without start-up, [\d.]+ per minute", output)
+    path = folder / "runs" / "a"
+    assert (path / "best" / "model.keras").exists()
+    best = runs.load(path / "best")
+    top = max(records.read_all(path), key=lambda record: record.outcome.score)
+    assert best.metrics["val_accuracy"].max() == top.outcome.score
+    trial = path / f"trial_{top.trial}" / "seed0"
+    assert sorted(p.name for p in trial.iterdir() if not p.name.startswith(".")) == [
+        *("config.json", "environment.json", "gradient_flow.csv", "metrics.csv", "result.json"),
+        "state_gradients.csv",
+    ]
+    assert f"deeplstm run {letters} --epochs 2 " in output
+
+
 def test_live_table(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -400,24 +422,6 @@ def finish(process, code=0):
     output, error = process.communicate(timeout=300)
     assert process.returncode == code, output + error
     return output
-
-
-def test_search_and_retrain(folder, letters):
-    small = ["--depth", "2,3", "--units", "4", "--block", "dense", "--dropout", "0"]
-    search = ["search", letters, "--name", "a", *small, "--epochs", "2", "--batch-size", "20"]
-    output = finish(start(*search, "--trials", "2", "--retrain"))
-    assert re.search(r"2 trials in \d+ s without start-up, [\d.]+ per minute", output)
-    path = folder / "runs" / "a"
-    assert (path / "best" / "model.keras").exists()
-    best = runs.load(path / "best")
-    top = max(records.read_all(path), key=lambda record: record.outcome.score)
-    assert best.metrics["val_accuracy"].max() == top.outcome.score
-    trial = path / f"trial_{top.trial}" / "seed0"
-    assert sorted(p.name for p in trial.iterdir() if not p.name.startswith(".")) == [
-        *("config.json", "environment.json", "gradient_flow.csv", "metrics.csv", "result.json"),
-        "state_gradients.csv",
-    ]
-    assert f"deeplstm run {letters} --epochs 2 " in output
 
 
 def test_ctrl_c(folder):

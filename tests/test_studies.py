@@ -49,9 +49,9 @@ def file(tmp_path_factory):
 def registered(file):
     """The page's task and study, in this process as well."""
     handler = signal.getsignal(signal.SIGINT)
-    runpy.run_path(str(file), run_name="own_task")
+    names = runpy.run_path(str(file), run_name="own_task")
     signal.signal(signal.SIGINT, handler)
-    yield
+    yield names
     del TASKS["parity"], OWN_BLOCKS["wide"], STUDIES["how-deep"]
 
 
@@ -191,9 +191,12 @@ def test_fifty_kills_at_random(file, tmp_path, undisturbed):
 
 
 TROUBLE = """
-import os
+import os, sys
+from keras_deeplstm.experiments.processes.worker import CallError
 
 def die(data_dir):
+    if os.path.basename(sys.argv[0]) != "deeplstm":  # in the process of a test
+        raise CallError("the process ended with status 9")
     os._exit(9)
 
 register(Task("deadly", "ends the process", (6,), 2, die, criterion=0.5))
@@ -205,7 +208,15 @@ register(Study("trouble", "What if?", ("parity",), lambda task: [
 """
 
 
-def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
+@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
+def test_runs_that_fail_do_not_end_the_study(registered, tmp_path, capsys):
+    exec(TROUBLE, dict(registered))
+    assert experiments.main(["study", "trouble", "--runs-dir", str(tmp_path)]) == 1
+    check_trouble(tmp_path / "trouble-parity", capsys.readouterr().out)
+
+
+@pytest.mark.long
+def test_a_process_that_dies_does_not_end_the_study(file, tmp_path):
     script = tmp_path / "deeplstm"
     code = file.read_text()
     place = code.index("if __name__")
@@ -213,6 +224,10 @@ def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
     process = start(script, tmp_path, "study", "trouble")
     output, error = process.communicate()
     assert process.returncode == 1, error
+    check_trouble(tmp_path / "trouble-parity", output)
+
+
+def check_trouble(folder, output):
     lines = output.splitlines()
     assert lines[0] == "3 runs, 3 to train now"
     died = "deadly, UnfoldedLSTMBlock untied, depth 10: FAILED: the process ended with status 9"
@@ -221,8 +236,6 @@ def test_runs_that_fail_do_not_end_the_study(file, tmp_path):
     assert lines[2] == f"2/3 {diverged}: DIVERGED: The loss became nan in epoch 1"
     assert lines[3] == f"2/3 {diverged}, seed 1000: DIVERGED: The loss became nan in epoch 1"
     assert lines[4].startswith("3/3 parity, DenseStack learning_rate 0.001, depth 2: test ")
-
-    folder = tmp_path / "trouble-parity"
     states = [files.read_json(path)["state"] for path in folder.glob("*/result.json")]
     assert sorted(states) == ["diverged", "diverged", "failed", "finished"]
     page = (folder / "report.html").read_text(encoding="utf-8")

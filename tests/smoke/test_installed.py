@@ -58,8 +58,8 @@ def test_the_command_helps_at_once():
 
 def test_a_run_writes_a_report(tmp_path):
     result = run(
-        command(), "run", "digits", "--epochs", "1", "--model.depth", "3", "--name", "one",
-        cwd=tmp_path,
+        command(), "run", "digits", "--epochs", "1", "--model.depth", "3", "--model.units", "4",
+        "--name", "one", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "one" in run(command(), "list", cwd=tmp_path).stdout
