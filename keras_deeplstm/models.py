@@ -20,7 +20,7 @@ from keras_deeplstm.layers import (
     ResidualBlock,
     UnfoldedLSTMBlock,
 )
-from keras_deeplstm.layers.depth_block import MAX_UNITS
+from keras_deeplstm.layers.depth_layer import MAX_UNITS
 
 BLOCKS = {
     "unfolded_lstm": UnfoldedLSTMBlock,
