@@ -414,16 +414,16 @@ class GridLSTM2D(DepthLayer):
 
         def step(state, at, shift=None):
             h, c = state
-            z, valid = at
+            z, *valid = at
             seen = h if w.recurrent_dropout is None else h * w.recurrent_dropout
             z = z + layer_norm(product(seen, w.time.U), w.time.recurrent)
             new = self._lstm(z, c, w.time.memory, shift)
-            if valid != ():
-                new = held(valid, new, (h, c if shift is None else c + shift))
+            if valid:
+                new = held(*valid, new, (h, c if shift is None else c + shift))
             return new, ()
 
         length = ops.shape(z)[0]
-        xs = (z, () if valid is None else valid)
+        xs = (z,) if valid is None else (z, valid)
         last, h_T, _ = scan(
             step, start, xs, length, return_hidden=True, unroll=self.unroll, probe=probe
         )
