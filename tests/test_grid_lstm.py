@@ -12,7 +12,7 @@ from keras_deeplstm.diagnostics import float64, gradient_check
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.initializers import GateBias
 from keras_deeplstm.layers import GridLSTM2D
-from keras_deeplstm.layers.scan import Probe, probing
+from keras_deeplstm.layers.probes import Probe, probing
 
 pytestmark = pytest.mark.backends
 

@@ -11,7 +11,7 @@ from keras_deeplstm.diagnostics import float64, gradient_check
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.initializers import GateBias, OrthogonalGates
 from keras_deeplstm.layers import UnfoldedLSTMBlock
-from keras_deeplstm.layers.scan import Probe, probing
+from keras_deeplstm.layers.probes import Probe, probing
 
 pytestmark = pytest.mark.backends
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled, loss_divisor
-from keras_deeplstm.layers.scan import Probe, probing
+from keras_deeplstm.layers.probes import Probe, probing
 from keras_deeplstm.nested import leaf_layers
 
 # The path that is left, and what is cut between steps to leave it.

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers.depth_block import DepthBlock, Weight
+from keras_deeplstm.layers.depth_block import DepthBlock
+from keras_deeplstm.layers.weights import Weight
 
 
 def _dropped(h, weights):

@@ -1,4 +1,4 @@
-"""The LSTM equation, which stands here once and which every layer calls, and its product."""
+"""The LSTM equation, which stands here once and which every layer calls."""
 
 from keras import ops
 
@@ -30,15 +30,3 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
     seen = c if normalize_memory is None else normalize_memory(c)
     h = recurrent_activation(z_o) * activation(seen)
     return h, c
-
-
-def product(x, kernel):
-    """`x @ kernel`, `(..., features)` by `(features, size)`, as a product of two matrices.
-
-    On TensorFlow `ops.matmul` is here a `tensordot`, whose gradient within a loop does not compile
-    with XLA as long as a shape is unknown, as all shapes are that `fit` has of a `PyDataset`.
-    """
-    if len(x.shape) == 2:
-        return ops.matmul(x, kernel)
-    rows = ops.reshape(x, (-1, x.shape[-1]))
-    return ops.reshape(ops.matmul(rows, kernel), (*ops.shape(x)[:-1], kernel.shape[-1]))

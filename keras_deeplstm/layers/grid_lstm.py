@@ -2,24 +2,53 @@
 
 import functools
 import types
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
-from keras_deeplstm.layers.depth_block import (
-    DepthLayer,
-    Weight,
-    agree,
-    check_mask,
-    checked_gate_bias,
-    with_gate_biases,
-)
-from keras_deeplstm.layers.gates import gates, product
-from keras_deeplstm.layers.scan import Probe, probe_of, recurrence, scan, with_rows
+from keras_deeplstm.layers.depth_layer import DepthLayer
+from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.masks import agree, check_mask, held, held_outputs
+from keras_deeplstm.layers.normalization import Norm, layer_norm
+from keras_deeplstm.layers.probes import Probe, probe_of
+from keras_deeplstm.layers.scan import product, recurrence, scan, with_rows
+from keras_deeplstm.layers.weights import Weight, checked_gate_bias, with_gate_biases
 
-EPSILON = 1e-3
+
+class _LSTM(NamedTuple):
+    """The weights of one LSTM: z = norm(x W) + norm(h U) + b."""
+
+    W: Any
+    U: Any
+    b: Any
+    input: Norm
+    recurrent: Norm
+    memory: Norm
+
+    @classmethod
+    def of(cls, weights, direction):
+        """Those of a direction, "time" or "depth", by the names that they have in the layer."""
+        kernel, recurrent = f"{direction}_kernel", f"{direction}_recurrent_kernel"
+        norms = (Norm.of(weights, name) for name in (kernel, recurrent, f"{direction}_memory"))
+        return cls(weights[kernel], weights[recurrent], weights.get(f"{direction}_bias", 0), *norms)
+
+
+class _Layer(NamedTuple):
+    """The weights of one layer, and its dropout masks or None."""
+
+    time: _LSTM
+    depth: _LSTM
+    dropout: Any
+    recurrent_dropout: Any
+
+    @classmethod
+    def of(cls, weights):
+        """Those of a layer, by the names that they have in it."""
+        lstms = (_LSTM.of(weights, direction) for direction in ("time", "depth"))
+        return cls(*lstms, weights.get("dropout"), weights.get("recurrent_dropout"))
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
@@ -111,7 +140,7 @@ class GridLSTM2D(DepthLayer):
         `(depth, units, 4 * units)`; `time_bias`: b, `(depth, 4 * units)`. `depth_kernel`,
         `depth_recurrent_kernel` and `depth_bias`: W', U' and b', alike. Gate order i, f, c, o.
 
-    Diagnostics (`scan.probing`): the probe of this layer is a dict `{"time": Probe, "depth":
+    Diagnostics (`probes.probing`): the probe of this layer is a dict `{"time": Probe, "depth":
     Probe}`, of which either may be left out. Both have offsets `(h, c)`, each of the shape `(depth,
     time, batch, units)` with times in the order of reading: of h_T and c_T at each step, and of h_D
     and c_D at each layer. A cut stops the gradient from step to step ("time") or from layer to
@@ -332,18 +361,18 @@ class GridLSTM2D(DepthLayer):
             valid = None if mask is None else ops.flip(valid, axis=0)
 
         time_probe = probe_of(self).get("time", Probe())
-        shared, by_layer = self._weights_by_layer(x.shape[-1])
-        by_layer["state"] = self._state_before(initial_state, ops.shape(x)[1])
-        by_layer["offsets"] = time_probe.offsets or ()
-        by_layer.update(self._dropout_masks(x, training))
+        shared, by_layer = self._weights_by_layer(x.shape[-1], training, ops.shape(x)[:2])
+        start = self._state_before(initial_state, ops.shape(x)[1])
 
-        def layer(carry, own, shift=None):
-            return self._layer(carry, {**shared, **own}, valid, time_probe.cut, shift)
+        def layer(below, own, shift=None):
+            own, start, offsets = own
+            w = _Layer.of({**shared, **own})
+            return self._layer(below, w, start, valid, Probe(offsets, time_probe.cut), shift)
 
         (h_D, c_D), _, (h_T, c_T) = scan(
             layer,
             self._below_first_layer(x, shared),
-            by_layer,
+            (by_layer, start, time_probe.offsets or ()),
             self.depth,
             unroll=self.unroll,
             probe=probe_of(self).get("depth"),
@@ -359,63 +388,52 @@ class GridLSTM2D(DepthLayer):
                 kept.assign(state)
         return (output, *states) if self.return_state else output
 
-    def _layer(self, carry, w, valid, cut, shift):
-        """Both LSTMs of one layer at all times: `(h_D, c_D)` of the layer below -> of this one.
+    def _layer(self, below, w, start, valid, probe, shift):
+        """`(h_D, c_D)` of the layer below at all times -> of this one; its last `(h_T, c_T)`."""
+        h_D, c_D = below
+        h_D = h_D if w.dropout is None else h_D * w.dropout
+        z = layer_norm(product(h_D, w.time.W), w.time.input) + w.time.b
+        h_T, last = self._along_time(z, w, start, valid, probe)
+        if self.priority is None:
+            h_T = ops.concatenate([start[0][None], h_T[:-1]], axis=0)
+        z = layer_norm(product(h_T, w.depth.W), w.depth.input)
+        z = z + layer_norm(product(h_D, w.depth.U), w.depth.recurrent)
+        return self._lstm(z + w.depth.b, c_D, w.depth.memory, shift), last
 
-        `w` holds the weights of this layer, its state before the first time, dropout masks and
-        offsets by name. Also returns the state after the last time.
-        """
-        h_D, c_D = carry
-        if "dropout" in w:
-            h_D = h_D * w["dropout"]
+    def _lstm(self, z, c, memory=Norm(), shift=None):  # noqa: B008
+        normalize = functools.partial(layer_norm, w=memory)
+        return gates(z, c, self.activation, self.recurrent_activation, normalize, shift)
 
-        def normalized(x, kernel):
-            return _normalize(product(x, w[kernel]), w.get(f"{kernel}_scale"))
-
-        def lstm(direction, z, c, shift):
-            scale, offset = (w.get(f"{direction}_memory_{role}") for role in ("scale", "offset"))
-            normalize = functools.partial(_normalize, scale=scale, offset=offset)
-            return gates(z, c, self.activation, self.recurrent_activation, normalize, shift)
+    def _along_time(self, z, w, start, valid, probe):
+        """h_T at all times, and the last `(h_T, c_T)`; `z` is what h_D adds at each time."""
+        valid = None if valid is None else valid[..., None]
+        if self._is_plain(w, probe):
+            done = recurrence(self._lstm, z, start, w.time.U, valid)
+            if done is not None:
+                return done[::-1]
 
         def step(state, at, shift=None):
             h, c = state
-            seen = h * w["recurrent_dropout"] if "recurrent_dropout" in w else h
-            new_h, new_c = lstm(
-                "time", at["z"] + normalized(seen, "time_recurrent_kernel"), c, shift
-            )
-            if "valid" in at:
-                new_h = ops.where(at["valid"], new_h, h)
-                new_c = ops.where(at["valid"], new_c, c if shift is None else c + shift)
-            return (new_h, new_c), ()
+            z, *valid = at
+            seen = h if w.recurrent_dropout is None else h * w.recurrent_dropout
+            z = z + layer_norm(product(seen, w.time.U), w.time.recurrent)
+            new = self._lstm(z, c, w.time.memory, shift)
+            if valid:
+                new = held(*valid, new, (h, c if shift is None else c + shift))
+            return new, ()
 
-        z = normalized(h_D, "time_kernel") + w.get("time_bias", 0)
-        valid = None if valid is None else valid[..., None]
-        done = None
-        if self._is_plain(w, cut):
-            U = w["time_recurrent_kernel"]
-            done = recurrence(lambda z, c: lstm("time", z, c, None), z, w["state"], U, valid)
-        if done is not None:
-            state, h_T = done
-        else:
-            state, h_T, _ = scan(
-                step,
-                w["state"],
-                {"z": z} if valid is None else {"z": z, "valid": valid},
-                ops.shape(h_D)[0],
-                return_hidden=True,
-                unroll=self.unroll,
-                probe=Probe(w["offsets"], cut),
-            )
-        if self.priority is None:
-            h_T = ops.concatenate([w["state"][0][None], h_T[:-1]], axis=0)
-        z = normalized(h_T, "depth_kernel") + normalized(h_D, "depth_recurrent_kernel")
-        return lstm("depth", z + w.get("depth_bias", 0), c_D, shift), state
+        length = ops.shape(z)[0]
+        xs = (z,) if valid is None else (z, valid)
+        last, h_T, _ = scan(
+            step, start, xs, length, return_hidden=True, unroll=self.unroll, probe=probe
+        )
+        return h_T, last
 
-    def _is_plain(self, w, cut):
+    def _is_plain(self, w, probe):
         """Whether nothing special is asked of the loop over time, so that `recurrence` can run."""
         functions = self.activation, self.recurrent_activation
-        special = self.unroll or self.normalization or "recurrent_dropout" in w
-        probed = w["offsets"] or cut
+        special = self.unroll or self.normalization or w.recurrent_dropout is not None
+        probed = probe.offsets or probe.cut
         plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
         return plain and not special and not probed
 
@@ -428,12 +446,26 @@ class GridLSTM2D(DepthLayer):
         h_D = project("hidden") if self.project_inputs else x
         return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
 
-    def _weights_by_layer(self, features):
-        """Weights by name: those that all layers share, and those stacked over the layers."""
+    def _weights_by_layer(self, features, training, times_and_rows):
+        """Weights and dropout masks by name: what all layers share, and what is stacked over them.
+
+        The masks, for h_D entering the layers 2 ... depth and for h_T, are drawn before any scan.
+        """
         shared, by_layer = {}, {}
         for weight in self._weights(features):
             tensor = ops.convert_to_tensor(getattr(self, weight.name), dtype=self.compute_dtype)
             (shared if weight.steps is None else by_layer)[weight.name] = tensor
+        time, batch = times_and_rows
+        if training and self.dropout and self.depth > 1:
+            ones = ops.ones((self.depth, time, batch, self.units), dtype=self.compute_dtype)
+            drawn = keras.random.dropout(ones[1:], self.dropout, seed=self.seed_generator)
+            by_layer["dropout"] = ops.concatenate([ones[:1], drawn], axis=0)
+        if training and self.recurrent_dropout:
+            by_layer["recurrent_dropout"] = keras.random.dropout(
+                ops.ones((self.depth, batch, self.units), dtype=self.compute_dtype),
+                self.recurrent_dropout,
+                seed=self.seed_generator,
+            )
         return shared, by_layer
 
     def _state_before(self, initial_state, batch_size):
@@ -445,36 +477,15 @@ class GridLSTM2D(DepthLayer):
         states = [ops.cast(state, self.compute_dtype) for state in initial_state]
         return ops.stack(states[::2]), ops.stack(states[1::2])
 
-    def _dropout_masks(self, x, training):
-        """Masks for h_D entering the layers 2 ... depth and for h_T, drawn before any scan."""
-        masks = {}
-        time, batch = ops.shape(x)[:2]
-        if training and self.dropout and self.depth > 1:
-            ones = ops.ones((self.depth, time, batch, self.units), dtype=self.compute_dtype)
-            drawn = keras.random.dropout(ones[1:], self.dropout, seed=self.seed_generator)
-            masks["dropout"] = ops.concatenate([ones[:1], drawn], axis=0)
-        if training and self.recurrent_dropout:
-            masks["recurrent_dropout"] = keras.random.dropout(
-                ops.ones((self.depth, batch, self.units), dtype=self.compute_dtype),
-                self.recurrent_dropout,
-                seed=self.seed_generator,
-            )
-        return masks
-
     def _returned(self, output, valid):
         """What is returned of the output of all times, after the mask rule of the class.
 
         The depth LSTM also computes at masked times, so the output is held here.
         """
-        if valid is None:
-            return ops.swapaxes(output, 0, 1) if self.return_sequences else output[-1]
-        last = _last_valid(valid) if self.return_sequences else _last_valid(valid)[-1:]
-        batch = ops.shape(output)[1]
-        rows = ops.reshape(output, (-1, output.shape[-1]))
-        held = ops.take(rows, ops.maximum(last, 0) * batch + ops.arange(batch), axis=0)
-        shown = valid if self.zero_output_for_mask and self.return_sequences else last >= 0
-        held = ops.where(shown[..., None], held, ops.zeros_like(held))
-        return ops.swapaxes(held, 0, 1) if self.return_sequences else held[0]
+        if valid is not None:
+            zero = self.zero_output_for_mask and self.return_sequences
+            output = held_outputs(output, valid, zero, last_only=not self.return_sequences)
+        return ops.swapaxes(output, 0, 1) if self.return_sequences else output[-1]
 
     def _check_call(self, sequences, initial_state, mask):
         batch, time, _ = sequences.shape
@@ -550,18 +561,3 @@ class GridLSTM2D(DepthLayer):
             "unroll": self.unroll,
             "zero_output_for_mask": self.zero_output_for_mask,
         }
-
-
-def _normalize(x, scale, offset=None):
-    """Layer normalization over the last axis, where the layer has a scale."""
-    return x if scale is None else ops.layer_normalization(x, scale, offset, epsilon=EPSILON)
-
-
-def _last_valid(valid):
-    """For each entry of `(time, batch)`, the last valid time up to it; -1 where there is none."""
-    time = ops.shape(valid)[0]
-    times = ops.arange(time)[:, None]
-    in_order = ops.argsort(ops.where(valid, times, times + time), axis=0)  # the valid ones first
-    count = ops.cumsum(ops.cast(valid, "int32"), axis=0)
-    last = ops.take_along_axis(in_order, ops.maximum(count - 1, 0), axis=0)
-    return ops.where(count > 0, last, -1)

@@ -3,56 +3,14 @@
 `keras.ops.scan` cannot serve: on TensorFlow it passes no `maximum_iterations`, so its gradient
 fails under XLA, which `jit_compile="auto"` switches on for a GPU. A Python loop cannot serve
 either: its graph grows with the depth, and with it the time of the first step.
-
-The file also holds the one protocol for diagnostics (`Probe`): additive offsets for the hidden
-state and the memory cell at each step, whose gradients are dLoss/dh_l and dLoss/dc_l, and a cut of
-one of the two paths between steps.
 """
-
-import contextlib
-import contextvars
-from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
 
+from keras_deeplstm.layers.probes import Probe
+
 WRITTEN_OUT = 8  # steps of a loop on JAX up to which it is written out in the graph
-
-
-class Probe(NamedTuple):
-    """What a diagnostic asks of one layer's scan.
-
-    Attributes:
-        offsets: A tuple like the carry, `(h,)` or `(h, c)`, of tensors `(steps, rows, units)`; None
-            adds nothing. The offset of h_l is added after step l. That of c_l is added within the
-            step, before h_l is computed from c_l, so that its gradient is the whole dLoss/dc_l.
-        cut: Path whose gradient is stopped between steps: "hidden", "memory" or None.
-    """
-
-    offsets: Any = None
-    cut: Literal["hidden", "memory"] | None = None
-
-
-_probes = contextvars.ContextVar("keras_deeplstm_probes", default=None)
-
-
-@contextlib.contextmanager
-def probing(probes):
-    """Within this context layers run as probed.
-
-    `probes` maps layers to dicts from directions ("depth"; of `GridLSTM2D` also "time") to `Probe`.
-    A layer's `probe_shapes(inputs_shape)` tells its directions, and the shapes of their offsets.
-    """
-    token = _probes.set(probes)
-    try:
-        yield
-    finally:
-        _probes.reset(token)
-
-
-def probe_of(layer):
-    """What is asked of `layer` at present: a dict from directions to `Probe`, mostly empty."""
-    return (_probes.get() or {}).get(layer, {})
 
 
 def scan(
@@ -171,6 +129,18 @@ def recurrence(cell, z, carry, kernel, valid=None):
     run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     run.defvjp(forward, backward)
     return run(z, carry, kernel, valid)
+
+
+def product(x, kernel):
+    """`x @ kernel`, `(..., features)` by `(features, size)`, as a product of two matrices.
+
+    On TensorFlow `ops.matmul` is here a `tensordot`, whose gradient within a loop does not compile
+    with XLA as long as a shape is unknown, as all shapes are that `fit` has of a `PyDataset`.
+    """
+    if len(x.shape) == 2:
+        return ops.matmul(x, kernel)
+    rows = ops.reshape(x, (-1, x.shape[-1]))
+    return ops.reshape(ops.matmul(rows, kernel), (*ops.shape(x)[:-1], kernel.shape[-1]))
 
 
 def with_rows(x, count):

@@ -1,21 +1,35 @@
 """UnfoldedLSTMBlock: an LSTM unrolled over depth, for feed-forward data."""
 
 import functools
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
-from keras_deeplstm.layers.depth_block import (
-    DepthBlock,
-    Weight,
-    checked_gate_bias,
-    with_gate_biases,
-)
+from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.normalization import Norm, batch_moments, batch_norm, layer_norm
+from keras_deeplstm.layers.weights import Weight, checked_gate_bias, with_gate_biases
 
 NOISE_STDDEV = 0.1
+
+
+class _Step(NamedTuple):
+    """The weights of one step; None what it does not have."""
+
+    U: Any
+    b: Any
+    dropout: Any  # the mask of this step
+    recurrent: Norm
+    memory: Norm
+
+    @classmethod
+    def of(cls, weights):
+        """Those of a step, by the names that they have in the layer."""
+        plain = (weights.get(name) for name in ("recurrent_kernel", "bias", "dropout"))
+        return cls(*plain, Norm.of(weights, "recurrent"), Norm.of(weights, "memory"))
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
@@ -241,53 +255,55 @@ class UnfoldedLSTMBlock(DepthBlock):
     def _run(self, x, row_mask, training):
         # Without a recurrence, or the only one with the input: the first step has its own form.
         own_first = self._state_is_zero or self.input_mode == "first"
-        shared, first_weights, weights = self._weights_by_step(x, training, own_first)
+        shared, first_weights, by_step = self._weights_by_step(x, training, own_first)
         learning = training and self.trainable  # frozen, it acts as keras.layers.BatchNormalization
-        normalize = functools.partial(self._normalize, row_mask=row_mask, learning=learning)
-        z_x, statistics = 0, {}
+        norm = functools.partial(self._normalize, row_mask=row_mask, learning=learning)
+        z_x, seen_first, moments = 0, {}, {}
         if self.input_mode == "state":
             h, c = ops.matmul(x, self.hidden_kernel), ops.matmul(x, self.memory_kernel)
             carry = (h + self.hidden_bias, c + self.memory_bias) if self.use_bias else (h, c)
         else:
             carry = self._initial_state(x, training)
-            z_x, statistics["input"] = normalize(ops.matmul(x, self.kernel), "input", shared)
-
-        def lstm(carry, weights, z, shift, with_recurrence=True):
-            h, c = carry
-            weights = {**shared, **weights}
-            seen = {}
-            if with_recurrence:
-                z_h = ops.matmul(h, weights["recurrent_kernel"])
-                z_h, seen["recurrent"] = normalize(z_h, "recurrent", weights)
-                z = z + z_h
-            if self.use_bias:
-                z = z + weights["bias"]
-
-            def normalize_memory(c):
-                c, seen["memory"] = normalize(c, "memory", weights)
-                return c
-
-            h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory, shift)
-            return (h * weights["dropout"] if "dropout" in weights else h, c), seen
-
-        def step(carry, weights, shift=None):
-            return lstm(carry, weights, z_x if self.input_mode == "every" else 0, shift)
-
-        seen_first = {}
+            z_x, moments["input"] = norm(ops.matmul(x, self.kernel), Norm.of(shared, "input"))
 
         def first(carry, shift=None):
-            carry, seen = lstm(carry, first_weights, z_x, shift, not self._state_is_zero)
+            w = _Step.of({**shared, **first_weights})
+            w = w._replace(U=None) if self._state_is_zero else w
+            carry, seen = self._step(carry, z_x, w, norm, shift)
             seen_first.update(keras.tree.map_structure(lambda moment: moment[None], seen))
             return carry
 
-        carry, hidden, seen = self._scan(step, carry, weights, first if own_first else None)
+        def step(carry, own, shift=None):
+            z = z_x if self.input_mode == "every" else 0
+            return self._step(carry, z, _Step.of({**shared, **own}), norm, shift)
+
+        carry, hidden, seen = self._scan(step, carry, by_step, first if own_first else None)
         if learning and self.normalization == "batch":
             seen = dict(seen)  # () where the first step was the only one
             for name in seen_first | seen:
                 parts = [each[name] for each in (seen_first, seen) if name in each]
-                statistics[name] = [ops.concatenate(stacks) for stacks in zip(*parts, strict=True)]
-            self._update_moving_averages(statistics, row_mask)
+                moments[name] = [ops.concatenate(stacks) for stacks in zip(*parts, strict=True)]
+            self._update_moving_averages(moments, row_mask)
         return carry, hidden
+
+    def _step(self, carry, z, w, norm, shift):
+        """`(h, c)` of the step before -> those of this one; and the moments of the batch, by name.
+
+        `z` is what the input adds to the pre-activations.
+        """
+        h, c = carry
+        seen = {}
+        if w.U is not None:
+            z_h, seen["recurrent"] = norm(ops.matmul(h, w.U), w.recurrent)
+            z = z + z_h
+        z = z if w.b is None else z + w.b
+
+        def normalize_memory(c):
+            c, seen["memory"] = norm(c, w.memory)
+            return c
+
+        h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory, shift)
+        return (h if w.dropout is None else h * w.dropout, c), seen
 
     def _initial_state(self, x, training):
         shape = (ops.shape(x)[0], self.units)
@@ -307,36 +323,18 @@ class UnfoldedLSTMBlock(DepthBlock):
         states = self.initial_hidden_state, self.initial_memory_cell
         return tuple(ops.broadcast_to(ops.convert_to_tensor(s), shape) for s in states)
 
-    def _normalize(self, x, what, weights, row_mask, learning):
-        """Normalize `x`; with statistics of the batch also return their (mean, variance)."""
-        if self.normalization is None:
-            return x, ()
-        scale, offset = weights[f"{what}_scale"], weights.get(f"{what}_offset")
-        if self.normalization == "layer":
-            return ops.layer_normalization(x, scale, offset, epsilon=self.epsilon), ()
-        statistics = ()
-        # Half precision overflows in sums over a batch.
-        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        if learning:
-            if row_mask is None:
-                mean, variance = ops.moments(wide, axes=[0])
-            else:
-                # Not a product with the mask: 0 * NaN of a masked row would spoil all rows.
-                count = ops.maximum(ops.sum(ops.cast(row_mask, wide.dtype)), 1)
-                mean = ops.sum(ops.where(row_mask, wide, 0.0), axis=0) / count
-                away = ops.where(row_mask, wide - mean, 0.0)
-                variance = ops.sum(ops.square(away), axis=0) / count
-            statistics = (ops.stop_gradient(mean), ops.stop_gradient(variance))
-        else:
-            mean, variance = weights[f"{what}_mean"], weights[f"{what}_variance"]
-        wide = (wide - mean) * ops.rsqrt(variance + self.epsilon)
-        y = ops.cast(wide, x.dtype) * scale
-        return y if offset is None else y + offset, statistics
+    def _normalize(self, x, w, row_mask, learning):
+        """The normalized `x`; and the moments of the batch if it was normalized with these."""
+        if self.normalization != "batch":
+            return layer_norm(x, w, self.epsilon), ()
+        moments = batch_moments(x, row_mask) if learning else None
+        y = batch_norm(x, w, self.epsilon, moments)
+        return y, tuple(map(ops.stop_gradient, moments or ()))
 
-    def _update_moving_averages(self, statistics, row_mask):
-        for what, moments in statistics.items():
-            for role, moment in zip(("mean", "variance"), moments, strict=True):
-                moving = getattr(self, f"{what}_{role}")
+    def _update_moving_averages(self, moments, row_mask):
+        for name, pair in moments.items():
+            for role, moment in zip(("mean", "variance"), pair, strict=True):
+                moving = getattr(self, f"{name}_{role}")
                 old = ops.convert_to_tensor(moving)
                 new = old * self.momentum + moment * (1 - self.momentum)
                 if row_mask is not None:  # a batch that is masked throughout has no moments

@@ -1,0 +1,104 @@
+"""Weights of layers with depth steps: names, shapes, how they are drawn, and biases of gates."""
+
+import math
+import numbers
+import zlib
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.initializers import GateBias, OrthogonalGates, draw_blocks
+
+
+class Weight(NamedTuple):
+    """One weight of a block.
+
+    Attributes:
+        name: Its name, also the attribute of the layer.
+        shape: Its shape.
+        role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
+            name), "state" (a trainable initial state), "scale" or "offset" (of normalization, and
+            biases of projections), "mean" or "variance" (moving averages).
+        steps: The depth steps that its first axis stands for, counted from 1; None for a weight
+            that is not stacked.
+        gates: Number of blocks side by side in each step of a kernel, drawn one by one.
+    """
+
+    name: str
+    shape: tuple
+    role: str
+    steps: range | None = None
+    gates: int = 1
+
+    def stacked(self, steps):
+        """This weight once for each of `steps`, stacked along a new first axis."""
+        return self._replace(shape=(len(steps), *self.shape), steps=steps)
+
+
+def checked_gate_bias(name, value, bias_initializer, words=("depth", None)):
+    """Return `value` if it is a number or one of `words`, and if no `GateBias` sets it already."""
+    if value not in words:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            expected = "".join(f", {word!r}" for word in words[:-1]) + f" or {words[-1]!r}"
+            raise ValueError(
+                f"Argument `{name}` must be a number{expected}. Received: {name}={value!r}"
+            )
+        value = validation.finite(name, value)
+    if isinstance(bias_initializer, GateBias) and value is not None:
+        raise ValueError(
+            f"`GateBias` sets the biases of all gates itself: pass `{name}=None` with it. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def with_gate_biases(initializer, depth, input_gate, forget_gate):
+    """The bias initializer, with other values for two of the gates; None leaves a gate alone.
+
+    "depth" stands for log(depth), at least 1, of the forget gate, and for -log(depth) of the
+    input gate.
+    """
+    if input_gate is None and forget_gate is None:
+        return initializer
+    if input_gate == "depth":
+        input_gate = -math.log(depth)
+    if forget_gate == "depth":
+        forget_gate = max(1.0, math.log(depth))
+
+    def initialize(shape, dtype=None):
+        z = ops.split(initializer(shape, dtype=dtype), 4, axis=-1)
+        for gate, value in ((0, input_gate), (1, forget_gate)):
+            if value is not None:
+                z[gate] = ops.full_like(z[gate], value)
+        return ops.concatenate(z, axis=-1)
+
+    return initialize
+
+
+def draw(initializer, weight, dtype):
+    """Draw a kernel `(steps, rows, gates * columns)`, block by block.
+
+    The seed also depends on the name of the weight: called for two weights of the same shape, a
+    Keras initializer returns the same values.
+    """
+    if isinstance(getattr(initializer, "seed", None), int):
+        seed = (initializer.seed + zlib.crc32(weight.name.encode())) % 2**32
+        initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
+    *steps, rows, columns = weight.shape
+    # That one knows which gate is which, and draws all at once.
+    gates = 1 if isinstance(initializer, OrthogonalGates) else weight.gates
+    count, columns = math.prod(steps), columns // gates
+    blocks = draw_blocks(initializer, count * gates, (rows, columns), dtype)
+    blocks = ops.reshape(blocks, (count, gates, rows, columns))
+    return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), weight.shape)
+
+
+def per_step(constraint):
+    """A constraint that sees one depth step at a time, as its axis argument means."""
+    return lambda stack: ops.vectorized_map(constraint, ops.convert_to_tensor(stack))
+
+
+def summed_over_steps(regularizer):
+    """A regularizer that sees one depth step at a time; their sum."""
+    return lambda stack: ops.sum(ops.vectorized_map(regularizer, ops.convert_to_tensor(stack)))
