@@ -57,13 +57,13 @@ FAULTS = [
         STATES,
     ),
     Fault(
-        "keras_deeplstm/layers/depth_block.py",
+        "keras_deeplstm/layers/weights.py",
         "forget_gate = max(1.0, math.log(depth))",
         "forget_gate = math.log(depth)",
         LAYERS,
     ),
     Fault(
-        "keras_deeplstm/layers/depth_block.py",
+        "keras_deeplstm/layers/weights.py",
         "for gate, value in ((0, input_gate), (1, forget_gate)):",
         "for gate, value in ((1, input_gate), (0, forget_gate)):",
         LAYERS,
@@ -95,13 +95,13 @@ FAULTS = [
     ),
     # Masks, and the order of time and depth.
     Fault(
-        "keras_deeplstm/layers/grid_lstm.py",
-        'new_h = ops.where(at["valid"], new_h, h)',
-        "new_h = new_h + 0 * h",
+        "keras_deeplstm/layers/masks.py",
+        "return tuple(ops.where(valid, n, o) for n, o in zip(new, old, strict=True))",
+        "return tuple(n for n, o in zip(new, old, strict=True))",
         "test_grid_lstm",
     ),
     Fault(
-        "keras_deeplstm/layers/grid_lstm.py",
+        "keras_deeplstm/layers/masks.py",
         "else last >= 0",
         "else last >= -1",
         "test_grid_lstm",
@@ -132,13 +132,13 @@ FAULTS = [
         LAYERS,
     ),
     Fault(
-        "keras_deeplstm/layers/unfolded_lstm.py",
-        "mean = ops.sum(ops.where(row_mask, wide, 0.0), axis=0) / count",
-        "mean = ops.sum(wide, axis=0) / count",
+        "keras_deeplstm/layers/normalization.py",
+        "mean = ops.sum(ops.where(row_mask, x, 0.0), axis=0) / count",
+        "mean = ops.sum(x, axis=0) / count",
         LAYERS,
     ),
     Fault(
-        "keras_deeplstm/layers/depth_block.py",
+        "keras_deeplstm/layers/depth_layer.py",
         "variable.depth_steps = weight.steps",
         "variable.depth_steps = None",
         LAYERS,
