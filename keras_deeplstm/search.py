@@ -12,6 +12,7 @@ import keras
 import keras_tuner
 
 from keras_deeplstm import models, validation
+from keras_deeplstm.layers import GridLSTM2D
 
 INTEGERS = ("depth", "units", "batch_size")
 # Where a step from 2 to 4 means as much as one from 25 to 50.
@@ -180,7 +181,7 @@ def _has(block, option):
     if block in models.BLOCKS:
         layer = models.BLOCKS[block](units=1, depth=1)
     else:
-        layer = models.GridLSTM2D(1, 1) if block == "grid_lstm" else keras.layers.LSTM(1)
+        layer = GridLSTM2D(1, 1) if block == "grid_lstm" else keras.layers.LSTM(1)
     return option in layer.get_config()
 
 
