@@ -544,7 +544,7 @@ def test_time_distributed():
     ids=["plain", "masked-backwards", "masked-normalized", "masked", "backwards"],
 )
 def test_unrolled_equals_scanned(mask, config, in_float64):
-    """On JAX the loop over time has a backward pass of its own, `scan.recurrence`."""
+    """On JAX the loop over time has a backward pass of its own, in `kernels.py`."""
     config = {"return_sequences": True, "return_state": True, "dtype": "float64", **config}
     layers = [grid(**config, unroll=unroll) for unroll in (False, True)]
     state = states(depth=layers[0].depth, dtype="float64")

@@ -11,43 +11,26 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.gates import gates
-from keras_deeplstm.layers.masks import agree, check_mask, held, held_outputs
-from keras_deeplstm.layers.normalization import Norm, layer_norm
+from keras_deeplstm.layers.kernels import recurrence
+from keras_deeplstm.layers.masks import agree, check_mask, held_outputs
+from keras_deeplstm.layers.normalization import layer_norm
 from keras_deeplstm.layers.probes import Probe, probe_of
-from keras_deeplstm.layers.scan import product, recurrence, scan, with_rows
-from keras_deeplstm.layers.weights import Weight, checked_gate_bias, with_gate_biases
-
-
-class _LSTM(NamedTuple):
-    """The weights of one LSTM: z = norm(x W) + norm(h U) + b."""
-
-    W: Any
-    U: Any
-    b: Any
-    input: Norm
-    recurrent: Norm
-    memory: Norm
-
-    @classmethod
-    def of(cls, weights, direction):
-        """Those of a direction, "time" or "depth", by the names that they have in the layer."""
-        kernel, recurrent = f"{direction}_kernel", f"{direction}_recurrent_kernel"
-        norms = (Norm.of(weights, name) for name in (kernel, recurrent, f"{direction}_memory"))
-        return cls(weights[kernel], weights[recurrent], weights.get(f"{direction}_bias", 0), *norms)
+from keras_deeplstm.layers.scan import product, scan, with_rows
+from keras_deeplstm.layers.weights import LSTM, Weight, checked_gate_bias, with_gate_biases
 
 
 class _Layer(NamedTuple):
     """The weights of one layer, and its dropout masks or None."""
 
-    time: _LSTM
-    depth: _LSTM
+    time: LSTM
+    depth: LSTM
     dropout: Any
     recurrent_dropout: Any
 
     @classmethod
     def of(cls, weights):
         """Those of a layer, by the names that they have in it."""
-        lstms = (_LSTM.of(weights, direction) for direction in ("time", "depth"))
+        lstms = (LSTM.of(weights, direction) for direction in ("time", "depth"))
         return cls(*lstms, weights.get("dropout"), weights.get("recurrent_dropout"))
 
 
@@ -166,6 +149,7 @@ class GridLSTM2D(DepthLayer):
     """
 
     _held = types.SimpleNamespace(states=None)  # with `stateful`, filled by `build`
+    used_kernel = None
 
     def __init__(
         self,
@@ -392,50 +376,33 @@ class GridLSTM2D(DepthLayer):
         """`(h_D, c_D)` of the layer below at all times -> of this one; its last `(h_T, c_T)`."""
         h_D, c_D = below
         h_D = h_D if w.dropout is None else h_D * w.dropout
-        z = layer_norm(product(h_D, w.time.W), w.time.input) + w.time.b
-        h_T, last = self._along_time(z, w, start, valid, probe)
+        h_T, last, self.used_kernel = recurrence(
+            functools.partial(self._lstm, memory=w.time.memory),
+            h_D,
+            w.time,
+            start,
+            valid,
+            plain=self._is_plain,
+            last=self.stateful or self.return_state,
+            dropout=w.recurrent_dropout,
+            unroll=self.unroll,
+            probe=probe,
+        )
         if self.priority is None:
             h_T = ops.concatenate([start[0][None], h_T[:-1]], axis=0)
         z = layer_norm(product(h_T, w.depth.W), w.depth.input)
         z = z + layer_norm(product(h_D, w.depth.U), w.depth.recurrent)
-        return self._lstm(z + w.depth.b, c_D, w.depth.memory, shift), last
+        return self._lstm(z + w.depth.b, c_D, shift, w.depth.memory), last
 
-    def _lstm(self, z, c, memory=Norm(), shift=None):  # noqa: B008
-        normalize = functools.partial(layer_norm, w=memory)
+    def _lstm(self, z, c, shift=None, memory=None):
+        normalize = memory and functools.partial(layer_norm, w=memory)
         return gates(z, c, self.activation, self.recurrent_activation, normalize, shift)
 
-    def _along_time(self, z, w, start, valid, probe):
-        """h_T at all times, and the last `(h_T, c_T)`; `z` is what h_D adds at each time."""
-        valid = None if valid is None else valid[..., None]
-        if self._is_plain(w, probe):
-            done = recurrence(self._lstm, z, start, w.time.U, valid)
-            if done is not None:
-                return done[::-1]
-
-        def step(state, at, shift=None):
-            h, c = state
-            z, *valid = at
-            seen = h if w.recurrent_dropout is None else h * w.recurrent_dropout
-            z = z + layer_norm(product(seen, w.time.U), w.time.recurrent)
-            new = self._lstm(z, c, w.time.memory, shift)
-            if valid:
-                new = held(*valid, new, (h, c if shift is None else c + shift))
-            return new, ()
-
-        length = ops.shape(z)[0]
-        xs = (z,) if valid is None else (z, valid)
-        last, h_T, _ = scan(
-            step, start, xs, length, return_hidden=True, unroll=self.unroll, probe=probe
-        )
-        return h_T, last
-
-    def _is_plain(self, w, probe):
-        """Whether nothing special is asked of the loop over time, so that `recurrence` can run."""
+    @property
+    def _is_plain(self):
         functions = self.activation, self.recurrent_activation
-        special = self.unroll or self.normalization or w.recurrent_dropout is not None
-        probed = probe.offsets or probe.cut
         plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
-        return plain and not special and not probed
+        return plain and self.normalization is None
 
     def _below_first_layer(self, x, w):
         """h_D and c_D that enter the first layer."""

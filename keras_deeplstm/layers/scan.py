@@ -71,66 +71,6 @@ def scan(
     return carry, hidden if return_hidden else None, ys
 
 
-def recurrence(cell, z, carry, kernel, valid=None):
-    """On JAX, run `h, c = cell(z_l + h U, c)` over all steps; elsewhere do nothing, return None.
-
-    `scan` would compute the same, but slower: its gradient, made by JAX, adds to the gradient of U
-    at each step and keeps every factor of every derivative. Here the gradient of U is one product
-    over all steps, and only the pre-activations and the carry are kept. TensorFlow gains nothing.
-
-    Args:
-        cell: Function `(z, c) -> (h', c')` that depends on no other tensor: the gradient of one
-            would be lost.
-        z: The part of the pre-activations that is known beforehand, `(length, rows, 4 * units)`.
-        carry: `(h, c)` before the first step, each `(rows, units)`.
-        kernel: U, `(units, 4 * units)`.
-        valid: None, or `(length, rows, 1)`: where it is false, h and c stay as they are.
-
-    Returns:
-        `(carry, hidden)`: the last carry, and h of all steps `(length, rows, units)`; or None.
-    """
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    def after(z, carry, valid):
-        new = cell(z, carry[1])
-        if valid is None:
-            return new
-        return tuple(ops.where(valid, n, old) for n, old in zip(new, carry, strict=True))
-
-    def forward(z, carry, kernel, valid):
-        def step(carry, at):
-            z, valid = at
-            z = z + ops.matmul(carry[0], kernel)
-            return after(z, carry, valid), (z, carry)
-
-        last, (z, before) = jax.lax.scan(step, carry, (z, valid))
-        hidden = ops.concatenate([before[0][1:], last[0][None]], axis=0)
-        return (last, hidden), (z, before, kernel, valid)
-
-    def backward(kept, gradients):
-        z, before, kernel, valid = kept
-        by_last, by_hidden = gradients
-        transposed = ops.transpose(kernel)  # once, not at each step
-
-        def step(by_new, at):
-            z, carry, valid, by_h = at
-            _, pull = jax.vjp(lambda z, carry: after(z, carry, valid), z, carry)
-            by_z, (by_old_h, by_old_c) = pull((by_new[0] + by_h, by_new[1]))
-            return (by_old_h + ops.matmul(by_z, transposed), by_old_c), by_z
-
-        xs = (z, before, valid, by_hidden)
-        by_carry, by_z = jax.lax.scan(step, by_last, xs, reverse=True)
-        by_kernel = ops.tensordot(before[0], by_z, axes=[[0, 1], [0, 1]])
-        return by_z, by_carry, by_kernel, None
-
-    # All that has a gradient, and the mask, is an argument: a closure would leak under `jit`.
-    run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
-    run.defvjp(forward, backward)
-    return run(z, carry, kernel, valid)
-
-
 def product(x, kernel):
     """`x @ kernel`, `(..., features)` by `(features, size)`, as a product of two matrices.
 

@@ -10,8 +10,10 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.kernels import can_be_fused, fused
 from keras_deeplstm.layers.normalization import Norm, batch_moments, batch_norm, layer_norm
-from keras_deeplstm.layers.weights import Weight, checked_gate_bias, with_gate_biases
+from keras_deeplstm.layers.probes import probe_of
+from keras_deeplstm.layers.weights import LSTM, Weight, checked_gate_bias, with_gate_biases
 
 NOISE_STDDEV = 0.1
 
@@ -119,6 +121,7 @@ class UnfoldedLSTMBlock(DepthBlock):
     """
 
     _states = ("h", "c")
+    used_kernel = None
 
     def __init__(
         self,
@@ -277,6 +280,9 @@ class UnfoldedLSTMBlock(DepthBlock):
             z = z_x if self.input_mode == "every" else 0
             return self._step(carry, z, _Step.of({**shared, **own}), norm, shift)
 
+        self.used_kernel = "loop"
+        if self._is_plain(training) and can_be_fused(x):
+            return self._fused(x, carry, first if own_first else None)
         carry, hidden, seen = self._scan(step, carry, by_step, first if own_first else None)
         if learning and self.normalization == "batch":
             seen = dict(seen)  # () where the first step was the only one
@@ -304,6 +310,29 @@ class UnfoldedLSTMBlock(DepthBlock):
 
         h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory, shift)
         return (h if w.dropout is None else h * w.dropout, c), seen
+
+    def _is_plain(self, training):
+        """Whether the steps are those of an LSTM over a sequence, and nothing else is asked."""
+        functions = self.activation, self.recurrent_activation
+        plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
+        dropped = training and self.dropout > 0
+        return plain and self.tied and not self.normalization and not dropped and not probe_of(self)
+
+    def _fused(self, x, carry, first):
+        """All steps in one call, as an LSTM that reads the same, or nothing, at each time."""
+        self.used_kernel = "fused"
+        hidden, length = [], self.depth
+        if first is not None:
+            carry = first(carry)
+            hidden, length = [carry[0][None]], length - 1
+        if length:
+            kernel = self.kernel if self.input_mode == "every" else ops.zeros((1, 4 * self.units))
+            x = x if self.input_mode == "every" else ops.zeros((x.shape[0], 1))
+            bias = ops.convert_to_tensor(self.bias) if self.use_bias else 0
+            kernels = map(ops.convert_to_tensor, (kernel, self.recurrent_kernel))
+            h, carry = fused(ops.broadcast_to(x, (length, *x.shape)), LSTM(*kernels, bias), carry)
+            hidden.append(h)
+        return carry, ops.concatenate(hidden) if self.return_all_steps else None
 
     def _initial_state(self, x, training):
         shape = (ops.shape(x)[0], self.units)

@@ -3,12 +3,31 @@
 import math
 import numbers
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.initializers import GateBias, OrthogonalGates, draw_blocks
+from keras_deeplstm.layers.normalization import Norm
+
+
+class LSTM(NamedTuple):
+    """The weights of one LSTM: z = norm(x W) + norm(h U) + b."""
+
+    W: Any
+    U: Any
+    b: Any
+    input: Norm = Norm()
+    recurrent: Norm = Norm()
+    memory: Norm = Norm()
+
+    @classmethod
+    def of(cls, weights, direction):
+        """Those of a direction, "time" or "depth", by the names that they have in the layer."""
+        kernel, recurrent = f"{direction}_kernel", f"{direction}_recurrent_kernel"
+        norms = (Norm.of(weights, name) for name in (kernel, recurrent, f"{direction}_memory"))
+        return cls(weights[kernel], weights[recurrent], weights.get(f"{direction}_bias", 0), *norms)
 
 
 class Weight(NamedTuple):

@@ -1,0 +1,159 @@
+"""A recurrence over time, by the fastest kernel that can do what is asked.
+
+The fused LSTM of PyTorch, which is oneDNN's on a CPU and cuDNN's on a GPU, runs where nothing
+special is asked. A loop of our own runs everywhere else; on JAX it has a backward pass of its own.
+On TensorFlow nothing was measured that is faster than the loop.
+"""
+
+import keras
+from keras import ops
+
+from keras_deeplstm.layers.masks import held
+from keras_deeplstm.layers.normalization import layer_norm
+from keras_deeplstm.layers.probes import Probe
+from keras_deeplstm.layers.scan import product, scan
+
+
+def recurrence(
+    cell,
+    x,
+    w,
+    start,
+    valid=None,
+    *,
+    plain=False,
+    last=True,
+    dropout=None,
+    unroll=False,
+    probe=None,
+):
+    """Run `h, c = cell(norm(x_t W) + norm(h U) + b, c)` over all times.
+
+    Args:
+        cell: Function `(z, c, shift=None) -> (h', c')`, as `gates`.
+        x: `(time, rows, features)`.
+        w: An `LSTM` of `weights`.
+        start: `(h, c)` before the first time, each `(rows, units)`.
+        valid: None, or `(time, rows)`: where it is false, h and c stay as they are.
+        plain: Whether `cell` is the LSTM of the textbook, tanh and sigmoid without normalization.
+        last: Whether the state after the last time is wanted. Without it, h at masked times may be
+            anything.
+        dropout: None, or a mask `(rows, units)` of h where it enters the product with U.
+        unroll: Write the loop out in the graph.
+        probe: A `Probe`, or None.
+
+    Returns:
+        `(hidden, (h, c), kernel)`: h of all times `(time, rows, units)`, the state after the last
+        one, and what has run, "fused" or "loop".
+    """
+    probe = probe or Probe()
+    plain = plain and dropout is None and not (unroll or probe.offsets or probe.cut)
+    if plain and can_be_fused(x) and _holds_only_the_end(valid, last):
+        return *fused(x, w, start), "fused"
+    z = layer_norm(product(x, w.W), w.input) + w.b
+    valid = None if valid is None else valid[..., None]
+    if plain and keras.backend.backend() == "jax":
+        state, hidden = _loop_jax(cell, z, start, w.U, valid)
+        return hidden, state, "loop"
+
+    def step(state, at, shift=None):
+        h, c = state
+        z, *valid = at
+        seen = h if dropout is None else h * dropout
+        new = cell(z + layer_norm(product(seen, w.U), w.recurrent), c, shift)
+        if valid:
+            new = held(*valid, new, (h, c if shift is None else c + shift))
+        return new, ()
+
+    xs, length = (z,) if valid is None else (z, valid), ops.shape(z)[0]
+    state, hidden, _ = scan(step, start, xs, length, return_hidden=True, unroll=unroll, probe=probe)
+    return hidden, state, "loop"
+
+
+# PyTorch.
+
+
+def can_be_fused(x):
+    """Whether `fused` can take `x`, and do with it what Keras' LSTM can do on PyTorch."""
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    usual = x.dtype == torch.float32 and x.device.type in ("cpu", "cuda") and 0 not in x.shape
+    # It cannot be traced, and no transform of `torch.func` goes through it. Of the latter no public
+    # function tells.
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    return usual and not torch.compiler.is_compiling() and not transformed
+
+
+def _holds_only_the_end(valid, last):
+    """Whether a mask, if there is one, hides only times after which nothing is wanted."""
+    return valid is None or (not last and bool((valid[1:] <= valid[:-1]).all()))
+
+
+def fused(x, w, start):
+    """The LSTM of PyTorch, whose kernels are ours, transposed; see `recurrence`.
+
+    Returns:
+        `(hidden, (h, c))`.
+    """
+    import torch
+
+    weights = [w.W.T, w.U.T]
+    has_bias = torch.is_tensor(w.b)
+    if has_bias:
+        weights += [w.b, torch.zeros_like(w.b)]
+    state = tuple(s[None].contiguous() for s in start)
+    hidden, h, c = torch.lstm(
+        x, state, weights, has_bias, 1, 0.0, torch.is_grad_enabled(), False, False
+    )
+    return hidden, (h[0], c[0])
+
+
+# JAX.
+
+
+def _loop_jax(cell, z, carry, kernel, valid=None):
+    """Run `h, c = cell(z_l + h U, c)` with a backward pass of our own; return the last state and h.
+
+    `scan` would compute the same, but slower: its gradient, made by JAX, adds to the gradient of U
+    at each step and keeps every factor of every derivative. Here the gradient of U is one product
+    over all steps, and only the pre-activations and the carry are kept. `cell` must not depend on
+    another tensor: the gradient of one would be lost.
+    """
+    import jax
+
+    def after(z, carry, valid):
+        new = cell(z, carry[1])
+        return new if valid is None else held(valid, new, carry)
+
+    def forward(z, carry, kernel, valid):
+        def step(carry, at):
+            z, valid = at
+            z = z + ops.matmul(carry[0], kernel)
+            return after(z, carry, valid), (z, carry)
+
+        last, (z, before) = jax.lax.scan(step, carry, (z, valid))
+        hidden = ops.concatenate([before[0][1:], last[0][None]], axis=0)
+        return (last, hidden), (z, before, kernel, valid)
+
+    def backward(kept, gradients):
+        z, before, kernel, valid = kept
+        by_last, by_hidden = gradients
+        transposed = ops.transpose(kernel)  # once, not at each step
+
+        def step(by_new, at):
+            z, carry, valid, by_h = at
+            _, pull = jax.vjp(lambda z, carry: after(z, carry, valid), z, carry)
+            by_z, (by_old_h, by_old_c) = pull((by_new[0] + by_h, by_new[1]))
+            return (by_old_h + ops.matmul(by_z, transposed), by_old_c), by_z
+
+        xs = (z, before, valid, by_hidden)
+        by_carry, by_z = jax.lax.scan(step, by_last, xs, reverse=True)
+        by_kernel = ops.tensordot(before[0], by_z, axes=[[0, 1], [0, 1]])
+        return by_z, by_carry, by_kernel, None
+
+    # All that has a gradient, and the mask, is an argument: a closure would leak under `jit`.
+    run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+    run.defvjp(forward, backward)
+    return run(z, carry, kernel, valid)
