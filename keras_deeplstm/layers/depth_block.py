@@ -82,9 +82,7 @@ class DepthBlock(DepthLayer):
             if not (training and self.trainable and weight.role in ("mean", "variance"))
         ]
         if training and self.dropout > 0:
-            # Drawn here, because random numbers drawn within the scan would leak from it on JAX.
-            ones = ops.ones((self.depth, ops.shape(x)[0], self.units), dtype=self.compute_dtype)
-            masks = keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
+            masks = self._dropout_masks(self.dropout, self.depth, ops.shape(x)[0])
             named.append(("dropout", range(1, self.depth + 1), masks))
         shared, first, others = {}, {}, {}
         for name, steps, value in named:

@@ -139,6 +139,14 @@ class DepthLayer(keras.layers.Layer):
             )
         return ops.cast(inputs, self.compute_dtype)
 
+    def _dropout_masks(self, rate, *shape):
+        """Masks of the given shape for h: 0 or 1 / (1 - rate).
+
+        Drawn before any scan: random numbers drawn within it would leak from it on JAX.
+        """
+        ones = ops.ones((*shape, self.units), dtype=self.compute_dtype)
+        return keras.random.dropout(ones, rate, seed=self.seed_generator)
+
     def _add(self, weight):
         moving = weight.role in ("mean", "variance")
         constraint = getattr(self, f"{weight.role}_constraint", None)

@@ -1,8 +1,6 @@
 """GridLSTM2D: LSTMs over time and depth, for sequences."""
 
 import functools
-import types
-from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -11,31 +9,28 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.held_states import HeldStates, in_turn
 from keras_deeplstm.layers.kernels import recurrence
-from keras_deeplstm.layers.masks import agree, check_mask, held_outputs
+from keras_deeplstm.layers.masks import check_mask, held_outputs
 from keras_deeplstm.layers.normalization import layer_norm
 from keras_deeplstm.layers.probes import Probe, probe_of
 from keras_deeplstm.layers.scan import product, scan, with_rows
-from keras_deeplstm.layers.weights import LSTM, Weight, checked_gate_bias, with_gate_biases
+from keras_deeplstm.layers.weights import (
+    GridLayer,
+    Weight,
+    checked_gate_bias,
+    lstm_weights,
+    norm_weights,
+    with_gate_biases,
+)
 
-
-class _Layer(NamedTuple):
-    """The weights of one layer, and its dropout masks or None."""
-
-    time: LSTM
-    depth: LSTM
-    dropout: Any
-    recurrent_dropout: Any
-
-    @classmethod
-    def of(cls, weights):
-        """Those of a layer, by the names that they have in it."""
-        lstms = (LSTM.of(weights, direction) for direction in ("time", "depth"))
-        return cls(*lstms, weights.get("dropout"), weights.get("recurrent_dropout"))
+OWN_ARGUMENTS = ("tied", "priority", "project_inputs", "normalization", "recurrent_dropout")
+OWN_ARGUMENTS += ("forget_bias", "depth_forget_bias", "input_gate_bias", "return_sequences")
+OWN_ARGUMENTS += ("return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
-class GridLSTM2D(DepthLayer):
+class GridLSTM2D(HeldStates, DepthLayer):
     """LSTMs along time and along depth, for sequences (2D means time x depth, not images).
 
     Each layer l has an LSTM along time (h_T, c_T) and one along depth (h_D, c_D), and each passes
@@ -148,7 +143,6 @@ class GridLSTM2D(DepthLayer):
     (3, 16, 64)
     """
 
-    _held = types.SimpleNamespace(states=None)  # with `stateful`, filled by `build`
     used_kernel = None
 
     def __init__(
@@ -217,15 +211,10 @@ class GridLSTM2D(DepthLayer):
         self.read_out = validation.one_of("output", output, ("hidden", "both"))
         self.normalization = validation.one_of("normalization", normalization, (None, "layer"))
         self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
-        self.forget_bias = checked_gate_bias(
-            "forget_bias", forget_bias, self.bias_initializer, words=(None,)
-        )
-        self.depth_forget_bias = checked_gate_bias(
-            "depth_forget_bias", depth_forget_bias, self.bias_initializer
-        )
-        self.input_gate_bias = checked_gate_bias(
-            "input_gate_bias", input_gate_bias, self.bias_initializer, words=(None,)
-        )
+        check = functools.partial(checked_gate_bias, bias_initializer=self.bias_initializer)
+        self.forget_bias = check("forget_bias", forget_bias, words=(None,))
+        self.depth_forget_bias = check("depth_forget_bias", depth_forget_bias)
+        self.input_gate_bias = check("input_gate_bias", input_gate_bias, words=(None,))
         self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
         self.return_sequences = validation.boolean("return_sequences", return_sequences)
         self.return_state = validation.boolean("return_state", return_state)
@@ -251,23 +240,10 @@ class GridLSTM2D(DepthLayer):
             if self.use_bias:
                 weights.append(Weight(f"{state}_bias", (units,), "offset"))
         for direction, tied in (("time", self.tied is True), ("depth", self.tied is not False)):
-            lstm = [
-                Weight(f"{direction}_kernel", (units, 4 * units), "kernel"),
-                Weight(f"{direction}_recurrent_kernel", (units, 4 * units), "recurrent", gates=4),
-            ]
-            if self.use_bias:
-                lstm.append(Weight(f"{direction}_bias", (4 * units,), "bias"))
+            lstm = lstm_weights(direction, units, self.use_bias)
             weights += lstm if tied else [weight.stacked(layers) for weight in lstm]
             if self.normalization:
-                weights += [
-                    Weight(f"{direction}_{name}", (size,), role).stacked(layers)
-                    for name, size, role in (
-                        ("kernel_scale", 4 * units, "scale"),
-                        ("recurrent_kernel_scale", 4 * units, "scale"),
-                        ("memory_scale", units, "scale"),
-                        ("memory_offset", units, "offset"),
-                    )
-                ]
+                weights += [weight.stacked(layers) for weight in norm_weights(direction, units)]
         return weights
 
     def _initializer(self, weight):
@@ -283,53 +259,7 @@ class GridLSTM2D(DepthLayer):
         super().build(sequences_shape)
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
         if self.stateful:
-            if sequences_shape[0] is None:
-                raise ValueError(
-                    "With `stateful=True` the batch size must be static. "
-                    f"Received: sequences_shape={tuple(sequences_shape)}"
-                )
-            # Out of sight of Keras' tracking, so that they are no weights: weights trained with
-            # one batch size load into a layer with another. By the name of an initializer: a
-            # model that builds itself in `fit` does so where Keras takes no tensors.
-            self._held = types.SimpleNamespace(
-                states=[
-                    keras.Variable(
-                        "zeros",
-                        shape=(sequences_shape[0], self.units),
-                        trainable=False,
-                        dtype=self.variable_dtype,
-                        name=f"state_{i}",
-                    )
-                    for i in range(2 * self.depth)
-                ]
-            )
-
-    # States.
-
-    @property
-    def states(self):
-        """With `stateful`, the variables [h_1, c_1, ..., h_depth, c_depth]; else None."""
-        return self._held.states
-
-    @property
-    def variables(self):
-        """All variables: weights, seed and, unlike in `keras.layers.LSTM`, the kept states.
-
-        A compiled JAX step updates only what is listed here.
-        """
-        return [*super().variables, *(self.states or [])]
-
-    def get_initial_state(self, batch_size):
-        """Zeros `[h_1, c_1, ..., h_depth, c_depth]`, each `(batch_size, units)`."""
-        return [
-            ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
-            for _ in range(2 * self.depth)
-        ]
-
-    def reset_state(self):
-        """Set the kept states to zero."""
-        for state in self.states or []:
-            state.assign(ops.zeros(state.shape, dtype=state.dtype))
+            self._hold_states(2 * self.depth, sequences_shape)
 
     # Computation. Inside, time is the first axis.
 
@@ -350,7 +280,7 @@ class GridLSTM2D(DepthLayer):
 
         def layer(below, own, shift=None):
             own, start, offsets = own
-            w = _Layer.of({**shared, **own})
+            w = GridLayer.of({**shared, **own})
             return self._layer(below, w, start, valid, Probe(offsets, time_probe.cut), shift)
 
         (h_D, c_D), _, (h_T, c_T) = scan(
@@ -363,36 +293,30 @@ class GridLSTM2D(DepthLayer):
         )
         output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
         output = self._returned(output, valid)
-        if not (self.stateful or self.return_state):
-            return output
-        h_T, c_T = (ops.unstack(state, num=self.depth, axis=0) for state in (h_T, c_T))
-        states = [state for pair in zip(h_T, c_T, strict=True) for state in pair]
         if self.stateful:
-            for kept, state in zip(self.states, states, strict=True):
-                kept.assign(state)
-        return (output, *states) if self.return_state else output
+            self._keep(h_T, c_T)
+        return (output, *in_turn(h_T, c_T, self.depth)) if self.return_state else output
 
     def _layer(self, below, w, start, valid, probe, shift):
         """`(h_D, c_D)` of the layer below at all times -> of this one; its last `(h_T, c_T)`."""
         h_D, c_D = below
         h_D = h_D if w.dropout is None else h_D * w.dropout
-        h_T, last, self.used_kernel = recurrence(
-            functools.partial(self._lstm, memory=w.time.memory),
-            h_D,
-            w.time,
-            start,
-            valid,
-            plain=self._is_plain,
-            last=self.stateful or self.return_state,
-            dropout=w.recurrent_dropout,
-            unroll=self.unroll,
-            probe=probe,
-        )
+        h_T, last = self._along_time(h_D, w, start, valid, probe)
         if self.priority is None:
             h_T = ops.concatenate([start[0][None], h_T[:-1]], axis=0)
         z = layer_norm(product(h_T, w.depth.W), w.depth.input)
-        z = z + layer_norm(product(h_D, w.depth.U), w.depth.recurrent)
-        return self._lstm(z + w.depth.b, c_D, shift, w.depth.memory), last
+        z = z + layer_norm(product(h_D, w.depth.U), w.depth.recurrent) + w.depth.b
+        return self._lstm(z, c_D, shift, w.depth.memory), last
+
+    def _along_time(self, h_D, w, start, valid, probe):
+        """h_T at all times, and the last `(h_T, c_T)`."""
+        cell = functools.partial(self._lstm, memory=w.time.memory)
+        last = self.stateful or self.return_state
+        options = {"plain": self._is_plain, "last": last, "unroll": self.unroll, "probe": probe}
+        h_T, last, self.used_kernel = recurrence(
+            cell, h_D, w.time, start, valid, dropout=w.recurrent_dropout, **options
+        )
+        return h_T, last
 
     def _lstm(self, z, c, shift=None, memory=None):
         normalize = memory and functools.partial(layer_norm, w=memory)
@@ -424,25 +348,12 @@ class GridLSTM2D(DepthLayer):
             (shared if weight.steps is None else by_layer)[weight.name] = tensor
         time, batch = times_and_rows
         if training and self.dropout and self.depth > 1:
-            ones = ops.ones((self.depth, time, batch, self.units), dtype=self.compute_dtype)
-            drawn = keras.random.dropout(ones[1:], self.dropout, seed=self.seed_generator)
-            by_layer["dropout"] = ops.concatenate([ones[:1], drawn], axis=0)
+            drawn = self._dropout_masks(self.dropout, self.depth - 1, time, batch)
+            by_layer["dropout"] = ops.concatenate([ops.ones_like(drawn[:1]), drawn], axis=0)
         if training and self.recurrent_dropout:
-            by_layer["recurrent_dropout"] = keras.random.dropout(
-                ops.ones((self.depth, batch, self.units), dtype=self.compute_dtype),
-                self.recurrent_dropout,
-                seed=self.seed_generator,
-            )
+            masks = self._dropout_masks(self.recurrent_dropout, self.depth, batch)
+            by_layer["recurrent_dropout"] = masks
         return shared, by_layer
-
-    def _state_before(self, initial_state, batch_size):
-        """`(h_T, c_T)` before the first step, each `(depth, batch, units)`."""
-        if initial_state is None and not self.stateful:
-            zeros = ops.zeros((self.depth, batch_size, self.units), dtype=self.compute_dtype)
-            return zeros, zeros
-        initial_state = self.states if initial_state is None else initial_state
-        states = [ops.cast(state, self.compute_dtype) for state in initial_state]
-        return ops.stack(states[::2]), ops.stack(states[1::2])
 
     def _returned(self, output, valid):
         """What is returned of the output of all times, after the mask rule of the class.
@@ -461,27 +372,9 @@ class GridLSTM2D(DepthLayer):
             raise ValueError(f"Input sequences must have at least one time step. {received}")
         if self.unroll and time is None:
             raise ValueError(f"Cannot unroll a time dimension that is undefined. {received}")
-        if self.stateful and batch not in (None, self.states[0].shape[0]):
-            raise ValueError(
-                "With `stateful=True` the batch size must stay the same, "
-                f"{self.states[0].shape[0]}. {received}"
-            )
         if mask is not None:
             check_mask(mask, (batch, time), "(batch, time)")
-        if initial_state is None:
-            return
-        listed = isinstance(initial_state, list | tuple)
-        if not listed or len(initial_state) != 2 * self.depth:
-            raise ValueError(
-                f"Argument `initial_state` must contain 2*depth={2 * self.depth} tensors. "
-                f"Received: {len(initial_state) if listed else type(initial_state)}"
-            )
-        for i, state in enumerate(initial_state):
-            if not agree(state.shape, (batch, self.units)):
-                raise ValueError(
-                    f"initial_state[{i}] must have shape (batch, {self.units}). "
-                    f"Received: {tuple(state.shape)}"
-                )
+        self._check_states(initial_state, batch, received)
 
     # What the outside asks.
 
@@ -511,20 +404,7 @@ class GridLSTM2D(DepthLayer):
         """Return the arguments of the constructor."""
         return {
             **super().get_config(),
-            "tied": self.tied,
-            "priority": self.priority,
-            "project_inputs": self.project_inputs,
+            **{name: getattr(self, name) for name in OWN_ARGUMENTS},
             "output": self.read_out,
-            "normalization": self.normalization,
-            "recurrent_dropout": self.recurrent_dropout,
-            "forget_bias": self.forget_bias,
-            "depth_forget_bias": self.depth_forget_bias,
-            "input_gate_bias": self.input_gate_bias,
             "recurrent_activation": functions.config_of(self, "recurrent_activation"),
-            "return_sequences": self.return_sequences,
-            "return_state": self.return_state,
-            "go_backwards": self.go_backwards,
-            "stateful": self.stateful,
-            "unroll": self.unroll,
-            "zero_output_for_mask": self.zero_output_for_mask,
         }

@@ -30,6 +30,21 @@ class LSTM(NamedTuple):
         return cls(weights[kernel], weights[recurrent], weights.get(f"{direction}_bias", 0), *norms)
 
 
+class GridLayer(NamedTuple):
+    """The weights of one layer of a grid, and its dropout masks or None."""
+
+    time: LSTM
+    depth: LSTM
+    dropout: Any
+    recurrent_dropout: Any
+
+    @classmethod
+    def of(cls, weights):
+        """Those of a layer, by the names that they have in it."""
+        lstms = (LSTM.of(weights, direction) for direction in ("time", "depth"))
+        return cls(*lstms, weights.get("dropout"), weights.get("recurrent_dropout"))
+
+
 class Weight(NamedTuple):
     """One weight of a block.
 
@@ -53,6 +68,24 @@ class Weight(NamedTuple):
     def stacked(self, steps):
         """This weight once for each of `steps`, stacked along a new first axis."""
         return self._replace(shape=(len(steps), *self.shape), steps=steps)
+
+
+def lstm_weights(name, units, use_bias):
+    """The weights of an LSTM with as many inputs as units; the names are those of `LSTM.of`."""
+    kernel = Weight(f"{name}_kernel", (units, 4 * units), "kernel")
+    recurrent = Weight(f"{name}_recurrent_kernel", (units, 4 * units), "recurrent", gates=4)
+    bias = Weight(f"{name}_bias", (4 * units,), "bias")
+    return [kernel, recurrent, bias] if use_bias else [kernel, recurrent]
+
+
+def norm_weights(name, units):
+    """The weights of the layer normalizations of such an LSTM."""
+    return [
+        Weight(f"{name}_kernel_scale", (4 * units,), "scale"),
+        Weight(f"{name}_recurrent_kernel_scale", (4 * units,), "scale"),
+        Weight(f"{name}_memory_scale", (units,), "scale"),
+        Weight(f"{name}_memory_offset", (units,), "offset"),
+    ]
 
 
 def checked_gate_bias(name, value, bias_initializer, words=("depth", None)):
