@@ -172,7 +172,7 @@ FAULTS = [
         "callbacks/gradient_tap.py",
         "gradient = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient)",
         "gradient = replica.all_reduce(tf.distribute.ReduceOp.MEAN, gradient)",
-        FLOW,
+        "test_contract",
     ),
     Fault(
         "callbacks/gradient_statistics.py",

@@ -108,11 +108,9 @@ def _public():
 def test_a_public_name_is_explained(name, members):
     item = pkgutil.resolve_name(name)
     if inspect.ismodule(item):
-        parts = {
-            key: value
-            for key, value in vars(item).items()
-            if not key.startswith("_") and getattr(value, "__module__", None) == item.__name__
-        }
+        own = [k for k, v in vars(item).items() if getattr(v, "__module__", None) == item.__name__]
+        names = [key for key in getattr(item, "__all__", own) if not key.startswith("_")]
+        parts = {key: getattr(item, key) for key in names if callable(getattr(item, key))}
         assert parts and item.__doc__
     else:
         parts = {name: item}

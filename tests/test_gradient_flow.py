@@ -169,6 +169,20 @@ def test_schedule_counts_over_epochs_and_fits():
     assert flow.to_frame().step.unique().tolist() == [1, 4, 8, 10, 12]
 
 
+def test_a_step_that_is_not_recorded_measures_nothing():
+    class Counting(GradientFlow):
+        measured = 0
+
+        def summarize(self, *arguments):
+            self.measured += 1
+            return super().summarize(*arguments)
+
+    flow = Counting(every=3)
+    fit(build("chain", run_eagerly=True), callbacks=[flow], batch_size=8, epochs=2)  # 6 steps
+    assert flow.to_frame().step.unique().tolist() == [1, 3, 6]
+    assert flow.measured == 3
+
+
 def test_an_epoch_that_was_stopped_counts_the_steps_that_it_ran():
     model, flow = build("chain"), GradientFlow()
     stop = keras.callbacks.Callback()

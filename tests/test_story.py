@@ -103,8 +103,11 @@ def test_the_page_for_newcomers_names_them():
 )
 def test_import_paths_of_version_0_1(old, new, name):
     import importlib
+    import warnings
 
     package = "keras_deeplstm.experiments"
+    with warnings.catch_warnings(action="ignore"):
+        importlib.import_module(f"{package}.{old}".rpartition(".")[0])
     sys.modules.pop(f"{package}.{old}", None)
     message = f"{package}.{old} has moved to {package}.{new}"
     with pytest.warns(DeprecationWarning, match=message.replace(".", r"\.")) as warned:
