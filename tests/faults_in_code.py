@@ -120,7 +120,7 @@ FAULTS = [
     ),
     Fault(
         "keras_deeplstm/layers/grid_lstm.py",
-        "ops.concatenate([ones[:1], drawn], axis=0)",
+        "ops.concatenate([ops.ones_like(drawn[:1]), drawn], axis=0)",
         "ops.concatenate([drawn[:1], drawn], axis=0)",
         "test_grid_lstm",
     ),

@@ -1,4 +1,4 @@
-"""The loop over steps (depth or time): the only file of the layers that knows the backend.
+"""The loop over steps (depth or time), on every backend.
 
 `keras.ops.scan` cannot serve: on TensorFlow it passes no `maximum_iterations`, so its gradient
 fails under XLA, which `jit_compile="auto"` switches on for a GPU. A Python loop cannot serve
