@@ -124,6 +124,11 @@ class GridLSTM2D(HeldStates, DepthLayer):
     and c_D at each layer. A cut stops the gradient from step to step ("time") or from layer to
     layer ("depth").
 
+    Attributes:
+        used_kernel: What the last call ran along time: "fused" (`torch.lstm`, where neither
+            normalization, recurrent dropout, another activation, a probe nor a mask that is not
+            right-padded is in its way) or "loop".
+
     Raises:
         ValueError: An argument is out of its range, or does not go with another: a bias of a gate
             with `GateBias`; when built: the number of features is not known, or not `units` with

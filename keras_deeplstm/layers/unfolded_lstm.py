@@ -103,6 +103,10 @@ class UnfoldedLSTMBlock(DepthBlock):
         `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps`; with
         `return_state` a list of it, h and c.
 
+    Attributes:
+        used_kernel: What the last call ran along depth: "fused" (`torch.lstm`, for tied weights
+            without normalization, dropout, another activation or a probe) or "loop".
+
     Raises:
         ValueError: An argument is out of its range, or does not go with another: a
             `state_initializer` with `input_mode="state"`, a bias of a gate with `GateBias`; when
