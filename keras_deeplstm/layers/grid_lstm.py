@@ -24,9 +24,11 @@ from keras_deeplstm.layers.weights import (
     with_gate_biases,
 )
 
-OWN_ARGUMENTS = ("tied", "priority", "project_inputs", "normalization", "recurrent_dropout")
-OWN_ARGUMENTS += ("forget_bias", "depth_forget_bias", "input_gate_bias", "return_sequences")
-OWN_ARGUMENTS += ("return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+OWN_ARGUMENTS = (
+    *("tied", "priority", "project_inputs", "normalization", "recurrent_dropout", "forget_bias"),
+    *("depth_forget_bias", "input_gate_bias", "return_sequences", "return_state", "go_backwards"),
+    *("stateful", "unroll", "zero_output_for_mask"),
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
