@@ -348,7 +348,7 @@ def test_initial_weights():
     assert 0.9 * limit < np.abs(kernel).max() <= limit
     for a, b in (("time", "depth"), ("hidden", "memory")):
         a, b = numpy_of(getattr(layer, f"{a}_kernel")), numpy_of(getattr(layer, f"{b}_kernel"))
-        assert not np.isclose(a, b).any()
+        assert np.isclose(a, b).mean() < 0.01  # a pair may be close by chance
     for bias, forget in ((layer.time_bias, 1.0), (layer.depth_bias, math.log(20))):
         expected = np.repeat([0, forget, 0, 0], UNITS)
         np.testing.assert_allclose(numpy_of(bias), np.tile(expected, (20, 1)), rtol=1e-6)
