@@ -17,13 +17,13 @@ import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from worker_here import WorkerHere
 
 from keras_deeplstm.experiments import runner
-from keras_deeplstm.experiments.processes.worker import CallError
 from keras_deeplstm.experiments.runs import locks
 from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS, DataError
+from keras_deeplstm.experiments.tasks import TASKS
 
 BACKEND = keras.backend.backend()
 
@@ -40,7 +40,7 @@ if BACKEND == "tensorflow":
 
 
 def pytest_collection_finish(session):
-    """Keep what was imported from the garbage collector, which took a fifth of the time."""
+    """Spare the garbage collector what was imported: looking at it took a fifth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -91,29 +91,6 @@ def quick_pictures(monkeypatch):
         save(figure, file, format=options.get("format"), dpi=20)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
-
-
-class WorkerHere:
-    """In place of `Worker`: the same calls and errors, without a second process."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def stop(self):
-        pass
-
-    renew = stop
-
-    def call(self, function, *arguments, on_message):
-        try:
-            return function(on_message, *arguments)
-        except DataError:
-            raise
-        except Exception as error:
-            raise CallError(f"{error or type(error).__name__}") from error
 
 
 @pytest.fixture

@@ -175,3 +175,19 @@ def test_transforms_step_aside(monkeypatch):
     (first,) = torch.autograd.grad(loss(leaf), leaf, create_graph=True)
     (expected,) = torch.autograd.grad(first.square().sum(), leaf)
     np.testing.assert_allclose(second.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@ON_TORCH
+def test_another_default_type_changes_nothing():
+    before = keras.config.floatx()
+    layer, expected = block(dtype="float32"), block(dtype="float32")
+    expected.set_weights(layer.get_weights())
+    keras.config.set_floatx("float64")
+    try:
+        found = layer(X[:, 0])
+    finally:
+        keras.config.set_floatx(before)
+    assert layer.used_kernel == "fused"
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(found), ops.convert_to_numpy(expected(X[:, 0]))
+    )

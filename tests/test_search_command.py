@@ -12,6 +12,7 @@ import time
 import keras_tuner
 import pytest
 from search_training import Training, told
+from worker_here import WorkerHere
 
 from keras_deeplstm import models
 from keras_deeplstm.experiments import cli, runs
@@ -51,16 +52,7 @@ def folder(tmp_path, monkeypatch, quick_pictures):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    class Here:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def stop(self):
-            pass
-
+    class Here(WorkerHere):
         def call(self, function, config, folder, options, environment, on_message):
             try:
                 tuner_module.search_in(config, folder, on_message=on_message, **options)

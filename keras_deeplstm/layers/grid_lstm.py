@@ -10,7 +10,7 @@ from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.held_states import HeldStates, in_turn
-from keras_deeplstm.layers.kernels import recurrence
+from keras_deeplstm.layers.kernels import is_textbook, recurrence
 from keras_deeplstm.layers.masks import check_mask, held_outputs
 from keras_deeplstm.layers.normalization import layer_norm
 from keras_deeplstm.layers.probes import Probe, probe_of
@@ -317,23 +317,24 @@ class GridLSTM2D(HeldStates, DepthLayer):
 
     def _along_time(self, h_D, w, start, valid, probe):
         """h_T at all times, and the last `(h_T, c_T)`."""
-        cell = functools.partial(self._lstm, memory=w.time.memory)
-        last = self.stateful or self.return_state
-        options = {"plain": self._is_plain, "last": last, "unroll": self.unroll, "probe": probe}
+        plain = is_textbook(self.activation, self.recurrent_activation) and not self.normalization
         h_T, last, self.used_kernel = recurrence(
-            cell, h_D, w.time, start, valid, dropout=w.recurrent_dropout, **options
+            functools.partial(self._lstm, memory=w.time.memory),
+            h_D,
+            w.time,
+            start,
+            valid,
+            plain=plain,
+            last=self.stateful or self.return_state,
+            dropout=w.recurrent_dropout,
+            unroll=self.unroll,
+            probe=probe,
         )
         return h_T, last
 
     def _lstm(self, z, c, shift=None, memory=None):
         normalize = memory and functools.partial(layer_norm, w=memory)
         return gates(z, c, self.activation, self.recurrent_activation, normalize, shift)
-
-    @property
-    def _is_plain(self):
-        functions = self.activation, self.recurrent_activation
-        plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
-        return plain and self.normalization is None
 
     def _below_first_layer(self, x, w):
         """h_D and c_D that enter the first layer."""

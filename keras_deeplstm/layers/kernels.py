@@ -1,8 +1,8 @@
 """A recurrence over time, by the fastest kernel that can do what is asked.
 
-The fused LSTM of PyTorch, which is oneDNN's on a CPU and cuDNN's on a GPU, runs where nothing
-special is asked. A loop of our own runs everywhere else; on JAX it has a backward pass of its own.
-On TensorFlow nothing was measured that is faster than the loop.
+On PyTorch the fused LSTM of the backend runs where nothing special is asked: oneDNN's on a CPU;
+on a GPU, where it was not tried, cuDNN's. A loop of our own runs everywhere else; on JAX it has a
+backward pass of its own.
 """
 
 import keras
@@ -68,6 +68,12 @@ def recurrence(
     xs, length = (z,) if valid is None else (z, valid), ops.shape(z)[0]
     state, hidden, _ = scan(step, start, xs, length, return_hidden=True, unroll=unroll, probe=probe)
     return hidden, state, "loop"
+
+
+def is_textbook(activation, recurrent_activation):
+    """Whether these are the functions that every fused LSTM has, tanh and sigmoid."""
+    functions = activation, recurrent_activation
+    return functions == (keras.activations.tanh, keras.activations.sigmoid)
 
 
 # PyTorch.

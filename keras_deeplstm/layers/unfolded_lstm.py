@@ -10,7 +10,7 @@ from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.gates import gates
-from keras_deeplstm.layers.kernels import can_be_fused, fused
+from keras_deeplstm.layers.kernels import can_be_fused, fused, is_textbook
 from keras_deeplstm.layers.normalization import Norm, batch_moments, batch_norm, layer_norm
 from keras_deeplstm.layers.probes import probe_of
 from keras_deeplstm.layers.weights import LSTM, Weight, checked_gate_bias, with_gate_biases
@@ -317,10 +317,9 @@ class UnfoldedLSTMBlock(DepthBlock):
 
     def _is_plain(self, training):
         """Whether the steps are those of an LSTM over a sequence, and nothing else is asked."""
-        functions = self.activation, self.recurrent_activation
-        plain = functions == (keras.activations.tanh, keras.activations.sigmoid)
+        plain = is_textbook(self.activation, self.recurrent_activation) and not self.normalization
         dropped = training and self.dropout > 0
-        return plain and self.tied and not self.normalization and not dropped and not probe_of(self)
+        return plain and self.tied and not dropped and not probe_of(self)
 
     def _fused(self, x, carry, first):
         """All steps in one call, as an LSTM that reads the same, or nothing, at each time."""
@@ -330,11 +329,14 @@ class UnfoldedLSTMBlock(DepthBlock):
             carry = first(carry)
             hidden, length = [carry[0][None]], length - 1
         if length:
-            kernel = self.kernel if self.input_mode == "every" else ops.zeros((1, 4 * self.units))
-            x = x if self.input_mode == "every" else ops.zeros((x.shape[0], 1))
+            if self.input_mode == "every":
+                kernel = ops.convert_to_tensor(self.kernel)
+            else:
+                kernel = ops.zeros((1, 4 * self.units), dtype=self.compute_dtype)
+                x = ops.zeros((x.shape[0], 1), dtype=self.compute_dtype)
             bias = ops.convert_to_tensor(self.bias) if self.use_bias else 0
-            kernels = map(ops.convert_to_tensor, (kernel, self.recurrent_kernel))
-            h, carry = fused(ops.broadcast_to(x, (length, *x.shape)), LSTM(*kernels, bias), carry)
+            weights = LSTM(kernel, ops.convert_to_tensor(self.recurrent_kernel), bias)
+            h, carry = fused(ops.broadcast_to(x, (length, *x.shape)), weights, carry)
             hidden.append(h)
         return carry, ops.concatenate(hidden) if self.return_all_steps else None
 
