@@ -9,34 +9,32 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# In one process with TensorFlow, torch has to come first.
-with contextlib.suppress(ImportError):
-    import torch  # noqa: F401
-
-import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from worker_here import WorkerHere
 
-from keras_deeplstm.experiments import runner
-from keras_deeplstm.experiments.runs import locks
-from keras_deeplstm.experiments.settings import OWN_BLOCKS
-from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.tasks import TASKS
+BACKEND = os.environ["KERAS_BACKEND"]
 
-BACKEND = keras.backend.backend()
+# Keras and the package are imported late in this file: the process that only hands out the tests
+# (pytest-xdist) reads it too, and would take five seconds for them.
 
-if BACKEND == "tensorflow":
-    # XLA, too, optimizes for longer than the result runs; it reads this when it first compiles.
-    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    os.environ.setdefault("XLA_FLAGS", quick)
 
-    import tensorflow as tf
+def pytest_sessionstart(session):
+    if session.config.getoption("dist", "no") != "no":
+        return
+    # In one process with TensorFlow, torch has to come first.
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
+    if BACKEND == "tensorflow":
+        # XLA, too, optimizes for longer than the result runs; it reads this when it first compiles.
+        quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        os.environ.setdefault("XLA_FLAGS", quick)
 
-    # A graph here runs a few times: to optimize it takes longer. The demo, the notebooks and all
-    # that tests start as a process keep TensorFlow's optimizer.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        import tensorflow as tf
+
+        # A graph here runs a few times: to optimize it takes longer. The demo, the notebooks and
+        # all that tests start as a process keep TensorFlow's optimizer.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_collection_finish(session):
@@ -48,12 +46,18 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def _registered():
     """What a test registers goes with it."""
+    from keras_deeplstm.experiments.settings import OWN_BLOCKS
+    from keras_deeplstm.experiments.studies import STUDIES
+    from keras_deeplstm.experiments.tasks import TASKS
+
     registries = TASKS, STUDIES, OWN_BLOCKS
     before = [dict(registry) for registry in registries]
     yield
@@ -65,6 +69,8 @@ def _registered():
 @pytest.fixture(autouse=True)
 def _locks_at_once(monkeypatch):
     """No test waits for a lock: here no process that holds one is about to die."""
+    from keras_deeplstm.experiments.runs import locks
+
     monkeypatch.setattr(locks, "SECONDS", 0)
 
 
@@ -74,6 +80,8 @@ def eager():
     if BACKEND != "tensorflow":
         yield
         return
+    import tensorflow as tf
+
     tf.config.run_functions_eagerly(True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Even though the `tf.config.experimental_run_functions")
@@ -96,6 +104,10 @@ def quick_pictures(monkeypatch):
 @pytest.fixture
 def worker_here(monkeypatch):
     """A study trains in the process of the test: for tests that are not about the worker."""
+    from worker_here import WorkerHere
+
+    from keras_deeplstm.experiments import runner
+
     monkeypatch.setattr(runner, "Worker", WorkerHere)
 
 

@@ -197,6 +197,8 @@ def test_a_trial_is_called_as_its_folder(tmp_path):
 
 REPORT = """
 import os, sys
+warm, folder = sys.argv[1:]
+sys.argv = ["deeplstm"]  # Keras can wait
 from keras_deeplstm.experiments import cli
 watching, seen = False, []
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")
@@ -209,7 +211,6 @@ def watch(event, arguments):
     elif watching and event.startswith(FORBIDDEN):
         seen.append(event)
 sys.addaudithook(watch)
-warm, folder = sys.argv[1:]
 assert cli.main(["report", warm]) == 0  # fonts and modules
 watching = True
 assert cli.main(["report", folder]) == 0
@@ -220,18 +221,25 @@ print("WRITTEN", *seen, sep="\\n")
 
 
 def test_a_report_writes_only_into_its_folder_and_opens_no_connection(tmp_path):
+    """Names that the terminal does not know are escaped."""
     for place in ("warm", "runs"):
-        make_run(tmp_path / place / "a", ModelConfig("dense", depth=3, units=4))
+        make_run(tmp_path / place / "a 字é", ModelConfig("dense", depth=3, units=4))
     done = subprocess.run(
         [sys.executable, "-c", REPORT, tmp_path / "warm", tmp_path / "runs"],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONIOENCODING": "ascii",
+        },
         check=True,
     )
-    _, marked, written = done.stdout.partition("WRITTEN\n")
-    written = written.split()
-    assert marked
+    said, marked, written = done.stdout.partition("WRITTEN\n")
+    written = written.splitlines()
+    assert marked and done.stderr == ""
+    assert "a \\u5b57\\xe9  finished" in said
     inside = str(tmp_path / "runs") + os.sep
     assert [path for path in written if not path.startswith((inside, os.devnull))] == []
     names = {Path(path).name.split(".")[1] for path in written if path != os.devnull}

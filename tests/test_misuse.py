@@ -15,10 +15,7 @@ Some mistakes cannot be made here, so that they have no test:
 import copy
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -537,18 +534,6 @@ def test_a_backend_that_is_not_there(command, backend, message, tmp_path, monkey
     assert status(command.split()) == 2
     assert capsys.readouterr().err == f"deeplstm: error: {message}\n"
     assert not list(tmp_path.iterdir())
-
-
-def test_names_that_the_terminal_does_not_know_are_escaped(tmp_path):
-    make_run(tmp_path / "a 字é", ModelConfig("dense", depth=3, units=4))
-    for command in ("list --runs-dir", "report"):
-        done = subprocess.run(
-            [sys.executable, "-m", "keras_deeplstm", *command.split(), str(tmp_path)],
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
-        )
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert b"a \\u5b57\\xe9  finished" in done.stdout or command == "report"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):

@@ -30,8 +30,13 @@ from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "own-task.md"
-# The runs of the page's study that a test trains: two, with dropout.
-STUDY = ["study", "how-deep", "--only", "batch_size50", "--checkpoint-share", "1"]
+# The runs of the page's study that a test trains: two, with dropout, or one of them.
+TWO = "batch_size50"
+ONE = "depth2-*batch_size50"
+
+
+def study(only):
+    return ["study", "how-deep", "--only", only, "--checkpoint-share", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def registered(file):
 
 def start(file, runs_dir, *arguments):
     return subprocess.Popen(
-        [sys.executable, file, *(arguments or STUDY), "--runs-dir", runs_dir],
+        [sys.executable, file, *arguments, "--runs-dir", runs_dir],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,8 +70,8 @@ def start(file, runs_dir, *arguments):
     )
 
 
-def chosen():
-    return matching(STUDIES["how-deep"].plan("parity"), "batch_size50")
+def chosen(only=TWO):
+    return matching(STUDIES["how-deep"].plan("parity"), only)
 
 
 @pytest.fixture
@@ -79,18 +84,17 @@ def _optimized():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
-@pytest.fixture
-def undisturbed(_optimized, tmp_path):
+def train_undisturbed(folder, only=TWO):
     """The runs of the study, trained in this process."""
     from keras_deeplstm.experiments.training import train
 
-    for name, config in chosen().items():
-        train(config, tmp_path / "undisturbed" / name)
-    return tmp_path / "undisturbed"
+    for name, config in chosen(only).items():
+        train(config, folder / name)
+    return folder
 
 
 def assert_same(folder, undisturbed):
-    for name in chosen():
+    for name in (path.name for path in undisturbed.iterdir()):
         found, expected = (content(path / name) for path in (folder, undisturbed))
         assert list(found) == list(expected)
         for file in found.keys() - {"environment.json"}:  # where the command stands
@@ -120,23 +124,26 @@ def kill(process):
     process.communicate()
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.long)])
-def test_kills_and_ctrl_c(kills, file, tmp_path, undisturbed, worker_here, capsys):
+@pytest.mark.parametrize("only", [ONE, pytest.param(TWO, marks=pytest.mark.long)])
+@pytest.mark.usefixtures("_optimized", "worker_here")
+def test_kills_and_ctrl_c(only, file, tmp_path, capsys):
+    undisturbed = train_undisturbed(tmp_path / "undisturbed", only)
     folder = tmp_path / "runs" / "how-deep-parity"
-    first, second = (folder / name for name in chosen())
+    first, *others = (folder / name for name in chosen(only))
+    last = others[0] if others else first
     moments = [
         lambda: list(first.glob("checkpoints/epoch_0002*.npz")),
         lambda: (first / "gradient_flow.csv").exists(),
-        lambda: list(second.glob("checkpoints/epoch_0001*.npz")),
+        lambda: list(last.glob("checkpoints/epoch_0001*.npz")),
     ]
-    for moment in moments[:kills]:
-        process = start(file, tmp_path / "runs")
+    for moment in moments if others else moments[:1]:
+        process = start(file, tmp_path / "runs", *study(only))
         wait_for(moment, process)
         kill(process)
         assert all(lost <= 1 for lost in lost_epochs(folder.parent))
 
-    process = start(file, tmp_path / "runs")
-    wait_for(lambda: list(second.glob("checkpoints/epoch_0003*.npz")), process)
+    process = start(file, tmp_path / "runs", *study(only))
+    wait_for(lambda: list(last.glob("checkpoints/epoch_0003*.npz")), process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -144,24 +151,27 @@ def test_kills_and_ctrl_c(kills, file, tmp_path, undisturbed, worker_here, capsy
     assert "Traceback" not in error
 
     # The rest without a process: this is not about it.
-    assert experiments.main([*STUDY, "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert experiments.main([*study(only), "--runs-dir", str(tmp_path / "runs")]) == 0
     output = capsys.readouterr().out
-    assert "2 of 6 runs (1 finished, 1 begun), 1 to train now" in output
+    begun = "2 of 6 runs (1 finished, 1 begun)" if others else "1 of 6 runs (1 begun)"
+    assert f"{begun}, 1 to train now" in output
     assert re.search(r"goes on after epoch [3-7] of 8", output)
     assert_same(folder, undisturbed)
 
     table = pd.read_csv(folder / "table.csv")
-    assert table["run"].tolist() == list(chosen())
+    assert table["run"].tolist() == list(chosen(only))
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "On parity, the highest test accuracy is that of" in page
-    assert page.count(": missing") == 4  # the runs that --only has left out
+    assert page.count(": missing") == 6 - len(table)  # the runs that --only has left out
 
 
 @pytest.mark.long
-def test_fifty_kills_at_random(file, tmp_path, undisturbed):
+@pytest.mark.usefixtures("_optimized")
+def test_fifty_kills_at_random(file, tmp_path):
     """The study ends with the same results as one that nobody kills."""
+    undisturbed = train_undisturbed(tmp_path / "undisturbed")
     started = time.perf_counter()
-    process = start(file, tmp_path / "timed")
+    process = start(file, tmp_path / "timed", *study(TWO))
     process.communicate()
     seconds = time.perf_counter() - started
     assert_same(tmp_path / "timed" / "how-deep-parity", undisturbed)
@@ -171,7 +181,7 @@ def test_fifty_kills_at_random(file, tmp_path, undisturbed):
     folder = tmp_path / "killed" / "how-deep-parity"
     while kills < 50:
         started = time.perf_counter()
-        process = start(file, tmp_path / "killed")
+        process = start(file, tmp_path / "killed", *study(TWO))
         try:
             process.wait(generator.uniform(0, seconds))
         except subprocess.TimeoutExpired:
@@ -184,7 +194,7 @@ def test_fifty_kills_at_random(file, tmp_path, undisturbed):
             process.communicate()
             assert_same(folder, undisturbed)
             shutil.rmtree(folder)
-    process = start(file, tmp_path / "killed")
+    process = start(file, tmp_path / "killed", *study(TWO))
     _, error = process.communicate()
     assert process.returncode == 0, error
     assert_same(folder, undisturbed)

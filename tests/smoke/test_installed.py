@@ -1,4 +1,7 @@
-"""What must work wherever the package is installed; needs nothing of the checkout."""
+"""What must work wherever the package is installed; needs nothing of the checkout.
+
+Long: what other tests hold of the checkout, and this of an installed package.
+"""
 
 import pathlib
 import subprocess
@@ -6,12 +9,14 @@ import sys
 import time
 
 import numpy as np
+import pytest
 
 
 def run(*arguments, **options):
     return subprocess.run(arguments, capture_output=True, text=True, timeout=300, **options)
 
 
+@pytest.mark.long
 def test_a_saved_model_loads_in_a_fresh_process(tmp_path):
     """Importing the package is enough to register its layers."""
     import keras
@@ -56,6 +61,7 @@ def test_the_command_helps_at_once():
     assert modules.strip() == "False"  # what makes it quick
 
 
+@pytest.mark.long
 def test_a_run_writes_a_report(tmp_path):
     result = run(
         command(), "run", "digits", "--epochs", "1", "--model.depth", "3", "--model.units", "4",
