@@ -55,10 +55,10 @@ class GridCell(keras.layers.Layer):
             h_T, c_T = states[2 * layer], states[2 * layer + 1]
             z = ops.matmul(h_D, self.time_kernel[layer])
             z = z + ops.matmul(h_T, self.time_recurrent_kernel[layer]) + self.time_bias[layer]
-            h_T, c_T = gates(z, c_T, ops.tanh, ops.sigmoid)
+            h_T, c_T = gates(z, c_T, ops.tanh, keras.activations.sigmoid)
             z = ops.matmul(h_T, self.depth_kernel[layer])
             z = z + ops.matmul(h_D, self.depth_recurrent_kernel[layer]) + self.depth_bias[layer]
-            h_D, c_D = gates(z, c_D, ops.tanh, ops.sigmoid)
+            h_D, c_D = gates(z, c_D, ops.tanh, keras.activations.sigmoid)
             new += [h_T, c_T]
         return h_D, new
 
@@ -78,7 +78,7 @@ class _DepthStep(keras.layers.Layer):
     def call(self, h, c=None):
         z = ops.matmul(h, self.kernel) + self.bias
         c = ops.zeros((ops.shape(h)[0], self.units)) if c is None else c
-        return gates(z, c, ops.tanh, ops.sigmoid)
+        return gates(z, c, ops.tanh, keras.activations.sigmoid)
 
 
 def depth_chain(units, depth):

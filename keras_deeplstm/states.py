@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers.configured_layer import ConfiguredLayer
 from keras_deeplstm.layers.scan import with_rows
 
 MAX_BATCH = 65_536
@@ -106,7 +107,7 @@ def _chain(model):
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
-class CarriedStates(keras.layers.Layer):
+class CarriedStates(ConfiguredLayer):
     """Runs a model of `with_states`, and carries its states from batch to batch.
 
     Row i of a batch goes on where row i of the batch before has ended, unless it begins anew.
@@ -204,8 +205,8 @@ class CarriedStates(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        """The inverse of `get_config`."""
+        """The inverse of `get_config`; TypeError as `ConfiguredLayer.from_config`."""
         if not isinstance(config, dict) or "model" not in config:
-            raise ValueError("Cannot load `CarriedStates`: its config has no model")
+            raise TypeError("Cannot load `CarriedStates`: its config has no model")
         model = keras.saving.deserialize_keras_object(config["model"])
-        return cls(**{**config, "model": model})
+        return super().from_config({**config, "model": model})

@@ -46,8 +46,8 @@ FAULTS = [
     ),
     Fault(
         "keras_deeplstm/layers/gates.py",
-        "recurrent_activation(z_o) * activation(seen)",
-        "recurrent_activation(z_o) * seen",
+        "o * activation(seen)",
+        "o * seen",
         LAYERS,
     ),
     Fault(

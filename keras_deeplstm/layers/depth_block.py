@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers.depth_layer import DepthLayer
+from keras_deeplstm.layers.depth_layer import MOVING, DepthLayer
 from keras_deeplstm.layers.masks import check_mask
 from keras_deeplstm.layers.probes import probe_of
 from keras_deeplstm.layers.scan import scan
@@ -76,10 +76,10 @@ class DepthBlock(DepthLayer):
         `own_first=False` all steps are alike, and the first is among the others.
         """
         named = [
-            (weight.name, weight.steps, ops.convert_to_tensor(getattr(self, weight.name)))
+            (weight.name, weight.steps, self._tensor(weight))
             for weight in self._weights(x.shape[-1])
             # Moving averages are not needed where the batch has statistics of its own.
-            if not (training and self.trainable and weight.role in ("mean", "variance"))
+            if not (training and self.trainable and weight.role in MOVING)
         ]
         if training and self.dropout > 0:
             masks = self._dropout_masks(self.dropout, self.depth, ops.shape(x)[0])

@@ -7,14 +7,16 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
+from keras_deeplstm.layers.configured_layer import ConfiguredLayer
 from keras_deeplstm.layers.weights import draw, per_step, summed_over_steps
 
+MOVING = ("mean", "variance")  # roles of weights that are moving averages
 MAX_DEPTH = 10_000
 MAX_UNITS = 65_536
 MAX_PARAMETERS = 2**31  # of one layer: 8 GiB
 
 
-class DepthLayer(keras.layers.Layer):
+class DepthLayer(ConfiguredLayer):
     """Base of the layers that have `depth` steps of `units` each: their arguments and weights.
 
     A subclass says which weights it has (`_weights`). A weight that is stacked over depth carries
@@ -43,10 +45,6 @@ class DepthLayer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not hasattr(self.dtype_policy, "compute_dtype"):  # Keras takes the config of anything
-            raise ValueError(
-                f"Argument `dtype` must be a Keras dtype. Received: {kwargs['dtype']!r}"
-            )
         self.units = validation.positive_integer("units", units, at_most=MAX_UNITS)
         self.depth = validation.positive_integer("depth", depth, at_most=MAX_DEPTH)
         self.activation = functions.get("activation", activation)
@@ -116,20 +114,6 @@ class DepthLayer(keras.layers.Layer):
             )
         super().load_own_variables(store)
 
-    @classmethod
-    def from_config(cls, config):
-        """The inverse of `get_config`.
-
-        Raises:
-            TypeError: An argument is missing, unknown or out of its range; the text says which.
-        """
-        try:
-            return super().from_config(config)
-        except Exception as error:  # Keras has errors of its own for a wrong dtype
-            # Keras quotes the whole config before it says why.
-            reason = str(error).rpartition("Exception encountered: ")[2]
-            raise TypeError(f"Cannot load `{cls.__name__}`: {reason}") from error
-
     def _numbers(self, inputs):
         """The inputs in the layer's type; integers and booleans are numbers, too."""
         dtype = keras.backend.standardize_dtype(inputs.dtype)
@@ -138,6 +122,11 @@ class DepthLayer(keras.layers.Layer):
                 f"Inputs to `{type(self).__name__}` must be numbers. Received: dtype={dtype}"
             )
         return ops.cast(inputs, self.compute_dtype)
+
+    def _tensor(self, weight):
+        """The value of a `Weight`, in the layer's type, whatever that of an outer layer is."""
+        dtype = None if weight.role in MOVING else self.compute_dtype
+        return ops.convert_to_tensor(getattr(self, weight.name), dtype=dtype)
 
     def _dropout_masks(self, rate, *shape):
         """Masks of the given shape for h: 0 or 1 / (1 - rate).
@@ -148,7 +137,7 @@ class DepthLayer(keras.layers.Layer):
         return keras.random.dropout(ones, rate, seed=self.seed_generator)
 
     def _add(self, weight):
-        moving = weight.role in ("mean", "variance")
+        moving = weight.role in MOVING
         constraint = getattr(self, f"{weight.role}_constraint", None)
         regularizer = getattr(self, f"{weight.role}_regularizer", None)
         if weight.steps is not None:

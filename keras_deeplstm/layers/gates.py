@@ -1,5 +1,8 @@
 """The LSTM equation, which stands here once and which every layer calls."""
 
+from typing import Any, NamedTuple
+
+import keras
 from keras import ops
 
 
@@ -24,9 +27,52 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
     Returns:
         `(h', c')`, each of shape `(..., units)`.
     """
-    z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
-    c = recurrent_activation(z_f) * memory_cell + recurrent_activation(z_i) * activation(z_c)
+    i, f, z_c, o = opened(z, recurrent_activation)
+    c = f * memory_cell + i * activation(z_c)
     c = c if shift is None else c + shift
     seen = c if normalize_memory is None else normalize_memory(c)
-    h = recurrent_activation(z_o) * activation(seen)
+    h = o * activation(seen)
     return h, c
+
+
+def opened(z, recurrent_activation):
+    """The gates i and f, the pre-activation of the candidate, and the gate o."""
+    z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
+    if keras.backend.backend() == "jax" and recurrent_activation is keras.activations.sigmoid:
+        # Of all four at once, of the candidate in vain: in a loop JAX's XLA takes the sigmoid of a
+        # slice number by number, and needs longer for it than for the product.
+        i, f, _, o = ops.split(ops.sigmoid(z), 4, axis=-1)
+        return i, f, z_c, o
+    return recurrent_activation(z_i), recurrent_activation(z_f), z_c, recurrent_activation(z_o)
+
+
+class GateSlopes(NamedTuple):
+    """The derivatives of `gates`, with tanh and sigmoid: of c' by c and z, of h' by c' and z_o."""
+
+    c_by_c: Any
+    c_by_i: Any
+    c_by_f: Any
+    c_by_z: Any  # the candidate's
+    h_by_c: Any
+    h_by_o: Any
+
+    def along(self, dz, dc):
+        """`(dh', dc')`: how h' and c' change with z and c."""
+        di, df, dz, do = ops.split(dz, 4, axis=-1)
+        dc = self.c_by_c * dc + self.c_by_i * di + self.c_by_f * df + self.c_by_z * dz
+        return self.h_by_c * dc + self.h_by_o * do, dc
+
+
+def gate_slopes(z, memory_cell):
+    """The `GateSlopes` at pre-activations and the memory cell before, as `gates` takes them."""
+    i, f, z_c, o = opened(z, keras.activations.sigmoid)
+    candidate = ops.tanh(z_c)
+    seen = ops.tanh(f * memory_cell + i * candidate)
+    return GateSlopes(
+        c_by_c=f,
+        c_by_i=candidate * i * (1 - i),
+        c_by_f=memory_cell * f * (1 - f),
+        c_by_z=i * (1 - candidate**2),
+        h_by_c=o * (1 - seen**2),
+        h_by_o=seen * o * (1 - o),
+    )

@@ -352,8 +352,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
         """
         shared, by_layer = {}, {}
         for weight in self._weights(features):
-            tensor = ops.convert_to_tensor(getattr(self, weight.name), dtype=self.compute_dtype)
-            (shared if weight.steps is None else by_layer)[weight.name] = tensor
+            (shared if weight.steps is None else by_layer)[weight.name] = self._tensor(weight)
         time, batch = times_and_rows
         if training and self.dropout and self.depth > 1:
             drawn = self._dropout_masks(self.dropout, self.depth - 1, time, batch)

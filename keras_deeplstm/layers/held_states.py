@@ -41,6 +41,10 @@ class HeldStates:
                 for i in range(count)
             ]
         )
+        if keras.backend.backend() == "tensorflow":
+            # A SavedModel asks that TensorFlow, unlike Keras, does see them.
+            for state in self._held.states:
+                setattr(self, f"_held_{state.name}", state.value)
 
     @property
     def states(self):

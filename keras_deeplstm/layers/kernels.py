@@ -2,12 +2,13 @@
 
 On PyTorch the fused LSTM of the backend runs where nothing special is asked: oneDNN's on a CPU;
 on a GPU, where it was not tried, cuDNN's. A loop of our own runs everywhere else; on JAX it has a
-backward pass of its own.
+derivative of its own.
 """
 
 import keras
 from keras import ops
 
+from keras_deeplstm.layers.gates import gate_slopes, gates
 from keras_deeplstm.layers.masks import held
 from keras_deeplstm.layers.normalization import layer_norm
 from keras_deeplstm.layers.probes import Probe
@@ -48,12 +49,12 @@ def recurrence(
     """
     probe = probe or Probe()
     plain = plain and dropout is None and not (unroll or probe.offsets or probe.cut)
-    if plain and can_be_fused(x) and _holds_only_the_end(valid, last):
+    if plain and can_be_fused(x, w.W, w.U, w.b, *start) and _holds_only_the_end(valid, last):
         return *fused(x, w, start), "fused"
     z = layer_norm(product(x, w.W), w.input) + w.b
     valid = None if valid is None else valid[..., None]
     if plain and keras.backend.backend() == "jax":
-        state, hidden = _loop_jax(cell, z, start, w.U, valid)
+        state, hidden = _loop_jax(z, start, w.U, valid)
         return hidden, state, "loop"
 
     def step(state, at, shift=None):
@@ -79,17 +80,22 @@ def is_textbook(activation, recurrent_activation):
 # PyTorch.
 
 
-def can_be_fused(x):
+def can_be_fused(x, *weights_and_states):
     """Whether `fused` can take `x`, and do with it what Keras' LSTM can do on PyTorch."""
     if keras.backend.backend() != "torch":
         return False
     import torch
 
-    usual = x.dtype == torch.float32 and x.device.type in ("cpu", "cuda") and 0 not in x.shape
-    # It cannot be traced, and no transform of `torch.func` goes through it. Of the latter no public
-    # function tells.
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    return usual and not torch.compiler.is_compiling() and not transformed
+    # Neither tracing, nor a transform of `torch.func`, nor forward mode goes through it. Of the
+    # second no public function tells.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    tensors = filter(torch.is_tensor, (x, *weights_and_states))
+    if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        return False
+    return x.dtype == torch.float32 and x.device.type in ("cpu", "cuda") and 0 not in x.shape
 
 
 def _holds_only_the_end(valid, last):
@@ -119,47 +125,45 @@ def fused(x, w, start):
 # JAX.
 
 
-def _loop_jax(cell, z, carry, kernel, valid=None):
-    """Run `h, c = cell(z_l + h U, c)` with a backward pass of our own; return the last state and h.
+def _loop_jax(z, carry, kernel, valid=None):
+    """Run `h, c = LSTM(z_t + h U, c)` of the textbook; return the last state and h of all times.
 
     `scan` would compute the same, but slower: its gradient, made by JAX, adds to the gradient of U
-    at each step and keeps every factor of every derivative. Here the gradient of U is one product
-    over all steps, and only the pre-activations and the carry are kept. `cell` must not depend on
-    another tensor: the gradient of one would be lost.
+    at each step, and computes there what can be computed for all steps at once. Here the derivative
+    is written down: a linear recurrence, of which only the product with U is left to the loop. JAX
+    transposes it to the gradient.
     """
     import jax
-
-    def after(z, carry, valid):
-        new = cell(z, carry[1])
-        return new if valid is None else held(valid, new, carry)
 
     def forward(z, carry, kernel, valid):
         def step(carry, at):
             z, valid = at
             z = z + ops.matmul(carry[0], kernel)
-            return after(z, carry, valid), (z, carry)
+            new = gates(z, carry[1], ops.tanh, keras.activations.sigmoid)
+            return new if valid is None else held(valid, new, carry), (z, carry)
 
         last, (z, before) = jax.lax.scan(step, carry, (z, valid))
         hidden = ops.concatenate([before[0][1:], last[0][None]], axis=0)
-        return (last, hidden), (z, before, kernel, valid)
-
-    def backward(kept, gradients):
-        z, before, kernel, valid = kept
-        by_last, by_hidden = gradients
-        transposed = ops.transpose(kernel)  # once, not at each step
-
-        def step(by_new, at):
-            z, carry, valid, by_h = at
-            _, pull = jax.vjp(lambda z, carry: after(z, carry, valid), z, carry)
-            by_z, (by_old_h, by_old_c) = pull((by_new[0] + by_h, by_new[1]))
-            return (by_old_h + ops.matmul(by_z, transposed), by_old_c), by_z
-
-        xs = (z, before, valid, by_hidden)
-        by_carry, by_z = jax.lax.scan(step, by_last, xs, reverse=True)
-        by_kernel = ops.tensordot(before[0], by_z, axes=[[0, 1], [0, 1]])
-        return by_z, by_carry, by_kernel, None
+        return (last, hidden), (z, before)
 
     # All that has a gradient, and the mask, is an argument: a closure would leak under `jit`.
-    run = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
-    run.defvjp(forward, backward)
+    run = jax.custom_jvp(lambda *arguments: forward(*arguments)[0])
+
+    @run.defjvp
+    def derivative(primals, tangents):
+        _, _, kernel, valid = primals
+        dz, dcarry, dkernel, _ = tangents
+        output, (z, (h, c)) = forward(*primals)
+        slopes = gate_slopes(z, c)
+        dz = dz + ops.matmul(h, dkernel)
+
+        def step(dcarry, at):
+            dz, slopes, valid = at
+            dz = dz + ops.matmul(dcarry[0], kernel)
+            new = slopes.along(dz, dcarry[1])
+            new = new if valid is None else held(valid, new, dcarry)
+            return new, new[0]
+
+        return output, jax.lax.scan(step, dcarry, (dz, slopes, valid))
+
     return run(z, carry, kernel, valid)

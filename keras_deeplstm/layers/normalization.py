@@ -29,8 +29,8 @@ def layer_norm(x, w, epsilon=EPSILON):
 
 def batch_norm(x, w, epsilon, moments=None):
     """Batch normalization with the moments of a batch, or with the moving averages."""
-    mean, variance = (w.mean, w.variance) if moments is None else moments
     # Half precision overflows in sums over a batch.
+    mean, variance = map(_wide, (w.mean, w.variance) if moments is None else moments)
     y = (_wide(x) - mean) * ops.rsqrt(variance + epsilon)
     y = ops.cast(y, x.dtype) * w.scale
     return y if w.offset is None else y + w.offset

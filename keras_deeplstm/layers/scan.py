@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_deeplstm.layers.probes import Probe
 
-WRITTEN_OUT = 8  # steps of a loop on JAX up to which it is written out in the graph
+WRITTEN_OUT = 8  # steps of a loop up to which it is written out in the graph
 
 
 def scan(
@@ -65,7 +65,7 @@ def scan(
         length = length - 1
         if isinstance(length, int) and length == 0:
             return carry, hidden[0] if return_hidden else None, ()
-    carry, (h, ys) = _loop(unroll)(observed(step), carry, (xs, offsets), length)
+    carry, (h, ys) = _loop(unroll, length)(observed(step), carry, (xs, offsets), length)
     if return_hidden:
         hidden = h[0] if not hidden else ops.concatenate([*hidden, h[0]], axis=0)
     return carry, hidden if return_hidden else None, ys
@@ -103,11 +103,14 @@ def _cut(carry, path):
     return carry
 
 
-def _loop(unroll):
+def _loop(unroll, length):
     backend = keras.backend.backend()
-    if unroll or backend not in ("tensorflow", "jax"):
-        return _loop_unrolled
-    return _loop_tensorflow if backend == "tensorflow" else _loop_jax
+    if backend == "jax" and not unroll:
+        return _loop_jax
+    # Written out, a few steps take less time: XLA then fuses over their borders. And it cannot
+    # compile the second derivative of a loop in a loop of TensorFlow.
+    few = isinstance(length, int) and length <= WRITTEN_OUT
+    return _loop_tensorflow if backend == "tensorflow" and not (unroll or few) else _loop_unrolled
 
 
 def _loop_unrolled(step, carry, xs, length):
@@ -124,7 +127,6 @@ def _loop_jax(step, carry, xs, length):
 
     # An unknown time in `model.export` is no int; then xs tell the length.
     length = length if isinstance(length, int) else None
-    # Written out, a few steps take less time: XLA then fuses over their borders.
     unroll = length is not None and length <= WRITTEN_OUT
     return jax.lax.scan(step, carry, xs, length=length, unroll=unroll)
 

@@ -267,11 +267,14 @@ class UnfoldedLSTMBlock(DepthBlock):
         norm = functools.partial(self._normalize, row_mask=row_mask, learning=learning)
         z_x, seen_first, moments = 0, {}, {}
         if self.input_mode == "state":
-            h, c = ops.matmul(x, self.hidden_kernel), ops.matmul(x, self.memory_kernel)
-            carry = (h + self.hidden_bias, c + self.memory_bias) if self.use_bias else (h, c)
+            h, c = (
+                ops.matmul(x, shared[f"{state}_kernel"]) + shared.get(f"{state}_bias", 0)
+                for state in ("hidden", "memory")
+            )
+            carry = h, c
         else:
-            carry = self._initial_state(x, training)
-            z_x, moments["input"] = norm(ops.matmul(x, self.kernel), Norm.of(shared, "input"))
+            carry = self._initial_state(x, shared, training)
+            z_x, moments["input"] = norm(ops.matmul(x, shared["kernel"]), Norm.of(shared, "input"))
 
         def first(carry, shift=None):
             w = _Step.of({**shared, **first_weights})
@@ -285,8 +288,8 @@ class UnfoldedLSTMBlock(DepthBlock):
             return self._step(carry, z, _Step.of({**shared, **own}), norm, shift)
 
         self.used_kernel = "loop"
-        if self._is_plain(training) and can_be_fused(x):
-            return self._fused(x, carry, first if own_first else None)
+        if self._is_plain(training) and can_be_fused(x, *shared.values()):
+            return self._fused(x, carry, shared, first if own_first else None)
         carry, hidden, seen = self._scan(step, carry, by_step, first if own_first else None)
         if learning and self.normalization == "batch":
             seen = dict(seen)  # () where the first step was the only one
@@ -321,7 +324,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         dropped = training and self.dropout > 0
         return plain and self.tied and not dropped and not probe_of(self)
 
-    def _fused(self, x, carry, first):
+    def _fused(self, x, carry, w, first):
         """All steps in one call, as an LSTM that reads the same, or nothing, at each time."""
         self.used_kernel = "fused"
         hidden, length = [], self.depth
@@ -329,18 +332,16 @@ class UnfoldedLSTMBlock(DepthBlock):
             carry = first(carry)
             hidden, length = [carry[0][None]], length - 1
         if length:
-            if self.input_mode == "every":
-                kernel = ops.convert_to_tensor(self.kernel)
-            else:
+            kernel = w.get("kernel")
+            if self.input_mode != "every":
                 kernel = ops.zeros((1, 4 * self.units), dtype=self.compute_dtype)
                 x = ops.zeros((x.shape[0], 1), dtype=self.compute_dtype)
-            bias = ops.convert_to_tensor(self.bias) if self.use_bias else 0
-            weights = LSTM(kernel, ops.convert_to_tensor(self.recurrent_kernel), bias)
+            weights = LSTM(kernel, w["recurrent_kernel"], w.get("bias", 0))
             h, carry = fused(ops.broadcast_to(x, (length, *x.shape)), weights, carry)
             hidden.append(h)
         return carry, ops.concatenate(hidden) if self.return_all_steps else None
 
-    def _initial_state(self, x, training):
+    def _initial_state(self, x, w, training):
         shape = (ops.shape(x)[0], self.units)
         if isinstance(self.state_initializer, str):
             if self.state_initializer == "noise" and training:
@@ -355,8 +356,8 @@ class UnfoldedLSTMBlock(DepthBlock):
                 )
             zeros = ops.zeros(shape, dtype=self.compute_dtype)
             return zeros, zeros
-        states = self.initial_hidden_state, self.initial_memory_cell
-        return tuple(ops.broadcast_to(ops.convert_to_tensor(s), shape) for s in states)
+        states = w["initial_hidden_state"], w["initial_memory_cell"]
+        return tuple(ops.broadcast_to(state, shape) for state in states)
 
     def _normalize(self, x, w, row_mask, learning):
         """The normalized `x`; and the moments of the batch if it was normalized with these."""
@@ -370,7 +371,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         for name, pair in moments.items():
             for role, moment in zip(("mean", "variance"), pair, strict=True):
                 moving = getattr(self, f"{name}_{role}")
-                old = ops.convert_to_tensor(moving)
+                old = ops.cast(moving, moment.dtype)
                 new = old * self.momentum + moment * (1 - self.momentum)
                 if row_mask is not None:  # a batch that is masked throughout has no moments
                     new = ops.where(ops.any(row_mask), new, old)

@@ -1,0 +1,201 @@
+"""Function transforms, types and exports that `keras.layers.LSTM` goes through, on each backend.
+
+One layer of each kind, with a number of steps that is written out and one that is a loop. What a
+transform gives is compared with what another way gives, or with differences.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_deeplstm.layers import GridLSTM2D, HighwayBlock, UnfoldedLSTMBlock
+
+pytestmark = pytest.mark.backends
+
+BACKEND = keras.backend.backend()
+X = np.random.default_rng(0).normal(size=(2, 10, 3)).astype("float32")
+LAYERS = {
+    "grid-1": lambda **dtype: GridLSTM2D(4, 1, **dtype),
+    "grid-2": lambda **dtype: GridLSTM2D(4, 2, priority=None, **dtype),
+    "grid-10": lambda **dtype: GridLSTM2D(4, 10, **dtype),
+    "grid-norm": lambda **dtype: GridLSTM2D(4, 2, normalization="layer", **dtype),
+    "block-tied": lambda **dtype: UnfoldedLSTMBlock(4, 10, tied=True, **dtype),
+    "block-batch": lambda **dtype: UnfoldedLSTMBlock(4, 3, normalization="batch", **dtype),
+    "highway": lambda **dtype: HighwayBlock(4, 10, **dtype),
+}
+LONG = ("grid-norm", "grid-10", "highway")
+EACH = pytest.mark.parametrize("kind", LAYERS)
+SOME = pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.long) if k in LONG else k for k in LAYERS]
+)
+
+
+@pytest.fixture
+def layer(kind):
+    layer = LAYERS[kind]()
+    layer.build(inputs(layer).shape)
+    return layer
+
+
+def inputs(layer):
+    return X if isinstance(layer, GridLSTM2D) else X[:, 0]
+
+
+def numpy_of(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def directional(function, x, v, step=1e-2):
+    """The derivative of `function` along `v`, by differences."""
+    return (numpy_of(function(x + step * v)) - numpy_of(function(x - step * v))) / (2 * step)
+
+
+def hessian_along(gradient, x, v):
+    return directional(gradient, x, v, 1e-3)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="transforms of JAX")
+@SOME
+def test_jax(layer):
+    import jax
+    import jax.numpy as jnp
+
+    x, layer = jnp.asarray(inputs(layer)), jax.jit(layer)
+    v = jnp.asarray(np.random.default_rng(1).normal(size=x.shape).astype("float32"))
+
+    def loss(x):
+        return jnp.sum(jnp.sin(layer(x)))
+
+    forward = jax.jvp(layer, (x,), (v,))[1]
+    np.testing.assert_allclose(forward, directional(layer, x, v), atol=1e-3)
+    jacobian = jnp.tensordot(jax.jacrev(layer)(x), v, x.ndim)
+    np.testing.assert_allclose(forward, jacobian, atol=1e-5)
+    np.testing.assert_allclose(jax.linearize(layer, x)[1](v), forward, atol=1e-5)
+    gradient = jax.jit(jax.grad(loss))
+    second = jax.jvp(gradient, (x,), (v,))[1]
+    reverse = jax.jit(jax.grad(lambda x: jnp.sum(gradient(x) * v)))(x)
+    np.testing.assert_allclose(second, reverse, atol=1e-4)
+    np.testing.assert_allclose(second, hessian_along(gradient, x, v), atol=2e-2)
+    np.testing.assert_allclose(jax.grad(jax.checkpoint(loss))(x), gradient(x), atol=1e-5)
+    two = jnp.stack([x, 2 * x])
+    np.testing.assert_allclose(jax.vmap(layer)(two)[1], layer(2 * x), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="transforms of TensorFlow")
+@SOME
+def test_tensorflow(kind, layer):
+    import tensorflow as tf
+
+    x = tf.constant(inputs(layer))
+    v = tf.constant(np.random.default_rng(1).normal(size=x.shape).astype("float32"))
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.sin(layer(x)))
+        return tape.gradient(loss, x)
+
+    def second(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            along = tf.reduce_sum(gradient(x) * v)
+        return tape.gradient(along, x)
+
+    expected = hessian_along(gradient, x, v)
+    # TensorFlow's XLA has no second derivative of a loop in a loop.
+    for jit in (False,) if kind == "grid-10" else (False, True):
+        np.testing.assert_allclose(tf.function(second, jit_compile=jit)(x), expected, atol=2e-2)
+    with tf.autodiff.ForwardAccumulator(x, v) as forward:
+        y = layer(x)
+    forward = forward.jvp(y)
+    np.testing.assert_allclose(forward, directional(layer, x, v), atol=1e-3)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_allclose(
+        np.tensordot(tape.jacobian(y, x), v, len(x.shape)), forward, atol=1e-5
+    )
+    two = tf.stack([x, 2 * x])
+    np.testing.assert_allclose(tf.vectorized_map(layer, two)[1], layer(2 * x), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="SavedModel")
+def test_a_stateful_grid_as_saved_model(tmp_path):
+    """TensorFlow sees the kept states; Keras does not take them for weights."""
+    import tensorflow as tf
+
+    layer = GridLSTM2D(4, 2, stateful=True)
+    sequences = keras.Input(batch_shape=X.shape)
+    model = keras.Model(sequences, layer(sequences))
+    assert len(model.weights) == 8
+    tf.saved_model.save(model, str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
+    for _ in range(2):  # the second goes on after the first, there and here
+        (found,) = loaded(tf.constant(X)).values()
+        np.testing.assert_allclose(found, model(X), atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="transforms of PyTorch")
+@SOME
+def test_torch(layer):
+    import torch
+    from torch import func
+    from torch.autograd import forward_ad
+
+    x = torch.tensor(inputs(layer))
+    v = torch.tensor(np.random.default_rng(1).normal(size=x.shape).astype("float32"))
+
+    def loss(x):
+        return layer(x).sin().sum()
+
+    def gradient(x):
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(loss(x), x)[0]
+
+    layer(x)
+    fused = getattr(layer, "used_kernel", None)
+    forward = func.jvp(layer, (x,), (v,))[1].detach()
+    np.testing.assert_allclose(forward, directional(layer, x, v), atol=1e-3)
+    with forward_ad.dual_level():
+        dual = layer(forward_ad.make_dual(x, v))
+        np.testing.assert_allclose(
+            forward_ad.unpack_dual(dual).tangent.detach(), forward, atol=1e-5
+        )
+    np.testing.assert_allclose(func.grad(loss)(x).detach(), gradient(x), atol=1e-5)
+    point = x.clone().requires_grad_()
+    (by_x,) = torch.autograd.grad(loss(point), point, create_graph=True)
+    (second,) = torch.autograd.grad((by_x * v).sum(), point)
+    np.testing.assert_allclose(second, hessian_along(gradient, x, v), atol=2e-2)
+    two = torch.stack([x, 2 * x])
+    np.testing.assert_allclose(func.vmap(layer)(two)[1].detach(), numpy_of(layer(2 * x)), atol=1e-5)
+    traced = torch.jit.trace(layer, (x,), check_trace=False)
+    np.testing.assert_allclose(traced(2 * x).detach(), numpy_of(layer(2 * x)), atol=1e-5)
+    layer(x)
+    assert getattr(layer, "used_kernel", None) == fused  # it stepped aside only for a while
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "mixed_float16"])
+@EACH
+def test_a_type_of_its_own(kind, dtype):
+    """In training and in inference: the output has the type, moving averages keep theirs."""
+    layer = LAYERS[kind](dtype=dtype)
+    expected = "float16" if dtype == "mixed_float16" else dtype
+    if BACKEND == "jax" and dtype == "float64":
+        pytest.skip("JAX has it only where it is switched on for all")
+    for training in (True, False):
+        found = layer(inputs(layer), training=training)
+        assert keras.backend.standardize_dtype(found.dtype) == expected
+        assert np.isfinite(numpy_of(ops.cast(found, "float32"))).all()
+
+
+@EACH
+def test_an_outer_layer_of_another_type(kind):
+    """Its type does not reach the weights, which are used as the layer's own says."""
+    inner = LAYERS[kind](dtype="float32")
+    outer = keras.layers.TimeDistributed(inner, dtype="mixed_float16")
+    x = np.stack([inputs(inner)] * 2, axis=1)
+    found = outer(x)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    expected = numpy_of(inner(inputs(inner)))
+    np.testing.assert_allclose(numpy_of(found)[:, 0], expected, atol=5e-3)
