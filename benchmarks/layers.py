@@ -1,13 +1,18 @@
 """Time and memory of a training step: our layers beside other ways to write them.
 
-    python benchmarks/layers.py [--tables grid depth] [--output FOLDER]
+    python benchmarks/layers.py [--tables grid depth tied] [--before CHECKOUT] [--output FOLDER]
 
 KERAS_BACKEND chooses the backend; `--jit` compiles with XLA on TensorFlow. All contenders of a size
 train side by side (see `measure.interleaved`). `ratio` is the contender's time divided by that of
-our layer in the same round: above 1, ours is faster. `floor` makes nothing but the matrix products
-of the step. The first training step traces and compiles; `again_s` is what that takes a second
-time, in memory that is already there. `memory_mb` is the peak of later steps, in a process of its
-own, above what it had before the model was made.
+our layer in the same round: above 1, ours is faster. The first training step traces and compiles;
+`again_s` is what that takes a second time, in memory that is already there. `memory_mb` is the peak
+of later steps, in a process of its own, above what it had before the model was made.
+
+Floors: `products` makes nothing but the matrix products of the step, one after the other; `machine`
+is the number of operations of the step, divided by the rate of one large product in the same round;
+`torch.nn.LSTM` has twice the layers, which is the same arithmetic, and beside another backend it
+runs in a process of its own that takes turns. `before` is our layer in another checkout, in such a
+process as well, and `loop` our layer without the fused kernel, where there is one.
 """
 
 import argparse
@@ -26,15 +31,18 @@ import pandas as pd
 import peers
 from keras import ops
 
-from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
+from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock, unfolded_lstm
 
 BACKEND = keras.backend.backend()
 # layers, units, time, batch
-GRID_SIZES = [(3, 128, 50, 50), (6, 256, 50, 50), (3, 256, 100, 64)]
+GRID_SIZES = [(3, 128, 50, 50), (6, 256, 50, 50)]
 # For the growth of memory only: twice the time, twice the layers.
 MEMORY_SIZES = [(3, 128, 100, 50), (6, 128, 50, 50)]
 DEPTHS = (10, 30, 100, 300, 1000)
 DEPTH_UNITS, DEPTH_BATCH, DEPTH_FEATURES = 100, 128, 64
+# depth, units, batch
+TIED_SIZES = [(d, u, b) for d in (100, 1000) for u, b in ((16, 8), (128, 128), (256, 128))]
+LARGE = 2048  # rows and columns of the large product
 CHAIN_LIMIT = 90  # seconds for the first step of the chain and what follows
 
 
@@ -88,7 +96,32 @@ def torch_lstm_step(layers, units, length, batch):
     return step
 
 
-def grid_rows(size, jit, rounds, seconds):
+def products_of_grid(layers, units, length, batch):
+    """Operations of a training step: forwards, and twice as many backwards."""
+    return 3 * 2 * batch * length * layers * 4 * units * 4 * units
+
+
+def large_product():
+    """A function that multiplies two large matrices, and waits."""
+    x = np.random.default_rng(0).normal(size=(LARGE, LARGE)).astype("float32")
+    return peers.compiled(lambda x: ops.matmul(x, x), x, jit=BACKEND == "jax")
+
+
+def with_loop(step):
+    """The same step where no kernel is fused."""
+
+    from keras_deeplstm.layers import kernels  # which an older checkout does not have
+
+    def run():
+        original = kernels.can_be_fused
+        kernels.can_be_fused = unfolded_lstm.can_be_fused = lambda *tensors: False
+        step()
+        kernels.can_be_fused = unfolded_lstm.can_be_fused = original
+
+    return run
+
+
+def grid_rows(size, jit, rounds, seconds, before):
     steps, models = {}, {}
     for contender in GRID_CONTENDERS:
         steps[contender], models[contender], x = grid_step(contender, size, jit)
@@ -96,12 +129,22 @@ def grid_rows(size, jit, rounds, seconds):
     cell.take_weights(models["GridLSTM2D"].layers[0])
     outputs = [models[name].predict(x[:2], verbose=0) for name in ("GridLSTM2D", "cell by cell")]
     np.testing.assert_allclose(*outputs, atol=1e-4)
-    steps["floor"] = peers.grid_floor(x.swapaxes(0, 1), *size, jit)
+    steps["products"] = peers.grid_floor(x.swapaxes(0, 1), *size, jit)
+    steps["machine"] = large_product()
+    double, others = (2 * size[0], *size[1:]), {}
     if BACKEND == "torch":
-        layers, *shape = size
-        steps["torch.nn.LSTM"] = torch_lstm_step(layers, *shape)
-        steps["torch.nn.LSTM, double stack"] = torch_lstm_step(2 * layers, *shape)
-    times = measure.interleaved(steps, rounds, seconds=seconds)
+        steps["loop"] = with_loop(grid_step("GridLSTM2D", size, jit)[0])
+        steps["torch.nn.LSTM"] = torch_lstm_step(*double)
+    else:
+        others["torch.nn.LSTM"] = measure.Elsewhere(__file__, "torch", *double)
+    if before:
+        arguments = "grid", "GridLSTM2D", *size, *(["--jit"] if jit else [])
+        others["before"] = measure.Elsewhere(__file__, *arguments, PYTHONPATH=str(before))
+    times = measure.interleaved(steps | others, rounds, seconds=seconds)
+    for other in others.values():
+        other.end()
+    operations = products_of_grid(*size) / (2 * LARGE**3)
+    times["machine"] = [operations * second for second in times["machine"]]
     return rows_of(
         times,
         "GridLSTM2D",
@@ -167,7 +210,7 @@ def measure_depth(depth, jit, rounds, seconds, with_chain):
         np.testing.assert_allclose(
             *(model.predict(x[:2], verbose=0) for model in models.values()), atol=1e-4
         )
-    steps["floor"] = peers.depth_floor(x, depth, DEPTH_UNITS, DEPTH_BATCH, jit)
+    steps["products"] = peers.depth_floor(x, depth, DEPTH_UNITS, DEPTH_BATCH, jit)
     times = measure.interleaved(steps, rounds, seconds=seconds)
     rows = rows_of(
         times,
@@ -184,7 +227,25 @@ def measure_depth(depth, jit, rounds, seconds, with_chain):
     return rows
 
 
-# Both.
+# The tied UnfoldedLSTMBlock, on torch: fused against the loop.
+
+
+def tied_rows(size, jit, rounds, seconds):
+    depth, units, batch = size
+    steps = {}
+    for name in ("UnfoldedLSTMBlock, tied", "loop"):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((units,))
+        model = keras.Model(inputs, UnfoldedLSTMBlock(units, depth, tied=True)(inputs))
+        x = np.random.default_rng(0).normal(size=(batch, units)).astype("float32")
+        steps[name] = training_step(model, x, np.zeros((batch, units), "float32"), jit)
+    steps["loop"] = with_loop(steps["loop"])
+    times = measure.interleaved(steps, rounds, seconds=seconds)
+    columns = {"depth": depth, "units": units, "batch": batch}
+    return rows_of(times, "UnfoldedLSTMBlock, tied", columns, lambda name: None)
+
+
+# All.
 
 
 def rows_of(times, ours, columns, memory):
@@ -227,6 +288,7 @@ def print_peak(table, contender, *size, jit):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", nargs="+", default=["grid", "depth"])
+    parser.add_argument("--before", type=Path, help="a checkout of an older version")
     parser.add_argument("--output", type=Path, help="folder for the tables")
     parser.add_argument("--jit", action="store_true", help="on TensorFlow: compile with XLA")
     parser.add_argument("--rounds", type=int, default=12)
@@ -235,12 +297,21 @@ def main():
     )
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)
     parser.add_argument("--peak", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--depth", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--contenders", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     jit = {"tensorflow": arguments.jit, "jax": True, "torch": False}[BACKEND]
     if arguments.peak:
         print_peak(*arguments.peak, jit=jit)
+        return
+    if arguments.serve:
+        kind, *size = arguments.serve
+        if kind == "torch":
+            measure.serve(torch_lstm_step(*map(int, size)))
+        else:
+            contender, *size = size
+            measure.serve(grid_step(contender, tuple(map(int, size)), jit)[0])
         return
     limits = arguments.rounds, arguments.seconds
     if arguments.depth:
@@ -250,13 +321,18 @@ def main():
     if "grid" in arguments.tables:
         rows = []
         for size in GRID_SIZES:
-            rows += grid_rows(size, jit, *limits)
+            rows += grid_rows(size, jit, *limits, arguments.before)
             write(rows, "grid", jit, arguments.output)
         for size in MEMORY_SIZES:
             columns = dict(zip(("layers", "units", "time", "batch"), size, strict=True))
             memory = peak("grid", "GridLSTM2D", size, jit)
             rows.append({**columns, "contender": "GridLSTM2D", "memory_mb": memory})
             write(rows, "grid", jit, arguments.output)
+    if "tied" in arguments.tables:
+        rows = []
+        for size in TIED_SIZES:
+            rows += tied_rows(size, jit, *limits)
+            write(rows, "tied", jit, arguments.output)
     if "depth" in arguments.tables:
         rows, with_chain = [], True
         for depth in arguments.depths:

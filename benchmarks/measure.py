@@ -47,6 +47,42 @@ def ratio(times, other):
     return statistics.median(a / b for a, b in zip(times, other, strict=True))
 
 
+class Elsewhere:
+    """A function of another process, which works only while it is called.
+
+    `script --serve ...` calls `serve` there.
+    """
+
+    def __init__(self, script, *arguments, **environment):
+        self.process = subprocess.Popen(
+            [sys.executable, script, "--serve", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+
+    def __call__(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        while (line := self.process.stdout.readline()) != DONE:  # what libraries print
+            if not line:
+                raise RuntimeError("The other process has ended")
+
+    def end(self):
+        self.process.communicate()
+
+
+DONE = "done\n"
+
+
+def serve(function):
+    """Call `function` once for each line of the standard input."""
+    for _ in sys.stdin:
+        function()
+        print(DONE, end="", flush=True)
+
+
 def in_a_process(script, *arguments, limit=None):
     """The last line that another Python process prints; None if it fails or takes over `limit` s.
 

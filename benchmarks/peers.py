@@ -159,7 +159,7 @@ def grid_floor(x, layers, units, time, batch, jit):
             dh = ops.matmul(dz2, ops.transpose(U2)) + ops.matmul(dz, ops.transpose(W))
         return [*gradients, _weight_gradient(x, dh)]
 
-    return _compiled(step, x, jit)
+    return compiled(step, x, jit)
 
 
 def depth_floor(x, depth, units, batch, jit):
@@ -183,10 +183,10 @@ def depth_floor(x, depth, units, batch, jit):
         (dh,), _, gradients = scan(backward, (h,), xs, depth - 1)
         return [gradients, ops.matmul(ops.transpose(x), _ungated(dh, constant))]
 
-    return _compiled(step, x, jit)
+    return compiled(step, x, jit)
 
 
-def _compiled(step, x, jit):
+def compiled(step, x, jit):
     """A function without arguments that runs `step(x)`, compiled as Keras would, and waits."""
     backend = keras.backend.backend()
     x = ops.convert_to_tensor(x)

@@ -330,6 +330,40 @@ def test_a_wrong_config_of_a_layer(config, reason):
     assert len(str(error.value)) <= 300
 
 
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [[[1.0]] * 2] * 5], ids=["few", "many"])
+@pytest.mark.parametrize("layer_class", [DenseStack, UnfoldedLSTMBlock, GridLSTM2D])
+def test_an_initializer_of_another_shape_says_so_when_built(layer_class, values):
+    config = layer_class(4, 3).get_config()
+    config["bias_initializer"] = {"class_name": "Constant", "config": {"value": values}}
+    layer = layer_class.from_config(config)
+    with pytest.raises(ValueError, match="Argument `bias_initializer` must give values of the"):
+        layer.build((2, 5, 4) if layer_class is GridLSTM2D else (2, 4))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dtype": {"class_name": None}}, "Argument `dtype` must be a Keras dtype."),
+        (
+            {"dtype": {"class_name": "DTypePolicyMap", "config": {}}},
+            "Argument `dtype` must be a Keras dtype.",
+        ),
+        ({"batch_size": 10**12}, "Argument `batch_size` must be at most 65536."),
+        ({"foo": 1}, "Unrecognized keyword arguments passed to CarriedStates"),
+    ],
+    ids=["no class", "empty map", "too large", "unknown"],
+)
+def test_a_wrong_config_of_carried_states(change, reason):
+    x = keras.Input((4,))
+    config = CarriedStates(keras.Model(x, x), 2).get_config()
+    with pytest.raises(TypeError) as error:
+        CarriedStates.from_config({**config, **change})
+    assert str(error.value).startswith("Cannot load `CarriedStates`: ")
+    assert reason in str(error.value)
+    with pytest.raises(TypeError, match="its config has no model"):
+        CarriedStates.from_config({"batch_size": 2})
+
+
 def test_weights_of_another_depth_are_refused(tmp_path):
     def model(depth):
         return keras.Sequential([keras.Input((4,)), UnfoldedLSTMBlock(4, depth, name="deep")])

@@ -8,7 +8,7 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.configured_layer import ConfiguredLayer
-from keras_deeplstm.layers.weights import draw, per_step, summed_over_steps
+from keras_deeplstm.layers.weights import draw, filling, per_step, summed_over_steps
 
 MOVING = ("mean", "variance")  # roles of weights that are moving averages
 MAX_DEPTH = 10_000
@@ -140,13 +140,16 @@ class DepthLayer(ConfiguredLayer):
         moving = weight.role in MOVING
         constraint = getattr(self, f"{weight.role}_constraint", None)
         regularizer = getattr(self, f"{weight.role}_regularizer", None)
+        initializer = self._initializer(weight)
+        if callable(initializer):
+            initializer = filling(f"{weight.role}_initializer", initializer)
         if weight.steps is not None:
             constraint = constraint and per_step(constraint)
             regularizer = regularizer and summed_over_steps(regularizer)
         variable = self.add_weight(
             name=weight.name,
             shape=weight.shape,
-            initializer=self._initializer(weight),
+            initializer=initializer,
             regularizer=regularizer,
             constraint=constraint,
             trainable=not moving,

@@ -64,8 +64,8 @@ class GridLSTM2D(HeldStates, DepthLayer):
             starts at 0. "both": a second projection gives c_D. None: the input, which then has
             `units` features, is h_D.
         output: "hidden" or "both": what is read out at the top.
-        normalization: None or "layer": layer normalization with a gain that starts at 0.1, each
-            layer's own, of the four products above, and (with an offset) of c' where it enters
+        normalization: None or "layer": layer normalization (epsilon 0.001) with a gain that starts
+            at 0.1, each layer's own, of the four products above, and (with an offset) of c' where it enters
             tanh; the memory that is passed on stays as it is (as in `UnfoldedLSTMBlock`).
         dropout: Fraction of h_D set to zero, in training, where it enters the layers 2 ... depth,
             drawn for each time. c_D is never dropped.
@@ -124,7 +124,8 @@ class GridLSTM2D(HeldStates, DepthLayer):
     Probe}`, of which either may be left out. Both have offsets `(h, c)`, each of the shape `(depth,
     time, batch, units)` with times in the order of reading: of h_T and c_T at each step, and of h_D
     and c_D at each layer. A cut stops the gradient from step to step ("time") or from layer to
-    layer ("depth").
+    layer ("depth"). With `priority=None` h_T[t-1] also enters the depth LSTM at t; no cut stops that
+    gradient, which comes from the layers above and not from the next step.
 
     Attributes:
         used_kernel: What the last call ran along time: "fused" (`torch.lstm`, where neither

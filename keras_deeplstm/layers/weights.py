@@ -128,6 +128,22 @@ def with_gate_biases(initializer, depth, input_gate, forget_gate):
     return initialize
 
 
+def filling(name, initializer):
+    """The initializer, with an error that names the argument if it does not give the shape."""
+
+    def initialize(shape, dtype=None):
+        expected = f"Argument `{name}` must give values of the shape {tuple(shape)}"
+        try:
+            value = initializer(shape, dtype=dtype)
+        except Exception as error:  # each backend has its own for shapes that do not go together
+            raise ValueError(f"{expected}. It fails with: {error}") from error
+        if tuple(value.shape) != tuple(shape):
+            raise ValueError(f"{expected}. Received: {tuple(value.shape)}")
+        return value
+
+    return initialize
+
+
 def draw(initializer, weight, dtype):
     """Draw a kernel `(steps, rows, gates * columns)`, block by block.
 
