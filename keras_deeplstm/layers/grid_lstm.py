@@ -11,7 +11,7 @@ from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.held_states import HeldStates, in_turn
 from keras_deeplstm.layers.kernels import is_textbook, recurrence
-from keras_deeplstm.layers.masks import check_mask, held_outputs
+from keras_deeplstm.layers.masks import check_sequences, held_outputs
 from keras_deeplstm.layers.normalization import layer_norm
 from keras_deeplstm.layers.probes import Probe, probe_of
 from keras_deeplstm.layers.scan import product, scan, with_rows
@@ -65,19 +65,19 @@ class GridLSTM2D(HeldStates, DepthLayer):
             `units` features, is h_D.
         output: "hidden" or "both": what is read out at the top.
         normalization: None or "layer": layer normalization (epsilon 0.001) with a gain that starts
-            at 0.1, each layer's own, of the four products above, and (with an offset) of c' where it enters
-            tanh; the memory that is passed on stays as it is (as in `UnfoldedLSTMBlock`).
+            at 0.1, each layer's own, of the four products above, and (with an offset) of c' where
+            it enters tanh; the memory that is passed on stays as it is.
         dropout: Fraction of h_D set to zero, in training, where it enters the layers 2 ... depth,
             drawn for each time. c_D is never dropped.
         recurrent_dropout: Fraction of h_T[t-1] set to zero, in training, where it enters
             `h_T[t-1,l] U`: the same units at all times.
-        forget_bias: Initial bias of the forget gate of the time LSTMs, over what `bias_initializer`
-            draws; None leaves `bias_initializer` alone.
+        forget_bias: Initial bias of the forget gate of the time LSTMs; None is that of
+            `bias_initializer`.
         depth_forget_bias: The same of the depth LSTMs; "depth" is log(depth), but at least 1, so
             that what the first layer writes into c_D still has weight at the top.
-        input_gate_bias: Initial bias of the input gate of the time LSTMs; None leaves
-            `bias_initializer` alone. log(T) and -log(T) for `forget_bias` and this one make a
-            memory of about T steps (chrono initialization, arXiv 1804.11188).
+        input_gate_bias: The same of the input gate of the time LSTMs. log(T) and -log(T) for
+            `forget_bias` and this one make a memory of about T steps (chrono initialization, arXiv
+            1804.11188).
         activation: Of the candidate and the memory.
         recurrent_activation: Of the gates.
         use_bias: Whether projections and LSTMs have biases.
@@ -87,8 +87,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
             projections start at 0.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`;
             summed over the layers.
-        kernel_constraint, recurrent_constraint, bias_constraint: As in `keras.layers.LSTM`; applied
-            to each layer.
+        kernel_constraint, recurrent_constraint, bias_constraint: Applied to each layer.
         return_sequences: Return the output of all times instead of the last.
         return_state: Return `(output, h_1, c_1, ..., h_depth, c_depth)` with the last h_T, c_T.
         go_backwards: Read the sequence from its end; the output and its mask are in the order of
@@ -124,21 +123,19 @@ class GridLSTM2D(HeldStates, DepthLayer):
     Probe}`, of which either may be left out. Both have offsets `(h, c)`, each of the shape `(depth,
     time, batch, units)` with times in the order of reading: of h_T and c_T at each step, and of h_D
     and c_D at each layer. A cut stops the gradient from step to step ("time") or from layer to
-    layer ("depth"). With `priority=None` h_T[t-1] also enters the depth LSTM at t; no cut stops that
-    gradient, which comes from the layers above and not from the next step.
+    layer ("depth"). With `priority=None` h_T[t-1] also enters the depth LSTM at t: no cut stops
+    that gradient, which comes from the layers above and not from the next step.
 
     Attributes:
-        used_kernel: What the last call ran along time: "fused" (`torch.lstm`, where neither
-            normalization, recurrent dropout, another activation, a probe nor a mask that is not
-            right-padded is in its way) or "loop".
+        used_kernel: What the last call ran along time: "fused", which is `torch.lstm` where nothing
+            special is asked (of masks, only right-padded ones are not special), or "loop".
 
     Raises:
-        ValueError: An argument is out of its range, or does not go with another: a bias of a gate
-            with `GateBias`; when built: the number of features is not known, or not `units` with
-            `project_inputs=None`, or the layer would have more than 2**31 parameters, or the batch
-            size is not known with `stateful`; when called: a mask or an initial state has another
-            shape than the inputs ask for, or the number of time steps is 0 or, with `unroll`, not
-            known.
+        ValueError: An argument is out of its range, or does not go with another; when built: the
+            number of features is not known, or not `units` with `project_inputs=None`, or the layer
+            would have more than 2**31 parameters, or the batch size is not known with `stateful`;
+            when called: a mask or an initial state has another shape than the inputs ask for, or
+            the number of times is 0 or, with `unroll`, not known.
 
     Example:
 
@@ -273,7 +270,8 @@ class GridLSTM2D(HeldStates, DepthLayer):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Apply the layer to `(batch, time, features)`; `mask` has the shape `(batch, time)`."""
-        self._check_call(sequences, initial_state, mask)
+        check_sequences(sequences, mask, self.unroll)
+        self._check_states(initial_state, sequences)
         if self.stateful:
             sequences = with_rows(sequences, self.states[0].shape[0])
         x = ops.swapaxes(self._numbers(sequences), 0, 1)
@@ -347,10 +345,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
         return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
 
     def _weights_by_layer(self, features, training, times_and_rows):
-        """Weights and dropout masks by name: what all layers share, and what is stacked over them.
-
-        The masks, for h_D entering the layers 2 ... depth and for h_T, are drawn before any scan.
-        """
+        """Weights and dropout masks by name: what all layers share, and what each has, stacked."""
         shared, by_layer = {}, {}
         for weight in self._weights(features):
             (shared if weight.steps is None else by_layer)[weight.name] = self._tensor(weight)
@@ -364,25 +359,11 @@ class GridLSTM2D(HeldStates, DepthLayer):
         return shared, by_layer
 
     def _returned(self, output, valid):
-        """What is returned of the output of all times, after the mask rule of the class.
-
-        The depth LSTM also computes at masked times, so the output is held here.
-        """
+        """What is returned of the output of all times; the depth LSTM computes masked ones, too."""
         if valid is not None:
             zero = self.zero_output_for_mask and self.return_sequences
             output = held_outputs(output, valid, zero, last_only=not self.return_sequences)
         return ops.swapaxes(output, 0, 1) if self.return_sequences else output[-1]
-
-    def _check_call(self, sequences, initial_state, mask):
-        batch, time, _ = sequences.shape
-        received = f"Received: inputs.shape={tuple(sequences.shape)}"
-        if time == 0:
-            raise ValueError(f"Input sequences must have at least one time step. {received}")
-        if self.unroll and time is None:
-            raise ValueError(f"Cannot unroll a time dimension that is undefined. {received}")
-        if mask is not None:
-            check_mask(mask, (batch, time), "(batch, time)")
-        self._check_states(initial_state, batch, received)
 
     # What the outside asks.
 

@@ -85,11 +85,12 @@ class HeldStates:
         for kept, state in zip(self.states, in_turn(h, c, self.depth), strict=True):
             kept.assign(state)
 
-    def _check_states(self, initial_state, batch, received):
+    def _check_states(self, initial_state, sequences):
+        batch = sequences.shape[0]
         if self.stateful and batch not in (None, self.states[0].shape[0]):
             raise ValueError(
                 "With `stateful=True` the batch size must stay the same, "
-                f"{self.states[0].shape[0]}. {received}"
+                f"{self.states[0].shape[0]}. Received: inputs.shape={tuple(sequences.shape)}"
             )
         if initial_state is None:
             return

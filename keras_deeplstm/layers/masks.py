@@ -1,4 +1,4 @@
-"""Shapes of masks, and what a mask of sequences holds back."""
+"""Shapes of sequences and masks, and what a mask of sequences holds back."""
 
 from keras import ops
 
@@ -24,6 +24,18 @@ def check_mask(mask, expected, axes):
             f"Argument `mask` must have shape {axes}={tuple(expected)}. "
             f"Received: mask.shape={tuple(mask.shape)}"
         )
+
+
+def check_sequences(sequences, mask, unroll):
+    """Raise ValueError unless there are times to read, and the mask is one of them."""
+    batch, time, _ = sequences.shape
+    received = f"Received: inputs.shape={tuple(sequences.shape)}"
+    if time == 0:
+        raise ValueError(f"Input sequences must have at least one time step. {received}")
+    if unroll and time is None:
+        raise ValueError(f"Cannot unroll a time dimension that is undefined. {received}")
+    if mask is not None:
+        check_mask(mask, (batch, time), "(batch, time)")
 
 
 def held(valid, new, old):
