@@ -4,6 +4,8 @@ One layer of each kind, with a number of steps that is written out and one that 
 transform gives is compared with what another way gives, or with differences.
 """
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -24,11 +26,16 @@ LAYERS = {
     "block-batch": lambda **dtype: UnfoldedLSTMBlock(4, 3, normalization="batch", **dtype),
     "highway": lambda **dtype: HighwayBlock(4, 10, **dtype),
 }
-LONG = ("grid-norm", "grid-10", "highway")
-EACH = pytest.mark.parametrize("kind", LAYERS)
-SOME = pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=pytest.mark.long) if k in LONG else k for k in LAYERS]
-)
+
+
+def kinds(*fast):
+    """All layers; those that are not `fast` take long."""
+    return pytest.mark.parametrize(
+        "kind", [k if k in fast else pytest.param(k, marks=pytest.mark.long) for k in LAYERS]
+    )
+
+
+TRANSFORMED = kinds("grid-1", "grid-2", "block-tied", "block-batch")
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def hessian_along(gradient, x, v):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="transforms of JAX")
-@SOME
+@TRANSFORMED
 def test_jax(layer):
     import jax
     import jax.numpy as jnp
@@ -83,7 +90,7 @@ def test_jax(layer):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="transforms of TensorFlow")
-@SOME
+@TRANSFORMED
 def test_tensorflow(kind, layer):
     import tensorflow as tf
 
@@ -137,7 +144,7 @@ def test_a_stateful_grid_as_saved_model(tmp_path):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="transforms of PyTorch")
-@SOME
+@TRANSFORMED
 def test_torch(layer):
     import torch
     from torch import func
@@ -169,14 +176,16 @@ def test_torch(layer):
     np.testing.assert_allclose(second, hessian_along(gradient, x, v), atol=2e-2)
     two = torch.stack([x, 2 * x])
     np.testing.assert_allclose(func.vmap(layer)(two)[1].detach(), numpy_of(layer(2 * x)), atol=1e-5)
-    traced = torch.jit.trace(layer, (x,), check_trace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes become constants
+        traced = torch.jit.trace(layer, (x,), check_trace=False)
     np.testing.assert_allclose(traced(2 * x).detach(), numpy_of(layer(2 * x)), atol=1e-5)
     layer(x)
     assert getattr(layer, "used_kernel", None) == fused  # it stepped aside only for a while
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "mixed_float16"])
-@EACH
+@kinds("grid-2", "block-batch")
 def test_a_type_of_its_own(kind, dtype):
     """In training and in inference: the output has the type, moving averages keep theirs."""
     layer = LAYERS[kind](dtype=dtype)
@@ -189,7 +198,7 @@ def test_a_type_of_its_own(kind, dtype):
         assert np.isfinite(numpy_of(ops.cast(found, "float32"))).all()
 
 
-@EACH
+@kinds("grid-2", "block-batch", "highway")
 def test_an_outer_layer_of_another_type(kind):
     """Its type does not reach the weights, which are used as the layer's own says."""
     inner = LAYERS[kind](dtype="float32")
