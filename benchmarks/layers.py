@@ -31,7 +31,7 @@ import pandas as pd
 import peers
 from keras import ops
 
-from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock, unfolded_lstm
+from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
 
 BACKEND = keras.backend.backend()
 # layers, units, time, batch
@@ -104,19 +104,18 @@ def products_of_grid(layers, units, length, batch):
 def large_product():
     """A function that multiplies two large matrices, and waits."""
     x = np.random.default_rng(0).normal(size=(LARGE, LARGE)).astype("float32")
-    return peers.compiled(lambda x: ops.matmul(x, x), x, jit=BACKEND == "jax")
+    return peers.compiled(lambda x: ops.matmul(x, x), x, jit=False)
 
 
 def with_loop(step):
     """The same step where no kernel is fused."""
-
     from keras_deeplstm.layers import kernels  # which an older checkout does not have
 
     def run():
         original = kernels.can_be_fused
-        kernels.can_be_fused = unfolded_lstm.can_be_fused = lambda *tensors: False
+        kernels.can_be_fused = lambda *tensors: False
         step()
-        kernels.can_be_fused = unfolded_lstm.can_be_fused = original
+        kernels.can_be_fused = original
 
     return run
 
@@ -136,9 +135,9 @@ def grid_rows(size, jit, rounds, seconds, before):
         steps["loop"] = with_loop(grid_step("GridLSTM2D", size, jit)[0])
         steps["torch.nn.LSTM"] = torch_lstm_step(*double)
     else:
-        others["torch.nn.LSTM"] = measure.Elsewhere(__file__, "torch", *double)
+        others["torch.nn.LSTM"] = measure.Elsewhere(__file__, "torch.nn.LSTM", *double)
     if before:
-        arguments = "grid", "GridLSTM2D", *size, *(["--jit"] if jit else [])
+        arguments = "GridLSTM2D", *size, *(["--jit"] if jit else [])
         others["before"] = measure.Elsewhere(__file__, *arguments, PYTHONPATH=str(before))
     times = measure.interleaved(steps | others, rounds, seconds=seconds)
     for other in others.values():
@@ -306,12 +305,9 @@ def main():
         print_peak(*arguments.peak, jit=jit)
         return
     if arguments.serve:
-        kind, *size = arguments.serve
-        if kind == "torch":
-            measure.serve(torch_lstm_step(*map(int, size)))
-        else:
-            contender, *size = size
-            measure.serve(grid_step(contender, tuple(map(int, size)), jit)[0])
+        name, size = arguments.serve[0], tuple(map(int, arguments.serve[1:]))
+        theirs = name == "torch.nn.LSTM"
+        measure.serve(torch_lstm_step(*size) if theirs else grid_step(name, size, jit)[0])
         return
     limits = arguments.rounds, arguments.seconds
     if arguments.depth:

@@ -47,6 +47,9 @@ def ratio(times, other):
     return statistics.median(a / b for a, b in zip(times, other, strict=True))
 
 
+DONE = "done\n"
+
+
 class Elsewhere:
     """A function of another process, which works only while it is called.
 
@@ -71,9 +74,6 @@ class Elsewhere:
 
     def end(self):
         self.process.communicate()
-
-
-DONE = "done\n"
 
 
 def serve(function):

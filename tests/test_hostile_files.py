@@ -221,7 +221,7 @@ print("WRITTEN", *seen, sep="\\n")
 
 
 def test_a_report_writes_only_into_its_folder_and_opens_no_connection(tmp_path):
-    """Names that the terminal does not know are escaped."""
+    """And what the terminal cannot show of a name is escaped."""
     for place in ("warm", "runs"):
         make_run(tmp_path / place / "a 字é", ModelConfig("dense", depth=3, units=4))
     done = subprocess.run(

@@ -49,7 +49,6 @@ def assert_equals_the_loop(layer, x, monkeypatch, **call):
     outputs, gradients = results(layer, x, **call)
     assert layer.used_kernel == "fused"
     monkeypatch.setattr(kernels, "can_be_fused", lambda *tensors: False)
-    monkeypatch.setattr("keras_deeplstm.layers.unfolded_lstm.can_be_fused", lambda *tensors: False)
     of_loop, gradients_of_loop = results(layer, x, **call)
     assert layer.used_kernel == "loop"
     for one, other in zip(outputs, of_loop, strict=True):

@@ -1,4 +1,4 @@
-"""Function transforms, types and exports that `keras.layers.LSTM` goes through, on each backend.
+"""Function transforms, types and exports that are expected of a Keras layer, on each backend.
 
 One layer of each kind, with a number of steps that is written out and one that is a loop. What a
 transform gives is compared with what another way gives, or with differences.
@@ -187,7 +187,7 @@ def test_torch(layer):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "mixed_float16"])
 @kinds("grid-2", "block-batch")
 def test_a_type_of_its_own(kind, dtype):
-    """In training and in inference: the output has the type, moving averages keep theirs."""
+    """The output has it, in training and in inference; afterwards the weights have theirs."""
     layer = LAYERS[kind](dtype=dtype)
     expected = "float16" if dtype == "mixed_float16" else dtype
     if BACKEND == "jax" and dtype == "float64":
@@ -196,11 +196,13 @@ def test_a_type_of_its_own(kind, dtype):
         found = layer(inputs(layer), training=training)
         assert keras.backend.standardize_dtype(found.dtype) == expected
         assert np.isfinite(numpy_of(ops.cast(found, "float32"))).all()
+    types = {keras.backend.standardize_dtype(weight.dtype) for weight in layer.weights}
+    assert types == {layer.variable_dtype}
 
 
 @kinds("grid-2", "block-batch", "highway")
 def test_an_outer_layer_of_another_type(kind):
-    """Its type does not reach the weights, which are used as the layer's own says."""
+    """The layer computes in its own type; what the outer one hands over is rounded to its type."""
     inner = LAYERS[kind](dtype="float32")
     outer = keras.layers.TimeDistributed(inner, dtype="mixed_float16")
     x = np.stack([inputs(inner)] * 2, axis=1)

@@ -124,7 +124,7 @@ class DepthLayer(ConfiguredLayer):
         return ops.cast(inputs, self.compute_dtype)
 
     def _tensor(self, weight):
-        """The value of a `Weight`, in the layer's type, whatever that of an outer layer is."""
+        """The value of a `Weight` in the layer's type, whatever an outer layer asks for."""
         dtype = None if weight.role in MOVING else self.compute_dtype
         return ops.convert_to_tensor(getattr(self, weight.name), dtype=dtype)
 

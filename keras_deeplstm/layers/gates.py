@@ -1,4 +1,4 @@
-"""The LSTM equation, which stands here once and which every layer calls."""
+"""The LSTM equation, which stands here once and which every layer calls; and its derivative."""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
     Returns:
         `(h', c')`, each of shape `(..., units)`.
     """
-    i, f, z_c, o = opened(z, recurrent_activation)
+    i, f, z_c, o = _opened(z, recurrent_activation)
     c = f * memory_cell + i * activation(z_c)
     c = c if shift is None else c + shift
     seen = c if normalize_memory is None else normalize_memory(c)
@@ -35,7 +35,7 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
     return h, c
 
 
-def opened(z, recurrent_activation):
+def _opened(z, recurrent_activation):
     """The gates i and f, the pre-activation of the candidate, and the gate o."""
     z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
     if keras.backend.backend() == "jax" and recurrent_activation is keras.activations.sigmoid:
@@ -65,7 +65,7 @@ class GateSlopes(NamedTuple):
 
 def gate_slopes(z, memory_cell):
     """The `GateSlopes` at pre-activations and the memory cell before, as `gates` takes them."""
-    i, f, z_c, o = opened(z, keras.activations.sigmoid)
+    i, f, z_c, o = _opened(z, keras.activations.sigmoid)
     candidate = ops.tanh(z_c)
     seen = ops.tanh(f * memory_cell + i * candidate)
     return GateSlopes(

@@ -51,8 +51,8 @@ class GridLSTM2D(HeldStates, DepthLayer):
     language model is `tied=True, project_inputs="both", output="both"`.
 
     Within a layer h_D[:,l-1] is known for all times. So only `h_T U` is computed step by step; all
-    other products are made for all times at once. The layers are one loop too, so that the time to
-    compile does not grow with the depth.
+    other products are made for all times at once. More than 8 layers are one loop too, so that
+    the time to compile does not grow with the depth.
 
     Args:
         units: Size of h_T, c_T, h_D and c_D.

@@ -7,10 +7,9 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers import functions
+from keras_deeplstm.layers import functions, kernels
 from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.gates import gates
-from keras_deeplstm.layers.kernels import can_be_fused, fused, is_textbook
 from keras_deeplstm.layers.normalization import Norm, batch_moments, batch_norm, layer_norm
 from keras_deeplstm.layers.probes import probe_of
 from keras_deeplstm.layers.weights import LSTM, Weight, checked_gate_bias, with_gate_biases
@@ -267,11 +266,10 @@ class UnfoldedLSTMBlock(DepthBlock):
         norm = functools.partial(self._normalize, row_mask=row_mask, learning=learning)
         z_x, seen_first, moments = 0, {}, {}
         if self.input_mode == "state":
-            h, c = (
+            carry = tuple(
                 ops.matmul(x, shared[f"{state}_kernel"]) + shared.get(f"{state}_bias", 0)
                 for state in ("hidden", "memory")
             )
-            carry = h, c
         else:
             carry = self._initial_state(x, shared, training)
             z_x, moments["input"] = norm(ops.matmul(x, shared["kernel"]), Norm.of(shared, "input"))
@@ -288,7 +286,7 @@ class UnfoldedLSTMBlock(DepthBlock):
             return self._step(carry, z, _Step.of({**shared, **own}), norm, shift)
 
         self.used_kernel = "loop"
-        if self._is_plain(training) and can_be_fused(x, *shared.values()):
+        if self._is_plain(training) and kernels.can_be_fused(x, *shared.values()):
             return self._fused(x, carry, shared, first if own_first else None)
         carry, hidden, seen = self._scan(step, carry, by_step, first if own_first else None)
         if learning and self.normalization == "batch":
@@ -320,9 +318,10 @@ class UnfoldedLSTMBlock(DepthBlock):
 
     def _is_plain(self, training):
         """Whether the steps are those of an LSTM over a sequence, and nothing else is asked."""
-        plain = is_textbook(self.activation, self.recurrent_activation) and not self.normalization
+        textbook = kernels.is_textbook(self.activation, self.recurrent_activation)
         dropped = training and self.dropout > 0
-        return plain and self.tied and not dropped and not probe_of(self)
+        special = self.normalization or dropped or probe_of(self)
+        return textbook and self.tied and not special
 
     def _fused(self, x, carry, w, first):
         """All steps in one call, as an LSTM that reads the same, or nothing, at each time."""
@@ -337,7 +336,7 @@ class UnfoldedLSTMBlock(DepthBlock):
                 kernel = ops.zeros((1, 4 * self.units), dtype=self.compute_dtype)
                 x = ops.zeros((x.shape[0], 1), dtype=self.compute_dtype)
             weights = LSTM(kernel, w["recurrent_kernel"], w.get("bias", 0))
-            h, carry = fused(ops.broadcast_to(x, (length, *x.shape)), weights, carry)
+            h, carry = kernels.fused(ops.broadcast_to(x, (length, *x.shape)), weights, carry)
             hidden.append(h)
         return carry, ops.concatenate(hidden) if self.return_all_steps else None
 
