@@ -9,6 +9,11 @@ TORCH ?= torch==2.13.0
 # Two processes: compiling, which most of the time goes into, uses one core.
 PYTEST ?= -n 2 --dist worksteal
 FAST := not long and not notebooks and not soak
+# On JAX the tests compile far more than they compute, and much of it several times: both
+# processes, and those that tests start, keep what they have compiled in one folder.
+ON_JAX := KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+    JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax-cache \
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 SEED := $(or $(SEED),$(shell date +%s))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -55,14 +60,13 @@ test-random: $(MARK)  ## Run the same tests in a random order, that of SEED
 notebooks: $(MARK)  ## Run the notebooks
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m notebooks
 
-# On JAX the tests compile far more than they compute.
 test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnostics on JAX and PyTorch
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
+	$(ON_JAX) $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 
 test-long: $(VENV)/.backends  ## Run the tests that take long, on all backends; look for known holes
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m long
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
+	$(ON_JAX) $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
 	$(BIN)/pip-audit --skip-editable
 

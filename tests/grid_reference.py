@@ -53,7 +53,10 @@ def grid_lstm(
         if f"{direction}_bias" in weights:
             z = z + get(f"{direction}_bias", layer)
         i, f, g, o = np.split(z, 4)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        peephole = get(f"{direction}_peephole", layer)
+        p_i, p_f, p_o = np.zeros((3, units)) if peephole is None else peephole
+        c = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * np.tanh(g)
+        o = o + p_o * c
         scale, offset = (get(f"{direction}_memory_{part}", layer) for part in ("scale", "offset"))
         return sigmoid(o) * np.tanh(norm(c, scale, offset)), c
 

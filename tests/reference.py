@@ -7,12 +7,12 @@ def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
 
 
-def lstm_step(z, c, units, memory_seen=lambda c: c):
-    """One LSTM step for one row; gate order i, f, c, o."""
-    i, f = sigmoid(z[:units]), sigmoid(z[units : 2 * units])
-    g, o = np.tanh(z[2 * units : 3 * units]), sigmoid(z[3 * units :])
-    c = f * c + i * g
-    return o * np.tanh(memory_seen(c)), c
+def lstm_step(z, c, units, peephole=None):
+    """One LSTM step for one row; gate order i, f, c, o, that of peepholes i, f, o."""
+    p_i, p_f, p_o = np.zeros((3, units)) if peephole is None else peephole
+    i, f = sigmoid(z[:units] + p_i * c), sigmoid(z[units : 2 * units] + p_f * c)
+    c = f * c + i * np.tanh(z[2 * units : 3 * units])
+    return sigmoid(z[3 * units :] + p_o * c) * np.tanh(c), c
 
 
 def unfolded_lstm(x, weights, *, units, depth, input_mode="first", tied=False, h0=None, c0=None):
@@ -37,7 +37,10 @@ def unfolded_lstm(x, weights, *, units, depth, input_mode="first", tied=False, h
                 z = z + h @ weights["recurrent_kernel"]
             elif step >= missing:
                 z = z + h @ weights["recurrent_kernel"][step - missing]
-            h, c = lstm_step(z, c, units)
+            peephole = weights.get("peephole")
+            if peephole is not None and not tied:
+                peephole = peephole[step]
+            h, c = lstm_step(z, c, units, peephole)
             steps.append(h)
         outputs.append(steps)
         memories.append(c)

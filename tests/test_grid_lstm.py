@@ -62,6 +62,14 @@ def grid(units=UNITS, depth=DEPTH, **options):
     return GridLSTM2D(units, depth, bias_initializer="random_normal", **options)
 
 
+def draw_peepholes(layer, shape):
+    """Build the layer, and give those that it has, which are 0 at first, other values."""
+    layer.build(shape)
+    for weight in layer.weights:
+        if weight.name.endswith("peephole"):
+            weight.assign(inputs(*weight.shape))
+
+
 def expected_of(layer, x, mask=None, initial_state=None):
     """What the reference says that the layer returns: `(output, states)`."""
     h, c, states = grid_reference.grid_lstm(
@@ -103,6 +111,7 @@ CONFIGS = pairwise(
         "project_inputs": ["hidden", "both", None],
         "output": ["hidden", "both"],
         "normalization": [None, "layer"],
+        "peepholes": [False, True],
         "use_bias": [True, False],
         "return_sequences": [True, False],
         "go_backwards": [False, True],
@@ -128,6 +137,7 @@ def test_forward_equals_numpy_reference(config, in_float64):
     features = UNITS if config["project_inputs"] is None else FEATURES
     layer = grid(return_state=True, dtype=dtype, **config)
     x = inputs(ROWS, TIME, features, dtype=dtype)
+    draw_peepholes(layer, x.shape)
     mask = MASK if masked else None
     state = states(depth=layer.depth, dtype=dtype) if with_state else None
     output, *last = layer(x, initial_state=state, mask=mask)
@@ -257,8 +267,9 @@ def test_the_depth_memory_is_carried_upward():
 GRADIENT_CONFIGS = [
     {},
     {"tied": True, "project_inputs": "both", "output": "both", "return_sequences": True},
-    {"tied": "depth", "priority": None, "normalization": "layer", "return_sequences": True},
-    {"project_inputs": None, "go_backwards": True, "unroll": True},
+    {"tied": "depth", "priority": None, "normalization": "layer", "return_sequences": True}
+    | {"peepholes": True},
+    {"project_inputs": None, "go_backwards": True, "unroll": True, "peepholes": True},
     {"normalization": "layer", "output": "both", "priority": None, "use_bias": False},
 ]
 
@@ -266,6 +277,7 @@ GRADIENT_CONFIGS = [
 @pytest.mark.parametrize("config", GRADIENT_CONFIGS, ids=str)
 def test_gradients_equal_finite_differences(config):
     layer = grid(3, 2, **config)
+    draw_peepholes(layer, (3, 4, 3))
     table = gradient_check(layer, inputs(3, 4, 3), entries=5)
     names = [path.rpartition("/")[2] for path in table.weight]
     assert names == [*layer.weight_shapes(3), "input"]
@@ -592,8 +604,8 @@ def test_what_is_special_takes_the_loop_that_can_do_it(monkeypatch):
 
 FULL_CONFIG = {
     "tied": "depth", "priority": None, "project_inputs": "both", "output": "both",
-    "normalization": "layer", "dropout": 0.1, "recurrent_dropout": 0.2, "forget_bias": 0.5,
-    "depth_forget_bias": 2.0, "input_gate_bias": -1.0,
+    "normalization": "layer", "peepholes": True, "dropout": 0.1, "recurrent_dropout": 0.2,
+    "forget_bias": 0.5, "depth_forget_bias": 2.0, "input_gate_bias": -1.0,
     "activation": "relu", "recurrent_activation": "hard_sigmoid",
     "kernel_initializer": "he_normal", "recurrent_initializer": "glorot_uniform",
     "kernel_regularizer": "l2", "recurrent_regularizer": "l1", "bias_regularizer": "l2",
@@ -672,13 +684,15 @@ def test_one_bad_value_spoils_only_its_row_and_what_follows():
     np.testing.assert_array_equal(bad, expected)
 
 
+# On JAX a step that is not compiled takes long; a plainer grid is in test_contract.py.
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-def test_compiled_training_steps_agree():
+@pytest.mark.parametrize("depth", [pytest.param(2, marks=[pytest.mark.long] * (BACKEND == "jax"))])
+def test_compiled_training_steps_agree(depth):
     results = []
     for jit in (True, False):
         keras.utils.set_random_seed(1)
         sequences = keras.Input((None, FEATURES))
-        layer = grid(depth=2, normalization="layer", return_sequences=True)
+        layer = grid(depth=depth, normalization="layer", return_sequences=True)
         model = keras.Model(sequences, layer(keras.layers.Masking()(sequences)))
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse", jit_compile=jit)
         x, y = inputs() * MASK[..., None], inputs(ROWS, TIME, UNITS, seed=4)
@@ -764,8 +778,8 @@ def test_cuts_stop_one_path_between_steps_and_layers(in_float64):
         ({"units": "8"}, "Argument `units` must be a positive integer. Received: units='8'"),
         ({"depth": 2.5}, "Argument `depth` must be a positive integer"),
         ({"depth": 10**9}, "Argument `depth` must be at most 10000"),
-        ({"tied": "all"}, "Argument `tied` must be False, 'depth' or True. Received: tied='all'"),
-        ({"tied": 1}, "Argument `tied` must be False, 'depth' or True"),
+        ({"tied": "all"}, "`tied` must be one of [False, 'depth', True]. Received: tied='all'"),
+        ({"tied": 1}, "Argument `tied` must be one of [False, 'depth', True]"),
         ({"priority": "dept"}, "Did you mean 'depth'?"),
         ({"project_inputs": "memory"}, "Argument `project_inputs` must be one of"),
         ({"output": "all"}, "Argument `output` must be one of ['hidden', 'both']"),

@@ -126,6 +126,7 @@ def test_the_fastest_kernel_runs_where_nothing_special_is_asked():
         {"activation": "relu"},
         {"recurrent_activation": "hard_sigmoid"},
         {"normalization": "layer"},
+        {"peepholes": True},
         {"recurrent_dropout": 0.5},
         {"dtype": "float64"},
         {"dtype": "mixed_bfloat16"},

@@ -36,9 +36,10 @@ def curve(frame, state, path):
 
 
 def test_three_curves_of_the_depth_lstm_against_numpy_backpropagation():
-    """Backpropagation by hand through h and c, each path alone and together."""
-    block = UnfoldedLSTMBlock(4, 5, bias_initializer="random_normal")
+    """Backpropagation by hand through h and c, each path alone and together, and peepholes."""
+    block = UnfoldedLSTMBlock(4, 5, bias_initializer="random_normal", peepholes=True)
     model = build(block)
+    block.peephole.assign(RNG.normal(size=(5, 3, 4)))
     frame = state_gradients(model, X, Y)
     w = {v.name: np.array(ops.convert_to_numpy(v), "float64") for v in block.weights}
     readout, bias = (np.array(v, "float64") for v in model.layers[-1].get_weights())
@@ -49,7 +50,10 @@ def test_three_curves_of_the_depth_lstm_against_numpy_backpropagation():
             X @ w["kernel"] if step == 0 else h[-1] @ w["recurrent_kernel"][step - 1]
         )
         i, f, g, o = np.split(pre, 4, axis=1)
+        p_i, p_f, p_o = w["peephole"][step]
+        i, f = i + p_i * c[-1], f + p_f * c[-1]
         c.append(reference.sigmoid(f) * c[-1] + reference.sigmoid(i) * np.tanh(g))
+        o = o + p_o * c[-1]
         h.append(reference.sigmoid(o) * np.tanh(c[-1]))
         z.append((i, f, g, o))
     top = 2 * (h[-1] @ readout + bias - Y) / Y.size @ readout.T
@@ -59,22 +63,18 @@ def test_three_curves_of_the_depth_lstm_against_numpy_backpropagation():
         by_h, by_c = [], []
         for step in reversed(range(5)):
             i, f, g, o = z[step]
-            dc = dc + dh * reference.sigmoid(o) * (1 - np.tanh(c[step + 1]) ** 2)
+            p_i, p_f, p_o = w["peephole"][step]
+            s = reference.sigmoid
+            do = dh * np.tanh(c[step + 1]) * s(o) * (1 - s(o))
+            dc = dc + dh * s(o) * (1 - np.tanh(c[step + 1]) ** 2) + do * p_o
             by_h.insert(0, np.linalg.norm(dh))
             by_c.insert(0, np.linalg.norm(dc))
-            s = reference.sigmoid
-            dz = np.concatenate(
-                [
-                    dc * np.tanh(g) * s(i) * (1 - s(i)),
-                    dc * c[step] * s(f) * (1 - s(f)),
-                    dc * s(i) * (1 - np.tanh(g) ** 2),
-                    dh * np.tanh(c[step + 1]) * s(o) * (1 - s(o)),
-                ],
-                axis=1,
-            )
+            di = dc * np.tanh(g) * s(i) * (1 - s(i))
+            df = dc * c[step] * s(f) * (1 - s(f))
+            dz = np.concatenate([di, df, dc * s(i) * (1 - np.tanh(g) ** 2), do], axis=1)
             through_h = dz @ w["recurrent_kernel"][step - 1].T if step else 0 * dh
             dh = through_h if path != "memory" else 0 * dh
-            dc = dc * s(f) if path != "hidden" else 0 * dc
+            dc = dc * s(f) + di * p_i + df * p_f if path != "hidden" else 0 * dc
         if path != "memory":
             np.testing.assert_allclose(curve(frame, "h", path), by_h, rtol=1e-4)
         if path != "hidden":

@@ -59,6 +59,24 @@ def test_forward_equals_numpy_reference(mode, tied, dtype, tolerance, in_float64
     np.testing.assert_allclose(numpy_of(c), memory, atol=tolerance)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_peepholes_equal_numpy_reference(tied):
+    layer = UnfoldedLSTMBlock(UNITS, DEPTH, tied=tied, peepholes=True, return_all_steps=True)
+    plain = UnfoldedLSTMBlock(UNITS, DEPTH, tied=tied, return_all_steps=True)
+    x = inputs()
+    layer.build(x.shape)
+    plain.build(x.shape)
+    # They are the last of the weights, and 0 at first.
+    assert layer.weights[-1].name == "peephole"
+    plain.set_weights(layer.get_weights()[:-1])
+    np.testing.assert_allclose(numpy_of(layer(x)), numpy_of(plain(x)), atol=1e-6)
+    assert layer.used_kernel == "loop"
+    layer.peephole.assign(inputs(*layer.peephole.shape))
+    expected, _ = reference.unfolded_lstm(x, weights_of(layer), units=UNITS, depth=DEPTH, tied=tied)
+    assert np.abs(expected - numpy_of(plain(x))).max() > 0.01
+    np.testing.assert_allclose(numpy_of(layer(x)), expected, atol=1e-5)
+
+
 def test_trainable_state_equals_numpy_reference():
     layer = UnfoldedLSTMBlock(
         UNITS, DEPTH, state_initializer=keras.initializers.RandomNormal(stddev=1.0)
@@ -90,9 +108,9 @@ def test_tied_with_input_at_every_step_equals_keras_lstm_over_the_repeated_input
 CONFIGS = [
     {"input_mode": "first"},
     {"input_mode": "every", "normalization": "layer"},
-    {"input_mode": "state", "tied": True},
+    {"input_mode": "state", "tied": True, "peepholes": True},
     {"input_mode": "first", "normalization": "batch", "state_initializer": "random_normal"},
-    {"input_mode": "state", "normalization": "layer", "return_all_steps": True},
+    {"input_mode": "state", "normalization": "layer", "peepholes": True, "return_all_steps": True},
     {"input_mode": "every", "tied": True, "state_initializer": "random_normal"},
     {"input_mode": "first", "use_bias": False, "recurrent_activation": "hard_sigmoid"},
 ]

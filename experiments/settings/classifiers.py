@@ -17,7 +17,10 @@ from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import ratio_text
 
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
-_LSTM = ("input_mode", "normalization", "forget_bias", "input_gate_bias", "state_initializer")
+_LSTM = (
+    *("input_mode", "normalization", "peepholes", "forget_bias", "input_gate_bias"),
+    "state_initializer",
+)
 DEPTH = 10
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
@@ -72,6 +75,8 @@ class ModelConfig(base.Model):
     """Where the input enters (unfolded_lstm): first step, every step, or initial state."""
     normalization: Literal["batch", "layer"] | None = None
     """Normalization inside the LSTM (unfolded_lstm)."""
+    peepholes: bool = False
+    """The gates see the memory (unfolded_lstm)."""
     forget_bias: base.Number | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
     input_gate_bias: base.Number | Literal["depth"] | None = None
@@ -164,6 +169,8 @@ class ModelConfig(base.Model):
         # Whoever reads LSTM expects tied weights, whoever reads dense does not.
         if not words and self.block == "unfolded_lstm":
             words = ["untied"]
+        if "peepholes" in changed:
+            changed["peepholes"] = "peepholes"
         if "forget_bias" in changed:
             changed["forget_bias"] = f"bias{self.forget_bias}"
         if "input_gate_bias" in changed:

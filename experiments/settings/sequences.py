@@ -11,8 +11,9 @@ from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.sequences import SequenceTask, parse, spec
 
 _BIASES = ("forget_bias", "input_gate_bias")
-_GRID = ("tied", "priority", "project_inputs", "output", "normalization", "skip", *_BIASES)
-_UNFOLDED = ("tied", "input_mode", "output", "normalization", *_BIASES)
+_LSTM = ("tied", "output", "normalization", "peepholes", *_BIASES)
+_GRID = (*_LSTM, "priority", "project_inputs", "activation", "skip")
+_UNFOLDED = (*_LSTM, "input_mode")
 OVER_TIME = ("grid_lstm", "lstm", "guess")
 
 
@@ -22,7 +23,7 @@ class SequenceModelConfig(base.Model):
 
     BLOCKS: ClassVar = {
         "grid_lstm": ("GridLSTM2D", _GRID),
-        "lstm": ("LSTM", ("skip", *_BIASES)),
+        "lstm": ("LSTM", ("activation", "skip", *_BIASES)),
         "guess": ("Guessing", ()),
         "unfolded_lstm": ("UnfoldedLSTMBlock", _UNFOLDED),
         "dense": ("DenseStack", ("tied", "activation")),
@@ -61,8 +62,11 @@ class SequenceModelConfig(base.Model):
     """Where the input enters: first step, every step, or initial state; of unfolded_lstm."""
     normalization: Literal["batch", "layer"] | None = None
     """Normalization inside the LSTMs; "batch" of unfolded_lstm only."""
+    peepholes: bool = False
+    """The gates see the memory; of grid_lstm and unfolded_lstm."""
     activation: str | None = None
-    """Keras activation; of dense, highway and residual."""
+    """Keras activation; of a grid_lstm or lstm that of candidate and memory; not of
+    unfolded_lstm."""
     skip: bool = False
     """The outputs read the inputs of their step, too; of grid_lstm and lstm, for tasks that are
     answered at every step."""

@@ -15,7 +15,7 @@ from keras_deeplstm.experiments.settings import base
 from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.text.sources import NAMES
 
-_GRID = ("tied", "priority", "project_inputs", "output", "normalization")
+_GRID = ("tied", "priority", "project_inputs", "output", "normalization", "peepholes")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class TextModelConfig(base.Model):
     """What is read out at the top, hidden state or memory as well; of grid_lstm."""
     normalization: Literal["layer"] | None = None
     """Normalization inside the LSTMs; of grid_lstm."""
+    peepholes: bool = False
+    """The gates see the memory; of grid_lstm."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ class DepthLayer(ConfiguredLayer):
         return {
             "scale": keras.initializers.Constant(0.1),
             "offset": "zeros",
+            "peephole": "zeros",  # at first, an LSTM without
             "mean": "zeros",
             "variance": "ones",
         }[weight.role]

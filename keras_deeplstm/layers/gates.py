@@ -6,14 +6,23 @@ import keras
 from keras import ops
 
 
-def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=None, shift=None):
+def gates(
+    z,
+    memory_cell,
+    activation,
+    recurrent_activation,
+    normalize_memory=None,
+    shift=None,
+    peephole=None,
+):
     """One LSTM step from its pre-activations.
 
         c' = sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_c)
         h' = sigmoid(z_o) * tanh(c')
 
     (Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; gate order i, f, c, o
-    as in `keras.layers.LSTM`.)
+    as in `keras.layers.LSTM`.) With peepholes (Gers & Schmidhuber 2000) the gates see the memory:
+    z_i + p_i * c, z_f + p_f * c and z_o + p_o * c' stand for z_i, z_f and z_o.
 
     Args:
         z: Pre-activations `[z_i, z_f, z_c, z_o]`, shape `(..., 4 * units)`.
@@ -23,13 +32,21 @@ def gates(z, memory_cell, activation, recurrent_activation, normalize_memory=Non
         normalize_memory: Optional function applied to c' only where it enters `activation`
             (arXiv 1603.09025, eq. 8); the memory that is passed on stays as it is.
         shift: Optional tensor added to c', as a `Probe` asks for.
+        peephole: Optional `[p_i, p_f, p_o]`, shape `(3, units)`.
 
     Returns:
         `(h', c')`, each of shape `(..., units)`.
     """
-    i, f, z_c, o = _opened(z, recurrent_activation)
+    if peephole is None:
+        i, f, z_c, o = _opened(z, recurrent_activation)
+    else:
+        z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
+        i = recurrent_activation(z_i + peephole[0] * memory_cell)
+        f = recurrent_activation(z_f + peephole[1] * memory_cell)
     c = f * memory_cell + i * activation(z_c)
     c = c if shift is None else c + shift
+    if peephole is not None:
+        o = recurrent_activation(z_o + peephole[2] * c)
     seen = c if normalize_memory is None else normalize_memory(c)
     h = o * activation(seen)
     return h, c

@@ -25,9 +25,9 @@ from keras_deeplstm.layers.weights import (
 )
 
 OWN_ARGUMENTS = (
-    *("tied", "priority", "project_inputs", "normalization", "recurrent_dropout", "forget_bias"),
-    *("depth_forget_bias", "input_gate_bias", "return_sequences", "return_state", "go_backwards"),
-    *("stateful", "unroll", "zero_output_for_mask"),
+    *("tied", "priority", "project_inputs", "normalization", "peepholes", "recurrent_dropout"),
+    *("forget_bias", "depth_forget_bias", "input_gate_bias", "return_sequences", "return_state"),
+    *("go_backwards", "stateful", "unroll", "zero_output_for_mask"),
 )
 
 
@@ -67,6 +67,8 @@ class GridLSTM2D(HeldStates, DepthLayer):
         normalization: None or "layer": layer normalization (epsilon 0.001) with a gain that starts
             at 0.1, each layer's own, of the four products above, and (with an offset) of c' where
             it enters tanh; the memory that is passed on stays as it is.
+        peepholes: Whether the gates see the memory: i and f the one before, o the new one (Gers &
+            Schmidhuber 2000), without normalization. The weights start at 0.
         dropout: Fraction of h_D set to zero, in training, where it enters the layers 2 ... depth,
             drawn for each time. c_D is never dropped.
         recurrent_dropout: Fraction of h_T[t-1] set to zero, in training, where it enters
@@ -95,8 +97,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
         stateful: Start each batch from the last state of the one before. The states are no weights:
             they are not saved, and weights load into a layer with another batch size.
         unroll: Write both loops out in the graph.
-        zero_output_for_mask: With `return_sequences`, output 0 at masked times (`Bidirectional`
-            sets this).
+        zero_output_for_mask: With `return_sequences`, 0 at masked times; `Bidirectional` sets it.
         seed: Of dropout.
         **kwargs: `name`, `dtype`, `trainable`, ... of `keras.layers.Layer`.
 
@@ -116,8 +117,9 @@ class GridLSTM2D(HeldStates, DepthLayer):
     Weights, `(depth, ...)` unless tied:
         `hidden_kernel`, `memory_kernel`: W_h and W_c, `(features, units)`, of one layer only, with
         `hidden_bias`, `memory_bias`, `(units,)`. `time_kernel`, `time_recurrent_kernel`: W and U,
-        `(depth, units, 4 * units)`; `time_bias`: b, `(depth, 4 * units)`. `depth_kernel`,
-        `depth_recurrent_kernel` and `depth_bias`: W', U' and b', alike. Gate order i, f, c, o.
+        `(depth, units, 4 * units)`; `time_bias`: b, `(depth, 4 * units)`; with `peepholes`
+        `time_peephole`, `(depth, 3, units)`. `depth_kernel`, `depth_recurrent_kernel`, `depth_bias`
+        and `depth_peephole` alike. Gate order i, f, c, o; of peepholes i, f, o.
 
     Diagnostics (`probes.probing`): the probe of this layer is a dict `{"time": Probe, "depth":
     Probe}`, of which either may be left out. Both have offsets `(h, c)`, each of the shape `(depth,
@@ -159,6 +161,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
         project_inputs="hidden",
         output="hidden",
         normalization=None,
+        peepholes=False,
         dropout=0.0,
         recurrent_dropout=0.0,
         forget_bias=1.0,
@@ -203,11 +206,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
             seed=seed,
             **kwargs,
         )
-        if not isinstance(tied, bool) and tied != "depth":
-            raise ValueError(
-                f"Argument `tied` must be False, 'depth' or True. Received: tied={tied!r}"
-            )
-        self.tied = tied
+        self.tied = validation.one_of("tied", tied, (False, "depth", True))
         self.priority = validation.one_of("priority", priority, ("depth", None))
         self.project_inputs = validation.one_of(
             "project_inputs", project_inputs, ("hidden", "both", None)
@@ -215,6 +214,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
         # `output` is a property of every Keras layer.
         self.read_out = validation.one_of("output", output, ("hidden", "both"))
         self.normalization = validation.one_of("normalization", normalization, (None, "layer"))
+        self.peepholes = validation.boolean("peepholes", peepholes)
         self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
         check = functools.partial(checked_gate_bias, bias_initializer=self.bias_initializer)
         self.forget_bias = check("forget_bias", forget_bias, words=(None,))
@@ -245,7 +245,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
             if self.use_bias:
                 weights.append(Weight(f"{state}_bias", (units,), "offset"))
         for direction, tied in (("time", self.tied is True), ("depth", self.tied is not False)):
-            lstm = lstm_weights(direction, units, self.use_bias)
+            lstm = lstm_weights(direction, units, self.use_bias, self.peepholes)
             weights += lstm if tied else [weight.stacked(layers) for weight in lstm]
             if self.normalization:
                 weights += [weight.stacked(layers) for weight in norm_weights(direction, units)]
@@ -312,18 +312,17 @@ class GridLSTM2D(HeldStates, DepthLayer):
             h_T = ops.concatenate([start[0][None], h_T[:-1]], axis=0)
         z = layer_norm(product(h_T, w.depth.W), w.depth.input)
         z = z + layer_norm(product(h_D, w.depth.U), w.depth.recurrent) + w.depth.b
-        return self._lstm(z, c_D, shift, w.depth.memory), last
+        return self._lstm(z, c_D, shift, w.depth), last
 
     def _along_time(self, h_D, w, start, valid, probe):
         """h_T at all times, and the last `(h_T, c_T)`."""
-        plain = is_textbook(self.activation, self.recurrent_activation) and not self.normalization
         h_T, last, self.used_kernel = recurrence(
-            functools.partial(self._lstm, memory=w.time.memory),
+            functools.partial(self._lstm, w=w.time),
             h_D,
             w.time,
             start,
             valid,
-            plain=plain,
+            textbook=is_textbook(self.activation, self.recurrent_activation),
             last=self.stateful or self.return_state,
             dropout=w.recurrent_dropout,
             unroll=self.unroll,
@@ -331,9 +330,10 @@ class GridLSTM2D(HeldStates, DepthLayer):
         )
         return h_T, last
 
-    def _lstm(self, z, c, shift=None, memory=None):
-        normalize = memory and functools.partial(layer_norm, w=memory)
-        return gates(z, c, self.activation, self.recurrent_activation, normalize, shift)
+    def _lstm(self, z, c, shift, w):
+        activations = self.activation, self.recurrent_activation
+        normalize = functools.partial(layer_norm, w=w.memory)
+        return gates(z, c, *activations, normalize, shift, w.peephole)
 
     def _below_first_layer(self, x, w):
         """h_D and c_D that enter the first layer."""

@@ -22,7 +22,7 @@ def recurrence(
     start,
     valid=None,
     *,
-    plain=False,
+    textbook=False,
     last=True,
     dropout=None,
     unroll=False,
@@ -36,7 +36,7 @@ def recurrence(
         w: An `LSTM` of `weights`.
         start: `(h, c)` before the first time, each `(rows, units)`.
         valid: None, or `(time, rows)`: where it is false, h and c stay as they are.
-        plain: Whether `cell` is the LSTM of the textbook, tanh and sigmoid without normalization.
+        textbook: Whether the functions of `cell` are those of the textbook, as `is_textbook` says.
         last: Whether the state after the last time is wanted. Without it, h at masked times may be
             anything.
         dropout: None, or a mask `(rows, units)` of h where it enters the product with U.
@@ -48,7 +48,8 @@ def recurrence(
         one, and what has run, "fused" or "loop".
     """
     probe = probe or Probe()
-    plain = plain and dropout is None and not (unroll or probe.offsets or probe.cut)
+    special = dropout is not None or unroll or probe.offsets or probe.cut
+    plain = textbook and w.is_plain and not special
     if plain and can_be_fused(x, w.W, w.U, w.b, *start) and _holds_only_the_end(valid, last):
         return *fused(x, w, start), "fused"
     z = layer_norm(product(x, w.W), w.input) + w.b

@@ -12,7 +12,13 @@ from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.normalization import Norm, batch_moments, batch_norm, layer_norm
 from keras_deeplstm.layers.probes import probe_of
-from keras_deeplstm.layers.weights import LSTM, Weight, checked_gate_bias, with_gate_biases
+from keras_deeplstm.layers.weights import (
+    LSTM,
+    Weight,
+    checked_gate_bias,
+    peephole_weight,
+    with_gate_biases,
+)
 
 NOISE_STDDEV = 0.1
 
@@ -22,6 +28,7 @@ class _Step(NamedTuple):
 
     U: Any
     b: Any
+    peephole: Any
     dropout: Any  # the mask of this step
     recurrent: Norm
     memory: Norm
@@ -29,7 +36,7 @@ class _Step(NamedTuple):
     @classmethod
     def of(cls, weights):
         """Those of a step, by the names that they have in the layer."""
-        plain = (weights.get(name) for name in ("recurrent_kernel", "bias", "dropout"))
+        plain = map(weights.get, ("recurrent_kernel", "bias", "peephole", "dropout"))
         return cls(*plain, Norm.of(weights, "recurrent"), Norm.of(weights, "memory"))
 
 
@@ -64,6 +71,8 @@ class UnfoldedLSTMBlock(DepthBlock):
             as in `keras.layers.BatchNormalization`, a layer with `trainable=False` uses its moving
             averages and keeps them) or "layer" (over the 4 * units pre-activations, and over the
             units of c).
+        peepholes: Whether the gates see the memory: z_i + p_i c_{l-1}, z_f + p_f c_{l-1} and
+            z_o + p_o c_l (Gers & Schmidhuber 2000), without normalization. The weights start at 0.
         dropout: Fraction of each h_l set to zero in training. c is never dropped.
         state_initializer: The initial h and c in the modes "first" and "every": "zeros" (fixed),
             "noise" (normal, standard deviation 0.1, drawn anew for each training batch; zero in
@@ -104,7 +113,7 @@ class UnfoldedLSTMBlock(DepthBlock):
 
     Attributes:
         used_kernel: What the last call ran along depth: "fused" (`torch.lstm`, for tied weights
-            without normalization, dropout, another activation or a probe) or "loop".
+            without normalization, peepholes, dropout, another activation or a probe) or "loop".
 
     Raises:
         ValueError: An argument is out of its range, or does not go with another: a
@@ -133,6 +142,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         tied=False,
         input_mode="first",
         normalization=None,
+        peepholes=False,
         dropout=0.0,
         state_initializer="zeros",
         forget_bias="depth",
@@ -180,6 +190,7 @@ class UnfoldedLSTMBlock(DepthBlock):
         self.normalization = validation.one_of(
             "normalization", normalization, (None, "batch", "layer")
         )
+        self.peepholes = validation.boolean("peepholes", peepholes)
         self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
         self.return_state = validation.boolean("return_state", return_state)
         self.momentum = validation.fraction("momentum", momentum)
@@ -233,6 +244,9 @@ class UnfoldedLSTMBlock(DepthBlock):
             weights.append(kernel if self.tied else kernel.stacked(recurrent_steps))
         if self.use_bias:
             weights.append(bias if self.tied else bias.stacked(steps))
+        if self.peepholes:
+            peephole = peephole_weight("peephole", units)
+            weights.append(peephole if self.tied else peephole.stacked(steps))
         if self.normalization:
             if self.input_mode != "state":
                 weights += self._scales("input", 4 * units)
@@ -313,14 +327,15 @@ class UnfoldedLSTMBlock(DepthBlock):
             c, seen["memory"] = norm(c, w.memory)
             return c
 
-        h, c = gates(z, c, self.activation, self.recurrent_activation, normalize_memory, shift)
+        activations = self.activation, self.recurrent_activation
+        h, c = gates(z, c, *activations, normalize_memory, shift, w.peephole)
         return (h if w.dropout is None else h * w.dropout, c), seen
 
     def _is_plain(self, training):
         """Whether the steps are those of an LSTM over a sequence, and nothing else is asked."""
         textbook = kernels.is_textbook(self.activation, self.recurrent_activation)
         dropped = training and self.dropout > 0
-        special = self.normalization or dropped or probe_of(self)
+        special = self.normalization or self.peepholes or dropped or probe_of(self)
         return textbook and self.tied and not special
 
     def _fused(self, x, carry, w, first):
@@ -384,6 +399,7 @@ class UnfoldedLSTMBlock(DepthBlock):
             "tied": self.tied,
             "input_mode": self.input_mode,
             "normalization": self.normalization,
+            "peepholes": self.peepholes,
             "state_initializer": state
             if isinstance(state, str)
             else functions.config_of(self, "state_initializer"),

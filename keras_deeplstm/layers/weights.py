@@ -13,21 +13,28 @@ from keras_deeplstm.layers.normalization import Norm
 
 
 class LSTM(NamedTuple):
-    """The weights of one LSTM: z = norm(x W) + norm(h U) + b."""
+    """The weights of one LSTM: z = norm(x W) + norm(h U) + b, and the peepholes of `gates`."""
 
     W: Any
     U: Any
     b: Any
+    peephole: Any = None
     input: Norm = Norm()
     recurrent: Norm = Norm()
     memory: Norm = Norm()
+
+    @property
+    def is_plain(self):
+        """Whether there is neither normalization nor a peephole."""
+        return self.peephole is None and self.input.scale is None
 
     @classmethod
     def of(cls, weights, direction):
         """Those of a direction, "time" or "depth", by the names that they have in the layer."""
         kernel, recurrent = f"{direction}_kernel", f"{direction}_recurrent_kernel"
         norms = (Norm.of(weights, name) for name in (kernel, recurrent, f"{direction}_memory"))
-        return cls(weights[kernel], weights[recurrent], weights.get(f"{direction}_bias", 0), *norms)
+        bias, peephole = weights.get(f"{direction}_bias", 0), weights.get(f"{direction}_peephole")
+        return cls(weights[kernel], weights[recurrent], bias, peephole, *norms)
 
 
 class GridLayer(NamedTuple):
@@ -52,8 +59,8 @@ class Weight(NamedTuple):
         name: Its name, also the attribute of the layer.
         shape: Its shape.
         role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
-            name), "state" (a trainable initial state), "scale" or "offset" (of normalization, and
-            biases of projections), "mean" or "variance" (moving averages).
+            name), "peephole", "state" (a trainable initial state), "scale" or "offset" (of
+            normalization, and biases of projections), "mean" or "variance" (moving averages).
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
         gates: Number of blocks side by side in each step of a kernel, drawn one by one.
@@ -70,12 +77,18 @@ class Weight(NamedTuple):
         return self._replace(shape=(len(steps), *self.shape), steps=steps)
 
 
-def lstm_weights(name, units, use_bias):
+def lstm_weights(name, units, use_bias, peepholes):
     """The weights of an LSTM with as many inputs as units; the names are those of `LSTM.of`."""
     kernel = Weight(f"{name}_kernel", (units, 4 * units), "kernel")
     recurrent = Weight(f"{name}_recurrent_kernel", (units, 4 * units), "recurrent", gates=4)
     bias = Weight(f"{name}_bias", (4 * units,), "bias")
-    return [kernel, recurrent, bias] if use_bias else [kernel, recurrent]
+    weights = [kernel, recurrent, bias] if use_bias else [kernel, recurrent]
+    return [*weights, peephole_weight(f"{name}_peephole", units)] if peepholes else weights
+
+
+def peephole_weight(name, units):
+    """Those of the gates i, f and o, as `gates` takes them."""
+    return Weight(name, (3, units), "peephole")
 
 
 def norm_weights(name, units):
