@@ -46,11 +46,15 @@ def results(layer, x, **call):
 
 
 def assert_equals_the_loop(layer, x, monkeypatch, **call):
+    def kernels_of(layer):
+        return layer.used_kernel, getattr(layer, "used_depth_kernel", None)
+
+    along_depth = ("fused", "products") if isinstance(layer, GridLSTM2D) else (None, None)
     outputs, gradients = results(layer, x, **call)
-    assert layer.used_kernel == "fused"
+    assert kernels_of(layer) == ("fused", along_depth[0])
     monkeypatch.setattr(kernels, "can_be_fused", lambda *tensors: False)
     of_loop, gradients_of_loop = results(layer, x, **call)
-    assert layer.used_kernel == "loop"
+    assert kernels_of(layer) == ("loop", along_depth[1])
     for one, other in zip(outputs, of_loop, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     for one, other in zip(gradients, gradients_of_loop, strict=True):
@@ -137,6 +141,21 @@ def test_what_is_special_takes_the_loop(options):
     assert used(grid(**options), training=True) == "loop"
     options = {k: v for k, v in options.items() if k not in ("unroll", "recurrent_dropout")}
     assert used(block(**options or {"dropout": 0.5}), X[:, 0], training=True) == "loop"
+
+
+def test_along_depth_less_is_special():
+    def used_along_depth(layer, **call):
+        used(layer, training=True, **call)
+        return layer.used_depth_kernel
+
+    fastest = "fused" if BACKEND == "torch" else "products"
+    assert used_along_depth(grid(), mask=RIGHT_PADDED[:, ::-1]) == fastest
+    assert used_along_depth(grid(dropout=0.5, recurrent_dropout=0.5, unroll=True)) == fastest
+    assert used_along_depth(grid(), probe={"depth": Probe(cut="memory")}) == fastest
+    for options in ({"activation": "relu"}, {"normalization": "layer"}, {"peepholes": True}):
+        assert used_along_depth(grid(**options)) == "products"
+    zeros = ops.zeros((DEPTH, TIME, ROWS, UNITS))
+    assert used_along_depth(grid(), probe={"depth": Probe((zeros, zeros))}) == "products"
 
 
 def test_probes_masks_and_untied_depth_take_the_loop():

@@ -8,11 +8,9 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
 from keras_deeplstm.layers.depth_layer import DepthLayer
-from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.held_states import HeldStates, in_turn
-from keras_deeplstm.layers.kernels import is_textbook, recurrence
+from keras_deeplstm.layers.kernels import one_step, recurrence
 from keras_deeplstm.layers.masks import check_sequences, held_outputs
-from keras_deeplstm.layers.normalization import layer_norm
 from keras_deeplstm.layers.probes import Probe, probe_of
 from keras_deeplstm.layers.scan import product, scan, with_rows
 from keras_deeplstm.layers.weights import (
@@ -131,6 +129,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
     Attributes:
         used_kernel: What the last call ran along time: "fused", which is `torch.lstm` where nothing
             special is asked (of masks, only right-padded ones are not special), or "loop".
+        used_depth_kernel: What it ran along depth: "fused", alike, or "products".
 
     Raises:
         ValueError: An argument is out of its range, or does not go with another; when built: the
@@ -150,7 +149,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
     (3, 16, 64)
     """
 
-    used_kernel = None
+    used_kernel = used_depth_kernel = None
 
     def __init__(
         self,
@@ -310,30 +309,24 @@ class GridLSTM2D(HeldStates, DepthLayer):
         h_T, last = self._along_time(h_D, w, start, valid, probe)
         if self.priority is None:
             h_T = ops.concatenate([start[0][None], h_T[:-1]], axis=0)
-        z = layer_norm(product(h_T, w.depth.W), w.depth.input)
-        z = z + layer_norm(product(h_D, w.depth.U), w.depth.recurrent) + w.depth.b
-        return self._lstm(z, c_D, shift, w.depth), last
+        activations = self.activation, self.recurrent_activation
+        new, self.used_depth_kernel = one_step(activations, h_T, (h_D, c_D), w.depth, shift)
+        return new, last
 
     def _along_time(self, h_D, w, start, valid, probe):
         """h_T at all times, and the last `(h_T, c_T)`."""
         h_T, last, self.used_kernel = recurrence(
-            functools.partial(self._lstm, w=w.time),
+            (self.activation, self.recurrent_activation),
             h_D,
             w.time,
             start,
             valid,
-            textbook=is_textbook(self.activation, self.recurrent_activation),
             last=self.stateful or self.return_state,
             dropout=w.recurrent_dropout,
             unroll=self.unroll,
             probe=probe,
         )
         return h_T, last
-
-    def _lstm(self, z, c, shift, w):
-        activations = self.activation, self.recurrent_activation
-        normalize = functools.partial(layer_norm, w=w.memory)
-        return gates(z, c, *activations, normalize, shift, w.peephole)
 
     def _below_first_layer(self, x, w):
         """h_D and c_D that enter the first layer."""

@@ -1,9 +1,11 @@
-"""A recurrence over time, by the fastest kernel that can do what is asked.
+"""A recurrence over time, or one step of many rows, by the fastest kernel that can do it.
 
 On PyTorch the fused LSTM of the backend runs where nothing special is asked: oneDNN's on a CPU;
 on a GPU, where it was not tried, cuDNN's. A loop of our own runs everywhere else; on JAX it has a
 derivative of its own.
 """
+
+import functools
 
 import keras
 from keras import ops
@@ -16,27 +18,25 @@ from keras_deeplstm.layers.scan import product, scan
 
 
 def recurrence(
-    cell,
+    activations,
     x,
     w,
     start,
     valid=None,
     *,
-    textbook=False,
     last=True,
     dropout=None,
     unroll=False,
     probe=None,
 ):
-    """Run `h, c = cell(norm(x_t W) + norm(h U) + b, c)` over all times.
+    """Run `h, c = LSTM(norm(x_t W) + norm(h U) + b, c)` over all times.
 
     Args:
-        cell: Function `(z, c, shift=None) -> (h', c')`, as `gates`.
+        activations: `(activation, recurrent_activation)`, as for `gates`.
         x: `(time, rows, features)`.
         w: An `LSTM` of `weights`.
         start: `(h, c)` before the first time, each `(rows, units)`.
         valid: None, or `(time, rows)`: where it is false, h and c stay as they are.
-        textbook: Whether the functions of `cell` are those of the textbook, as `is_textbook` says.
         last: Whether the state after the last time is wanted. Without it, h at masked times may be
             anything.
         dropout: None, or a mask `(rows, units)` of h where it enters the product with U.
@@ -49,7 +49,7 @@ def recurrence(
     """
     probe = probe or Probe()
     special = dropout is not None or unroll or probe.offsets or probe.cut
-    plain = textbook and w.is_plain and not special
+    plain = is_textbook(*activations) and w.is_plain and not special
     if plain and can_be_fused(x, w.W, w.U, w.b, *start) and _holds_only_the_end(valid, last):
         return *fused(x, w, start), "fused"
     z = layer_norm(product(x, w.W), w.input) + w.b
@@ -62,7 +62,7 @@ def recurrence(
         h, c = state
         z, *valid = at
         seen = h if dropout is None else h * dropout
-        new = cell(z + layer_norm(product(seen, w.U), w.recurrent), c, shift)
+        new = _lstm(activations, z + layer_norm(product(seen, w.U), w.recurrent), c, w, shift)
         if valid:
             new = held(*valid, new, (h, c if shift is None else c + shift))
         return new, ()
@@ -70,6 +70,34 @@ def recurrence(
     xs, length = (z,) if valid is None else (z, valid), ops.shape(z)[0]
     state, hidden, _ = scan(step, start, xs, length, return_hidden=True, unroll=unroll, probe=probe)
     return hidden, state, "loop"
+
+
+def one_step(activations, x, state, w, shift=None):
+    """`h', c' = LSTM(norm(x W) + norm(h U) + b, c)` of all rows at once.
+
+    Args:
+        activations, w: As for `recurrence`.
+        x: `(..., features)`.
+        state: `(h, c)`, each `(..., units)`.
+        shift: As in `gates`.
+
+    Returns:
+        `((h', c'), kernel)`: the new state, and what has run, "fused" or "products".
+    """
+    h, c = state
+    plain = is_textbook(*activations) and w.is_plain and shift is None
+    if plain and can_be_fused(x, w.W, w.U, w.b, h, c):
+        # The fused LSTM over a sequence of one time, of as many rows as there are.
+        x, *start = (ops.reshape(part, (-1, part.shape[-1])) for part in (x, h, c))
+        _, state = fused(x[None], w, start)
+        return tuple(ops.reshape(part, h.shape) for part in state), "fused"
+    z = layer_norm(product(x, w.W), w.input) + layer_norm(product(h, w.U), w.recurrent) + w.b
+    return _lstm(activations, z, c, w, shift), "products"
+
+
+def _lstm(activations, z, c, w, shift):
+    normalize = functools.partial(layer_norm, w=w.memory)
+    return gates(z, c, *activations, normalize, shift, w.peephole)
 
 
 def is_textbook(activation, recurrent_activation):
