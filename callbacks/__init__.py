@@ -1,11 +1,11 @@
 """Callbacks that plug into plain `model.fit`: gradients by layer and depth, pictures of filters."""
 
-from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.callbacks import gradient_plots, gradient_tables
 from keras_deeplstm.callbacks.divergence import DivergenceGuard
 from keras_deeplstm.callbacks.filter_images import FilterImages, filter_images, plot_filters
 from keras_deeplstm.callbacks.gabor import GaborSimilarity, gabor_similarity
 from keras_deeplstm.callbacks.gradient_flow import GradientFlow
-from keras_deeplstm.callbacks.gradient_plots import first_last_ratio
+from keras_deeplstm.callbacks.gradient_tables import first_last_ratio
 from keras_deeplstm.callbacks.state_gradients import StateGradients
 from keras_deeplstm.callbacks.verdict import verdict
 
@@ -19,6 +19,7 @@ __all__ = [
     "first_last_ratio",
     "gabor_similarity",
     "gradient_plots",
+    "gradient_tables",
     "plot_filters",
     "verdict",
 ]

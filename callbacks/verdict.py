@@ -1,24 +1,55 @@
-"""What a gradient table says, in words, from stated thresholds."""
+"""Whether the gradient arrives: the one definition, and the sentence."""
 
 import math
 
 import numpy as np
 
-from keras_deeplstm.callbacks.gradient_plots import depth_profile, first_last_ratio, state_profile
+from keras_deeplstm.callbacks.gradient_tables import (
+    depth_profile,
+    first_last_ratio,
+    last_steps,
+    path_ratios,
+)
 
-# Powers of ten between the last depth step and the first.
-ARRIVES = 1.0
-GONE = 3.0
+ARRIVES_WITHIN = 10.0  # factors between the last depth step and the first
+GONE_BEYOND = 1000.0
+
+
+def fate(ratio):
+    """Return, in one word, what becomes of the gradient on its way to the first depth step.
+
+    Args:
+        ratio: Its norm at the first depth step divided by that at the last, such as `last_steps`
+            of a `first_last_ratio`.
+
+    Returns:
+        "arrives" if the two differ by less than a factor of 10; "vanishes" or "explodes" if they
+        differ by more than a factor of 1000; in between "falls" or "grows".
+
+    Raises:
+        ValueError: `ratio` is NaN.
+
+    Example:
+
+    >>> from keras_deeplstm.callbacks.verdict import fate
+    >>> [fate(ratio) for ratio in (0.0, 0.05, 0.2, 20, 1e9)]
+    ['vanishes', 'falls', 'arrives', 'grows', 'explodes']
+    """
+    if math.isnan(ratio):
+        raise ValueError("The ratio of the gradient norms is not known. Received: nan")
+    if 1 / ARRIVES_WITHIN < ratio < ARRIVES_WITHIN:
+        return "arrives"
+    if ratio < 1:
+        return "vanishes" if ratio < 1 / GONE_BEYOND else "falls"
+    return "explodes" if ratio > GONE_BEYOND else "grows"
 
 
 def verdict(frame, states=None):
-    """Say in one sentence how the gradient fares on its way down, at the end of the record.
+    """Return one sentence: does the gradient reach the first depth step?
 
-    The gradient "arrives" if its norm changes by less than a factor of 10 between the last and the
-    first depth step; it "vanishes" or "explodes" beyond a factor of 1000; in between it "falls" or
-    "grows". The median over the last tenth of the recorded steps counts. A gradient that is NaN or
-    infinite in the last of them is called so; before, a few such steps are part of training with
-    dynamic loss scaling.
+    The words are those of `fate`, for the median over the last tenth of the recorded steps. A
+    gradient that is NaN or infinite in the last of them is called so; before, a few such steps are
+    part of training with dynamic loss scaling.
 
     Args:
         frame: A frame of `GradientFlow.to_frame()`.
@@ -33,9 +64,9 @@ def verdict(frame, states=None):
     >>> import pandas as pd
     >>> from keras_deeplstm.callbacks import verdict
     >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
-    ...                       "depth": [2, 30], "statistic": "norm", "value": [1e-6, 2.0]})
+    ...                       "depth": [2, 30], "statistic": "norm", "value": [12.6, 2.0]})
     >>> verdict(frame)
-    'The gradient vanishes: it falls by 10^6.3 between depth step 30 and depth step 2.'
+    'The gradient arrives: at depth step 2 it is 6.3 times that at depth step 30.'
     """
     profile = depth_profile(frame)
     if profile.empty:
@@ -47,75 +78,25 @@ def verdict(frame, states=None):
         count = f"{bad.depth.nunique()} of {final.depth.nunique()}"
         return f"The gradient is {what} at {count} depth steps in the last recorded step."
     first, last = profile.depth.min(), profile.depth.max()
-    ratios = first_last_ratio(frame).ratio
-    late = ratios.tail(max(1, len(ratios) // 10))
-    if late.isna().all():
+    ratio = last_steps(first_last_ratio(frame))
+    if math.isnan(ratio):
         return f"The gradient is zero at depth step {last:.0f} and at depth step {first:.0f}."
-    power = _power(late.median())
-    sentence = f"The gradient {_word(power)}"
-    if abs(power) >= ARRIVES:
-        sentence += ":"
-    else:
-        sentence += ", since"
-    sentence += f" it {_by(power)} between depth step {last:.0f} and depth step {first:.0f}"
+    sentence = (
+        f"The gradient {fate(ratio)}: at depth step {first:.0f} it is {_times(ratio)} that at "
+        f"depth step {last:.0f}"
+    )
     if states is not None:
         sentence += "".join(
-            f"; along the {path} path alone it {_by(_power(ratio))}"
+            f"; through the {path} path alone {_times(ratio)}"
             for path, ratio in path_ratios(states).items()
         )
     return sentence + "."
 
 
-def path_ratios(states):
-    """First-to-last ratio of the state gradients along each single path, at the last epoch.
-
-    Args:
-        states: A frame of `StateGradients` or of `diagnostics.state_gradients`.
-
-    Returns:
-        A dict from "memory" and "hidden", where they were measured, to dLoss/dc (or dLoss/dh) at
-        depth step 1 divided by that at the last one; NaN if one of them is not finite, or the last
-        one is 0.
-
-    Example:
-
-    >>> import pandas as pd
-    >>> from keras_deeplstm.callbacks.verdict import path_ratios
-    >>> states = pd.DataFrame({"direction": "depth", "state": "c", "path": "memory",
-    ...                        "depth": [1, 2, 3], "value": [0.5, 1.0, 2.0]})
-    >>> float(path_ratios(states)["memory"])
-    0.25
-    """
-    if "epoch" in states:
-        states = states[states.epoch == states.epoch.max()]
-    profile = state_profile(states).sort_values("depth")
-    ratios = {}
-    for path in ("memory", "hidden"):
-        norms = profile[profile.path == path].value
-        if len(norms) > 1:
-            first, last = norms.iloc[0], norms.iloc[-1]
-            told = last > 0 and math.isfinite(first) and math.isfinite(last)
-            ratios[path] = first / last if told else math.nan
-    return ratios
-
-
-def _power(ratio):
-    if ratio == 0:
-        return -math.inf
-    return math.log10(ratio)
-
-
-def _word(power):
-    if abs(power) < ARRIVES:
-        return "arrives"
-    if abs(power) > GONE:
-        return "vanishes" if power < 0 else "explodes"
-    return "falls" if power < 0 else "grows"
-
-
-def _by(power):
-    if math.isnan(power):
-        return "cannot be told"
-    if power == -math.inf:
-        return "falls to nothing"
-    return f"{'falls' if power < 0 else 'grows'} by 10^{abs(power):.1f}"
+def _times(ratio):
+    if math.isnan(ratio):
+        return "unknown times"
+    if ratio in (0, math.inf):
+        return f"{ratio:.0f} times"
+    readable = 1e-3 <= ratio < 1e4
+    return f"{ratio:.2g} times" if readable else f"10^{math.log10(ratio):.1f} times"

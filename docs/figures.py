@@ -10,7 +10,7 @@ import sys
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.callbacks import gradient_tables
 from keras_deeplstm.experiments import runs
 
 
@@ -26,7 +26,7 @@ def gradient_depth(study, output, depth=100):
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     lines = {}
     for run in found:
-        profile = gradient_plots.depth_profile(run.gradients)
+        profile = gradient_tables.depth_profile(run.gradients)
         steps = sorted(profile.step.unique())
         label = run.config.model.label
         for ax, some in zip(axes, (steps[:1], steps[-10:]), strict=True):

@@ -180,7 +180,7 @@ FAULTS = [
         "return _sum_of_squares(wide, axes)",
         FLOW,
     ),
-    Fault("callbacks/verdict.py", "ARRIVES = 1.0", "ARRIVES = 2.5", FLOW),
+    Fault("callbacks/verdict.py", "ARRIVES_WITHIN = 10.0", "ARRIVES_WITHIN = 300.0", FLOW),
     Fault(
         "callbacks/divergence.py",
         "variable.assign(value)",

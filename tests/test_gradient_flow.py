@@ -665,12 +665,16 @@ def test_verdicts():
         return verdict(frame_of({1: dict(enumerate(norms, 2))}))
 
     assert words([1e-6, 1e-3, 1.0]) == (
-        "The gradient vanishes: it falls by 10^6.0 between depth step 4 and depth step 2."
+        "The gradient vanishes: at depth step 2 it is 10^-6.0 times that at depth step 4."
     )
-    assert words([0.5, 1.0]).startswith("The gradient arrives, since it falls by 10^0.3")
-    assert words([1e-2, 1.0]).startswith("The gradient falls: it falls by 10^2.0")
-    assert words([1e5, 1.0]).startswith("The gradient explodes: it grows by 10^5.0")
-    assert words([0.0, 1.0]).startswith("The gradient vanishes: it falls to nothing")
+    said = "The gradient {}: at depth step 2 it is {} times that at depth step 3."
+    assert words([0.5, 1.0]) == said.format("arrives", "0.5")
+    assert words([6.3, 1.0]) == said.format("arrives", "6.3")
+    assert words([1e-2, 1.0]) == said.format("falls", "0.01")
+    assert words([24.0, 1.0]) == said.format("grows", "24")
+    assert words([1e5, 1.0]) == said.format("explodes", "10^5.0")
+    assert words([0.0, 1.0]) == said.format("vanishes", "0")
+    assert words([1.0, 0.0]) == said.format("explodes", "inf")
     assert words([0.0, 0.5, 0.0]) == "The gradient is zero at depth step 4 and at depth step 2."
     assert verdict(frame_of({})) == "No gradients against depth were recorded."
 
@@ -688,11 +692,9 @@ def test_the_verdict_on_gradients_that_are_not_finite():
     assert words([inf, inf, inf, 1.0]) == said.format("infinite", 3)
     assert words([1.0] * 4, [nan, inf, 1.0, 1.0]) == said.format("not a number (NaN)", 2)
     # A step that dynamic loss scaling skips spoils nothing.
-    assert words([inf] * 4, *[[1e-2, 0.1, 0.1, 1.0]] * 19).startswith(
-        "The gradient falls: it falls"
-    )
+    assert words([inf] * 4, *[[1e-2, 0.1, 0.1, 1.0]] * 19).startswith("The gradient falls: ")
     late = [[1e-2, 1.0]] * 28 + [[nan, inf], [1e-2, 1.0]]
-    assert words(*late).startswith("The gradient falls: it falls by 10^2.0")
+    assert words(*late).startswith("The gradient falls: at depth step 2 it is 0.01 times")
 
 
 def frame_of(values):

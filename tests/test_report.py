@@ -132,7 +132,7 @@ def test_page_of_a_study(tmp_path):
     files.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a", "b", "c"]})
     page = Page(write_report([tmp_path]))
     assert STUDIES["depth"].question in page.text
-    assert "arrives in UnfoldedLSTMBlock untied (90.0% test accuracy) and fades in" in page.text
+    assert "arrives in UnfoldedLSTMBlock untied (90.0% test accuracy) and vanishes in" in page.text
     assert "c: missing" in page.text
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["run"].tolist() == ["a", "b"]
@@ -231,17 +231,17 @@ def test_answer_of_the_depth_study(tmp_path):
     deep = ModelConfig(depth=30)
     finished = [
         make_run(tmp_path / "a", UNTIED, 1.0, 1.0, 0.95),
-        make_run(tmp_path / "b", deep, 0.4, 0.012, 0.961),
+        make_run(tmp_path / "b", deep, 0.004, 0.12, 0.961),
         make_run(tmp_path / "c", ModelConfig(depth=30, tied=True), None, None),
         make_run(tmp_path / "d", ModelConfig("dense", 30), 1.3, 1.3e-7, 0.112),
-        make_run(tmp_path / "e", ModelConfig("dense", 30, activation="elu"), 101.0, 1.0, 0.5),
-        make_run(tmp_path / "f", ModelConfig("dense", 30, activation="relu"), 0.009, 1.0, 0.6),
+        make_run(tmp_path / "e", ModelConfig("dense", 30, activation="elu"), 1.0, 11.0, 0.5),
+        make_run(tmp_path / "f", ModelConfig("dense", 30, activation="relu"), 1.0, 0.09, 0.6),
     ]
     answer = STUDIES["depth"].answer(group_runs(finished))
     assert answer[0] == (
         "At depth 30 the gradient arrives in UnfoldedLSTMBlock untied (96.1% test accuracy), "
-        "fades in DenseStack (11.2% test accuracy) and DenseStack relu (60.0% test accuracy) "
-        "and grows in DenseStack elu (50.0% test accuracy)."
+        "vanishes in DenseStack (11.2% test accuracy), grows in DenseStack elu (50.0% test "
+        "accuracy) and falls in DenseStack relu (60.0% test accuracy)."
     )
     assert answer[1] == (
         "At depth 10 the gradient arrives in UnfoldedLSTMBlock untied (95.0% test accuracy)."
@@ -253,7 +253,7 @@ def test_answer_of_the_depth_study(tmp_path):
     # 0 / 0: a gradient that has vanished everywhere, in weights of their own for each step.
     nowhere = [make_run(tmp_path / "g", deep, None, None, 0.1)]
     assert STUDIES["depth"].answer(group_runs(nowhere))[0] == (
-        "At depth 30 the gradient fades in UnfoldedLSTMBlock untied (10.0% test accuracy)."
+        "At depth 30 the gradient vanishes in UnfoldedLSTMBlock untied (10.0% test accuracy)."
     )
 
 

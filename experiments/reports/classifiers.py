@@ -8,7 +8,7 @@ from operator import attrgetter
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.callbacks import gradient_plots
+from keras_deeplstm.callbacks import gradient_plots, gradient_tables
 from keras_deeplstm.experiments.reports import drawing
 from keras_deeplstm.experiments.reports.drawing import Picture, Section, picture
 from keras_deeplstm.experiments.runs.groups import Group
@@ -103,7 +103,7 @@ def _ratio_picture(title, members, colors):
     ax.axhline(1, color="0.6", linewidth=1)
     ends = []
     for group in members:
-        ratios = [gradient_plots.first_last_ratio(_stacked(run)) for run in group.runs]
+        ratios = [gradient_tables.first_last_ratio(_stacked(run)) for run in group.runs]
         ratios = [frame.set_index("step")["ratio"] for frame in ratios if len(frame)]
         if ratios:
             values = pd.concat(ratios, axis=1)
@@ -188,7 +188,7 @@ def _state_rows(panels, colors):
 def _states(group):
     """Norms of the gradients of the states, with a column `run`; None if none are recorded."""
     frames = [
-        gradient_plots.state_profile(run.states).assign(run=number)
+        gradient_tables.state_profile(run.states).assign(run=number)
         for number, run in enumerate(group.runs)  # names may be equal, in different folders
         if run.states is not None
     ]

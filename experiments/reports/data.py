@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.callbacks.gradient_plots import depth_profile
+from keras_deeplstm.callbacks.gradient_tables import depth_profile
 from keras_deeplstm.experiments.reports.findings import Findings
 from keras_deeplstm.experiments.runs import Run, files
 from keras_deeplstm.experiments.settings import ConfigError

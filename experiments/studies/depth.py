@@ -8,8 +8,6 @@ from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConf
 from keras_deeplstm.experiments.studies.study import Study, depth_of, grouped, score_text
 from keras_deeplstm.experiments.words import enumerate_words
 
-# A gradient that shrinks or grows by no more than this factor on its way down is said to arrive.
-ARRIVES_WITHIN = 100
 TANH: dict[str, Any] = {"activation": "tanh", "kernel_initializer": "glorot_uniform"}
 RELU: dict[str, Any] = {"activation": "relu", "kernel_initializer": "he_normal"}
 
@@ -32,6 +30,8 @@ def _depth_configs(dataset):
 
 
 def _depth_answer(groups):
+    from keras_deeplstm.callbacks.verdict import ARRIVES_WITHIN, GONE_BEYOND
+
     sentences = []
     judged = [group for group in groups if _verdicts(group)]
     for depth, members in sorted(grouped(judged, depth_of).items(), reverse=True):
@@ -43,9 +43,10 @@ def _depth_answer(groups):
         sentences.append(f"At depth {depth} the gradient {enumerate_words(clauses)}.")
     return [
         *(sentences or ["No finished run has a gradient for each step."]),
-        f"It arrives if, at the start and at the end of training, its norm at the first recurrent "
-        f"matrix is at least 1/{ARRIVES_WITHIN} of and at most {ARRIVES_WITHIN} times that at the "
-        f"last; else it fades or grows. A model whose steps share one matrix has no such ratio.",
+        f"It arrives if its norms at the first and at the last recurrent matrix differ by less "
+        f"than a factor of {ARRIVES_WITHIN:.0f}, median over the last tenth of the recorded steps. "
+        f"It vanishes or explodes if they differ by more than a factor of {GONE_BEYOND:,.0f}; in "
+        "between it falls or grows. A model whose steps share one matrix has no such ratio.",
     ]
 
 
@@ -63,12 +64,12 @@ def _verdicts(group):
 
 
 def _verdict(run):
-    ratios = (run.result["gradient_ratio_start"], run.result["gradient_ratio_end"])
-    if None in ratios:  # one matrix for all steps, or no gradient at all
-        return None if run.config.model.tied else "fades"
-    if min(ratios) < 1 / ARRIVES_WITHIN:
-        return "fades"
-    return "grows" if max(ratios) > ARRIVES_WITHIN else "arrives"
+    from keras_deeplstm.callbacks.verdict import fate  # the command's help does not wait for Keras
+
+    ratio = run.result["gradient_ratio_end"]
+    if ratio is None:  # one matrix for all steps, or no gradient at all
+        return None if run.config.model.tied else "vanishes"
+    return fate(ratio)
 
 
 studies = (

@@ -3,7 +3,7 @@
 import math
 
 from keras_deeplstm.callbacks import FilterImages, GaborSimilarity, GradientFlow, StateGradients
-from keras_deeplstm.callbacks.gradient_plots import first_last_ratio, state_ratios
+from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps, state_ratios
 from keras_deeplstm.diagnostics.state_gradients import layers_with_states
 from keras_deeplstm.experiments.runs import files
 
@@ -31,10 +31,9 @@ def write(recorders, config, folder):
     frame = recorders["gradients"].to_frame()
     files.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
     # Without the weights that are not stacked over depth: a tied model has no ratio.
-    ratios = first_last_ratio(frame[frame["depth"].notna()])["ratio"]
-    # Single batches differ much once the loss is small.
-    late = ratios.tail(max(1, len(ratios) // 10))
-    numbers = _start_and_end("gradient_ratio", ratios.head(1).median(), late.median())
+    ratios = first_last_ratio(frame[frame["depth"].notna()])
+    start = ratios["ratio"].head(1).median()
+    numbers = _start_and_end("gradient_ratio", start, last_steps(ratios))
 
     def add(name, by_epoch):
         # A run that an older version began may lack what was before training.

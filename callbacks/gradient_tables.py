@@ -1,0 +1,190 @@
+"""Tables made of the frames that `GradientFlow` and `StateGradients` record."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+
+def depth_profile(frame):
+    """Return the rows that show gradient norm against depth.
+
+    These are the recurrent kernels that are stacked over depth. A model without any is read as a
+    chain of layers: their kernels in order, numbered from 1.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+
+    Returns:
+        Its rows of statistic "norm" with `depth` filled in.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> frame = pd.DataFrame({"step": 1, "layer": ["dense", "dense", "logits"],
+    ...                       "weight": ["kernel", "bias", "kernel"], "depth": float("nan"),
+    ...                       "statistic": "norm", "value": [0.1, 0.2, 0.3]})
+    >>> gradient_tables.depth_profile(frame)[["layer", "depth", "value"]].values.tolist()
+    [['dense', 1.0, 0.1], ['logits', 2.0, 0.3]]
+    """
+    norms = frame[frame.statistic == "norm"]
+    stacked = norms[(norms.weight == "recurrent_kernel") & norms.depth.notna()]
+    if len(stacked):
+        return stacked
+    # What leads from a layer to itself, in time or in tied depth, is no further layer of a chain.
+    chain = norms[norms.weight.str.endswith("kernel") & (norms.weight != "recurrent_kernel")]
+    names = chain.layer + "/" + chain.weight
+    return chain.assign(depth=pd.factorize(names)[0] + 1.0)
+
+
+def first_last_ratio(frame):
+    """Return how much of the gradient of the last depth step arrives at the first.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+
+    Returns:
+        A DataFrame `step, layer, weight, ratio`: the gradient norm of the first depth step that
+        has a recurrent kernel, divided by that of the last, at each recorded step. A chain of
+        layers (see `depth_profile`) gives one row a step for the first and last of its kernels.
+        NaN where one of the two norms is NaN.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "weight": "recurrent_kernel",
+    ...                       "depth": [2, 3, 4], "statistic": "norm", "value": [0.01, 0.1, 1.0]})
+    >>> gradient_tables.first_last_ratio(frame).values.tolist()
+    [[1, 'block', 'recurrent_kernel', 0.01]]
+    """
+    profile = depth_profile(frame)
+    stacked = profile.groupby("layer").depth.nunique().gt(1).any() if len(profile) else False
+    keys = ["step", "layer", "weight"] if stacked else ["step"]
+    ordered = profile.sort_values("depth").groupby(keys, sort=True).value
+    first, last = (end(skipna=False) for end in (ordered.first, ordered.last))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (first / last).rename("ratio").reset_index()
+    if not stacked:
+        ratio.insert(1, "layer", "model")
+        ratio.insert(2, "weight", "kernel")
+    return ratio
+
+
+def last_steps(ratios):
+    """Return the ratio at the end of training: the median over the last tenth of the steps.
+
+    Single batches differ much once the loss is small.
+
+    Args:
+        ratios: A frame of `first_last_ratio`.
+
+    Returns:
+        A float; NaN if no ratio of these steps is known.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> ratios = pd.DataFrame({"step": range(1, 21), "ratio": [0.1] * 18 + [0.4, 0.6]})
+    >>> gradient_tables.last_steps(ratios)
+    0.5
+    """
+    steps = np.unique(ratios.step)
+    late = ratios.step.isin(steps[-max(1, len(steps) // 10) :])
+    return float(ratios.ratio[late].median())
+
+
+def state_profile(states):
+    """Return the norms of state gradients against depth.
+
+    Args:
+        states: A frame of `StateGradients.to_frame()` or of `diagnostics.state_gradients`.
+
+    Returns:
+        A DataFrame `epoch` (if it was there), `state, path, depth, value`: of sequences the norm
+        over all times.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> states = pd.DataFrame({"direction": "depth", "state": "c", "path": "total", "depth": 1,
+    ...                        "time": [1, 2], "value": [3.0, 4.0]})
+    >>> gradient_tables.state_profile(states).values.tolist()
+    [['c', 'total', 1, 5.0]]
+    """
+    along_depth = states[states.direction == "depth"]
+    keys = [key for key in ("epoch", "state", "path", "depth") if key in states]
+    wide = along_depth.astype({"value": "float64"})
+    # A sum of pandas would take NaN for 0.
+    return wide.groupby(keys, sort=False, as_index=False).value.agg(np.linalg.norm)
+
+
+def state_ratios(states):
+    """Return, in two numbers, whether the gradient of the states arrives and by which path.
+
+    Args:
+        states: A frame of `StateGradients.to_frame()`.
+
+    Returns:
+        A DataFrame with the index `epoch`. `first_last` is the norm of the total dLoss/dc (of
+        dLoss/dh, where there is no memory cell) at the first depth step divided by that at the
+        last. `memory` is, at the first step, the norm of dLoss/dc along the memory path alone
+        divided by the total: 1 if the memory cell carries the gradient and nothing else adds to
+        it, near 0 if it comes by other paths. It is no share: other paths may cancel a part of
+        it, which makes it larger than 1. NaN without a memory cell.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> states = pd.DataFrame({"epoch": 0, "direction": "depth", "state": "c",
+    ...                        "path": ["total", "total", "memory", "memory"],
+    ...                        "depth": [1, 2, 1, 2], "value": [0.4, 0.8, 0.3, 0.6]})
+    >>> gradient_tables.state_ratios(states).round(2).loc[0].to_dict()
+    {'first_last': 0.5, 'memory': 0.75}
+    """
+    profile = state_profile(states)
+    total = profile[profile.path == "total"]
+    total = total[total.state == ("c" if "c" in set(total.state) else "h")]
+    memory = profile[profile.path == "memory"]
+    total, memory = (frame.sort_values("depth").groupby("epoch").value for frame in (total, memory))
+    first, last = total.first(skipna=False), total.last(skipna=False)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = {"first_last": first / last, "memory": memory.first(skipna=False) / first}
+    return pd.DataFrame(ratios, index=first.index)
+
+
+def path_ratios(states):
+    """First-to-last ratio of the state gradients along each single path, at the last epoch.
+
+    Args:
+        states: A frame of `StateGradients` or of `diagnostics.state_gradients`.
+
+    Returns:
+        A dict from "memory" and "hidden", where they were measured, to dLoss/dc (or dLoss/dh) at
+        depth step 1 divided by that at the last one; NaN if one of them is not finite, or the last
+        one is 0.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks.gradient_tables import path_ratios
+    >>> states = pd.DataFrame({"direction": "depth", "state": "c", "path": "memory",
+    ...                        "depth": [1, 2, 3], "value": [0.5, 1.0, 2.0]})
+    >>> float(path_ratios(states)["memory"])
+    0.25
+    """
+    if "epoch" in states:
+        states = states[states.epoch == states.epoch.max()]
+    profile = state_profile(states).sort_values("depth")
+    ratios = {}
+    for path in ("memory", "hidden"):
+        norms = profile[profile.path == path].value
+        if len(norms) > 1:
+            first, last = norms.iloc[0], norms.iloc[-1]
+            told = last > 0 and math.isfinite(first) and math.isfinite(last)
+            ratios[path] = first / last if told else math.nan
+    return ratios
