@@ -72,13 +72,14 @@ class DivergenceGuard(TapCallback):
     def receive(self, steps, summary, logs):
         """Judge the step before: it is done by now, so that nobody waits for the device."""
         self._judge()
-        self._steps += steps
-        self._waiting = (self._steps, summary or {}, logs.get("loss"))
+        self._step += steps
+        self._waiting = (self._step, summary or {}, logs.get("loss"))
 
     def _judge(self):
         if self._waiting is None or self.diverged:
             return
         (step, summary, loss), self._waiting = self._waiting, None
+        step = min(step, self._step)  # the last call of an epoch may have run fewer
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
         finite = ops.convert_to_numpy(summary["finite"]) if summary else ()
         if self._first_loss is None and loss:
@@ -101,10 +102,11 @@ class DivergenceGuard(TapCallback):
         """Start anew."""
         super().on_train_begin(logs)
         self.diverged, self.step, self.reason = False, None, ""
-        self._waiting, self._first_loss, self._good, self._steps = None, None, None, 0
+        self._waiting, self._first_loss, self._good, self._step = None, None, None, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         """Keep the weights from before the first epoch."""
+        super().on_epoch_begin(epoch, logs)
         if self._good is None and self.model.built:
             # TensorFlow would do it in the first step, too late to keep what it begins with. Under
             # a strategy Keras has done it already.
@@ -114,6 +116,7 @@ class DivergenceGuard(TapCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep the weights of a good epoch; put those of the last good one back after a bad."""
+        super().on_epoch_end(epoch, logs)
         self._judge()
         if not self.diverged:
             self._keep("of the last good epoch")
@@ -122,10 +125,8 @@ class DivergenceGuard(TapCallback):
         if self._good is None:
             message += " There are no earlier weights: the model was not built before."
         else:
-            when, values = self._good
-            for variable, value in values:
-                variable.assign(value)
-            message += f" The weights are those {when}."
+            self._restore()
+            message += f" The weights are those {self._good[0]}."
         warnings.warn(message, stacklevel=2)
 
     def _keep(self, when):
@@ -133,7 +134,14 @@ class DivergenceGuard(TapCallback):
         # Not a part of torch's graph, which could not be deep-copied.
         self._good = when, [(v, ops.copy(ops.stop_gradient(v))) for v in variables]
 
+    def _restore(self):
+        for variable, value in self._good[1]:
+            variable.assign(value)
+
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
+        if self.diverged and self._good is not None:
+            # An optimizer with `use_ema` has put its averages in the place of the weights.
+            self._restore()
         self._good = None
         super().on_train_end(logs)

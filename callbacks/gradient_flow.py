@@ -174,7 +174,7 @@ class GradientFlow(TapCallback):
         self._seen_in_fit, self._seen_in_epoch = self._continues, False
         self._continues = False
         if self._step is None:
-            self._step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
+            self._step = self._iterations()
         if self.model.built:  # if not, it is checked when the step is compiled
             self._wanted(self._paths(self.model.trainable_variables))
         if self.csv is not None:
@@ -184,15 +184,12 @@ class GradientFlow(TapCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Remember where the epoch begins."""
-        self._epoch_start = self._step
+        super().on_epoch_begin(epoch, logs)
         self._seen_in_epoch = False
 
     def on_epoch_end(self, epoch, logs=None):
         """Fetch what the epoch recorded from the device, and write it."""
-        if self.params.get("steps"):
-            # The last call of an epoch may have run fewer steps than steps_per_execution. After
-            # `stop_training` the epoch itself has fewer than `steps`.
-            self._step = min(self._step, self._epoch_start + self.params["steps"])
+        super().on_epoch_end(epoch, logs)
         new = self._fetch()
         if self.csv is not None:
             self._write_csv()

@@ -11,7 +11,8 @@ What is wrapped, on the instances and only during `fit`:
 - the model's `train_step`, which adds the summaries to the logs it returns;
 - the model's `make_train_function`. It makes two functions, the step with the tap and the step as
   it would be without, and each call takes the one that it needs: a step that nobody records costs
-  nothing. Each is compiled only when it is first used.
+  nothing. Each is compiled only when it is first used;
+- the model's `train_on_batch`, to tell a loop of one's own from a `fit`.
 
 There is one tap per model. Callbacks subscribe to it, so that two of them do not undo each other.
 A `fit` that raises leaves them subscribed, but they watch no step of a `fit` that does not call
@@ -75,25 +76,35 @@ class GradientTap:
         self._apply_name = "stateless_apply" if self._jax else "apply"
         self._subscribers = []
         self._summaries = None
-        self._tapping = False
+        self._tapping = self._on_batch = False
         self._apply = getattr(model.optimizer, self._apply_name)
         self._train_step = model.train_step
         self._make_train_function = model.make_train_function
+        self._train_on_batch = model.train_on_batch
         # Past Keras' attribute tracking: these are no parts of the model.
         object.__setattr__(model.optimizer, self._apply_name, self._tapped_apply)
         self._set_train_step(True)
         object.__setattr__(model, "make_train_function", self._tapped_make_train_function)
+        object.__setattr__(model, "train_on_batch", self._tapped_train_on_batch)
         object.__setattr__(model, _ATTRIBUTE, self)
 
     def _remove(self):
         object.__delattr__(self._optimizer, self._apply_name)
-        for name in ("train_step", "make_train_function", _ATTRIBUTE):
+        for name in ("train_step", "make_train_function", "train_on_batch", _ATTRIBUTE):
             object.__delattr__(self.model, name)
         self.model.train_function = None
 
+    def _tapped_train_on_batch(self, *args, **kwargs):
+        self._on_batch = True
+        try:
+            return self._train_on_batch(*args, **kwargs)
+        finally:
+            self._on_batch = False
+
     def _tapped_make_train_function(self, force=False):
-        for subscriber in self._subscribers:
-            subscriber.stepping = False  # each `fit` and `train_on_batch` comes here first
+        if not self._on_batch:  # a `fit` begins, perhaps of other callbacks
+            for subscriber in self._subscribers:
+                subscriber.stepping = False
         if self.model.train_function is not None and not force:
             return
         functions = {}
@@ -105,6 +116,9 @@ class GradientTap:
         def train_function(*args, **kwargs):
             steps = self.model.steps_per_execution
             watching = {str(i): s for i, s in enumerate(self._subscribers) if s.stepping}
+            for subscriber in watching.values():
+                subscriber.stepping = False
+                subscriber.watched = True
             due = {i for i, subscriber in watching.items() if subscriber.is_due(steps)}
             self._set_train_step(bool(due))  # torch looks it up at each call
             try:
@@ -198,13 +212,20 @@ class GradientTap:
 
 
 class TapCallback(keras.callbacks.Callback):
-    """A callback that subscribes to the tap of its model for the time of each `fit`."""
+    """A callback that subscribes to the tap of its model for the time of each `fit`.
+
+    A loop of one's own that calls a `keras.callbacks.CallbackList` is served too, if it calls
+    `on_train_batch_begin` before each step.
+    """
 
     def __init__(self):
         super().__init__()
         self._tap = None
         self._training = False
+        self._step = 0  # training steps so far
+        self._epoch_start = None  # number of steps and of the optimizer's iterations
         self.stepping = False  # whether the next step is one of a `fit` that calls this callback
+        self.watched = False  # whether there was such a step
 
     def set_model(self, model):
         """Open the tap. `fit` calls this before it compiles the training step."""
@@ -216,13 +237,46 @@ class TapCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """From here on it is `fit` that runs, whatever else `fit` calls."""
         self._training = True
+        self.watched, self._epoch_start = False, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember where the epoch begins."""
+        self._epoch_start = self._step, self._iterations()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Watch the step, or the `steps_per_execution` steps, that `fit` runs next."""
         self.stepping = True
 
+    def on_epoch_end(self, epoch, logs=None):
+        """Count the steps that the last call of the epoch has run."""
+        if self._epoch_start is None:
+            return
+        before, iterations = self._epoch_start
+        steps = self._step - before
+        if (self.params or {}).get("steps"):
+            # After `stop_training` the epoch itself has fewer than these.
+            steps = min(steps, self.params["steps"])
+        elif self.model.steps_per_execution > 1 and not self._skips_steps:
+            # Of data whose length is unknown only the optimizer knows how many steps there were.
+            steps = min(steps, self._iterations() - iterations)
+        self._step = before + steps
+
+    def _iterations(self):
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    @property
+    def _skips_steps(self):
+        """Whether the optimizer leaves out steps whose gradients are not finite."""
+        return isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer)
+
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
+        if self._epoch_start is not None and not self.watched:
+            warnings.warn(
+                f"{type(self).__name__} has seen no training step. A loop of your own has to call "
+                "`on_train_batch_begin` of the callbacks before each `train_on_batch`",
+                stacklevel=2,
+            )
         self._training = False
         self._close()
 

@@ -41,6 +41,27 @@ def batches(bad_step, value):
         yield X[:4], np.full((4, 1), value, "float32") if step == bad_step else Y[:4]
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("bad_step", [2, 5])
+def test_averages_of_the_optimizer_do_not_take_the_place_of_the_weights(bad_step, scaled):
+    """At the end of a `fit` Keras puts them there."""
+    weights = []
+    for use_ema in (False, True):
+        model, guard = build(), DivergenceGuard()
+        optimizer = keras.optimizers.SGD(0.01, momentum=0.9, use_ema=use_ema)
+        if scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0)
+        model.compile(optimizer, "mse")
+        start = model.get_weights()
+        with pytest.warns(UserWarning, match=f"in step {bad_step}: the loss is"):
+            data = batches(bad_step, np.nan)
+            model.fit(data, steps_per_epoch=3, epochs=9, verbose=0, callbacks=[guard])
+        weights.append(model.get_weights())
+    for plain, averaged, first in zip(*weights, start, strict=True):
+        np.testing.assert_array_equal(averaged, plain)
+        assert np.array_equal(plain, first) == (bad_step == 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_stops_and_the_weights_of_the_last_good_epoch_come_back(value, tmp_path):
     good = build()

@@ -193,12 +193,31 @@ def test_an_epoch_that_was_stopped_counts_the_steps_that_it_ran():
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 4
 
 
+def of_unknown_length(batch_size):
+    """X and Y in batches, as a data set of which Keras cannot tell how long it is."""
+    import tensorflow as tf
+
+    signature = tf.TensorSpec((None, 6)), tf.TensorSpec((None, 2))
+
+    def batches():
+        for start in range(0, len(X), batch_size):
+            yield X[start : start + batch_size], Y[start : start + batch_size]
+
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch has no steps_per_execution")
-def test_steps_per_execution_records_the_last_step_of_each_call():
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("known", [True, False])
+def test_steps_per_execution_records_the_last_step_of_each_call(known):
     """Several steps in one call are supported."""
     model = build("chain", steps_per_execution=4)
     flow = GradientFlow()
-    fit(model, callbacks=[flow], batch_size=4, epochs=2)  # 6 steps an epoch: calls of 4 and 2
+    if known:
+        fit(model, callbacks=[flow], batch_size=4, epochs=2)  # 6 steps an epoch: calls of 4 and 2
+    else:
+        model.fit(of_unknown_length(4), epochs=2, verbose=0, callbacks=[flow])
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 12
     every = build("chain")
     reference = GradientFlow()
     fit(every, callbacks=[reference], batch_size=4, epochs=2)
@@ -206,6 +225,29 @@ def test_steps_per_execution_records_the_last_step_of_each_call():
     assert frame.step.unique().tolist() == [4, 6, 10, 12]
     same = reference[reference.step.isin([4, 6, 10, 12])]
     np.testing.assert_allclose(frame.value, same.value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("params", [{}, {"steps": 3, "epochs": 1}], ids=str)
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_loop_of_ones_own(params, begun, recwarn):
+    model, flow, guard = build("chain"), GradientFlow(), DivergenceGuard()
+    callbacks = keras.callbacks.CallbackList([flow, guard], model=model, **params)
+    callbacks.on_train_begin()
+    for epoch in range(2):
+        callbacks.on_epoch_begin(epoch)
+        for batch in range(3):
+            if begun:
+                callbacks.on_train_batch_begin(batch)
+            model.train_on_batch(X, Y)
+            callbacks.on_train_batch_end(batch)
+        callbacks.on_epoch_end(epoch)
+    callbacks.on_train_end()
+    said = [str(one.message) for one in recwarn if "has seen no training step" in str(one.message)]
+    assert flow.to_frame().step.unique().tolist() == ([1, 2, 3, 4, 5, 6] if begun else [])
+    assert [one.partition(" ")[0] for one in said] == (
+        [] if begun else ["GradientFlow", "DivergenceGuard"]
+    )
+    assert not traces_of_the_tap(model)
 
 
 def test_values_are_before_clipping_and_without_the_loss_scale():
