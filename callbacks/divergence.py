@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.callbacks.gradient_tap import TapCallback
+from keras_deeplstm.callbacks.tap_callback import TapCallback
 
 
 class DivergenceGuard(TapCallback):
@@ -60,10 +60,11 @@ class DivergenceGuard(TapCallback):
         """Every step is watched."""
         return True
 
-    def summarize(self, variables, values, gradients):
+    def summarize(self, step):
         """Which gradients are finite; traced into the compiled step."""
-        self._paths = [v.path for v in variables]
-        if isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer):
+        self._paths = [v.path for v in step.variables]
+        gradients = step.gradients
+        if isinstance(step.optimizer, keras.optimizers.LossScaleOptimizer):
             gradients = []
         # A sum is finite only if all are; half precision could overflow in it.
         sums = [ops.sum(ops.cast(g, "float32")) for g in gradients]
@@ -108,10 +109,7 @@ class DivergenceGuard(TapCallback):
         """Keep the weights from before the first epoch."""
         super().on_epoch_begin(epoch, logs)
         if self._good is None and self.model.built:
-            # TensorFlow would do it in the first step, too late to keep what it begins with. Under
-            # a strategy Keras has done it already.
-            if not self.model.optimizer.built:
-                self.model.optimizer.build(self.model.trainable_variables)
+            self._build_optimizer()
             self._keep("from before the first epoch")
 
     def on_epoch_end(self, epoch, logs=None):

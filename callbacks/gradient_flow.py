@@ -2,28 +2,29 @@
 
 import math
 import pathlib
-from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.callbacks.gradient_statistics import HISTOGRAM_EDGES, measure
-from keras_deeplstm.callbacks.gradient_tap import TapCallback
+from keras_deeplstm.callbacks.gradient_records import (
+    NORMS,
+    QUOTIENTS,
+    Records,
+    Weight,
+    by_layer,
+    frame_of,
+    histograms_of,
+)
+from keras_deeplstm.callbacks.gradient_statistics import clipping, measure
+from keras_deeplstm.callbacks.tap_callback import TapCallback
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 from keras_deeplstm.callbacks.verdict import verdict
 
-STATISTICS = ("norm", "mean_abs", "max_abs", "zero_fraction", "ratio", "histogram")
-COLUMNS = ["step", "layer", "weight", "depth", "statistic", "value"]
-
-
-class _Weight(NamedTuple):
-    layer: str
-    weight: str
-    steps: Any  # the range of depth steps that it stacks, or None
-    size: int  # entries of one step
+STATISTICS = (
+    *("norm", "mean_abs", "max_abs", "zero_fraction", "ratio", "update_ratio", "clipped"),
+    "histogram",
+)
 
 
 class GradientFlow(TapCallback):
@@ -41,10 +42,14 @@ class GradientFlow(TapCallback):
             each `every`-th; "epoch" for the first step of each epoch; or a function from the number
             of a step, counted from 1, to True or False. With `steps_per_execution=n` only each n-th
             step can be seen.
-        statistics: Which statistics: "norm" (L2), "mean_abs", "max_abs" (of |g|), "zero_fraction"
-            (share of entries that are exactly 0), "ratio" (norm of the gradient / norm of the
-            weight before the step), "histogram" (share of entries by log10 |g|, in half decades,
-            estimated from up to 16,384 entries of each weight).
+        statistics: Which statistics, of each weight and depth step: "norm" (L2), "mean_abs",
+            "max_abs" (of |g|), "zero_fraction" (share of entries that are exactly 0), "ratio" (norm
+            of the gradient / norm of the weight before the step), "update_ratio" (norm of the
+            change that the step makes / norm of the weight before it: what the optimizer makes of
+            the gradient, clipped and with decay; 0 while gradients are only accumulated), "clipped"
+            (norm of the gradient after the optimizer's clipping / before it: 1 if clipping did not
+            act; NaN while gradients are only accumulated), "histogram" (share of entries by
+            log10 |g|, in half decades, estimated from up to 16,384 entries of each weight).
         layers: Names of the layers to record (all those inside a layer of that name); None: all.
         tensorboard: Folder for TensorBoard (scalars, and histograms if recorded); None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
@@ -94,9 +99,8 @@ class GradientFlow(TapCallback):
         self._continues = False
         self._last = None
         self._writer = None
-        self._weights = []  # of the compiled step
-        self._pending = []  # of this epoch: (step, weights, tensors on the device)
-        self._recorded = []  # of earlier epochs: (step, weights, statistics as NumPy arrays)
+        self._weights, self._entries = [], []  # of the compiled step
+        self._records = Records()
 
     # What the tap asks.
 
@@ -109,35 +113,51 @@ class GradientFlow(TapCallback):
             return not self._seen_in_epoch
         return not self._seen_in_fit or step // self.every > self._step // self.every
 
-    def summarize(self, variables, values, gradients):
+    def summarize(self, step):
         """All statistics, one after the other in one tensor; traced into the compiled step."""
-        paths = self._paths(variables)
-        self._weights, self._shapes = [], []  # of what the tensor holds
-        parts = []
+        self._weights, self._entries, self._axes = [], [], {}
+        paths = self._paths(step.variables)
         for i in self._wanted(paths):
             layer, _, weight = paths[i].rpartition("/")
-            steps = getattr(variables[i], "depth_steps", None)
-            shape = tuple(gradients[i].shape)
+            steps = getattr(step.variables[i], "depth_steps", None)
+            shape = tuple(step.gradients[i].shape)
             size = math.prod(shape if steps is None else shape[1:])
-            measured = {
-                statistic: measure(
-                    statistic,
-                    gradients[i],
-                    values[i],
-                    axes=None if steps is None else tuple(range(1, len(shape))),
-                )
-                for statistic in self._measured
-            }
-            self._weights.append(_Weight(layer, weight, steps, size))
-            self._shapes.append({name: tuple(value.shape) for name, value in measured.items()})
-            parts += [ops.reshape(value, (-1,)) for value in measured.values()]
-        # One tensor, because each output of a compiled step has its price.
-        return {"values": ops.concatenate(parts)} if parts else {}
+            self._weights.append(Weight(layer, weight, steps, size))
+            self._axes[i] = None if steps is None else tuple(range(1, len(shape)))
+        if not self._axes:
+            return {}
+        of_what = {"norm": step.gradients, "weight_norm": step.values}
+        if "clipped" in self.statistics:
+            of_what["unclipped_norm"], of_what["clipped_norm"] = clipping(step)
+        wanted = {s: QUOTIENTS.get(s, (s,)) for s in self.statistics}
+        names = {name for each in wanted.values() for name in each} - {"update_norm"}
+        return {
+            "values": self._measured(
+                {name: of_what.get(name, step.gradients) for name in sorted(names)}
+            )
+        }
 
     @property
-    def _measured(self):
-        names = [s for s in self.statistics if s != "ratio"]
-        return sorted({*names, *(("norm", "weight_norm") if "ratio" in self.statistics else ())})
+    def summarize_update(self):
+        """See `GradientTap`; None unless the updates are to be measured."""
+        return self._summarize_update if "update_ratio" in self.statistics else None
+
+    def _summarize_update(self, step, values):
+        if not self._axes:
+            return {}
+        changes = [ops.subtract(new, old) for new, old in zip(values, step.values, strict=True)]
+        return {"updates": self._measured({"update_norm": changes})}
+
+    def _measured(self, tensors):
+        """Statistics of lists of tensors by name, as one: each output of a step has its price."""
+        parts = []
+        for number, (i, axes) in enumerate(self._axes.items()):
+            for name, each in tensors.items():
+                tensor = ops.convert_to_tensor(each[i])
+                value = measure("norm" if name in NORMS else name, tensor, axes)
+                self._entries.append((number, name, tuple(value.shape)))
+                parts.append(ops.reshape(value, (-1,)))
+        return ops.concatenate(parts)
 
     def _paths(self, variables):
         # Keras puts the name of some models, but not of all, before the names of their layers.
@@ -164,7 +184,9 @@ class GradientFlow(TapCallback):
         self._step += steps
         if summary:
             self._seen_in_epoch = self._seen_in_fit = True
-            self._pending.append((self._step, self._weights, self._shapes, summary["values"]))
+            # Not the order of the dict: JAX sorts it.
+            tensors = [summary[name] for name in ("values", "updates") if name in summary]
+            self._records.add(self._step, self._weights, self._entries, tensors)
 
     # When Keras calls.
 
@@ -175,6 +197,8 @@ class GradientFlow(TapCallback):
         self._continues = False
         if self._step is None:
             self._step = self._iterations()
+        if "clipped" in self.statistics:
+            self._build_optimizer()
         if self.model.built:  # if not, it is checked when the step is compiled
             self._wanted(self._paths(self.model.trainable_variables))
         if self.csv is not None:
@@ -190,11 +214,11 @@ class GradientFlow(TapCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Fetch what the epoch recorded from the device, and write it."""
         super().on_epoch_end(epoch, logs)
-        new = self._fetch()
+        _, new = self._fetch()
         if self.csv is not None:
             self._write_csv()
         if self._writer is not None:
-            self._writer.gradients(_frame(new, self.statistics), _histograms(new))
+            self._writer.gradients(frame_of(new, self.statistics), histograms_of(new))
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
@@ -205,13 +229,7 @@ class GradientFlow(TapCallback):
         super().on_train_end(logs)
 
     def _fetch(self):
-        new = [
-            (min(step, self._step), weights, _unpacked(ops.convert_to_numpy(values), shapes))
-            for step, weights, shapes, values in self._pending
-        ]
-        self._recorded += new
-        self._pending = []
-        return new
+        return self._records.fetch(last=self._step)
 
     def _write_csv(self):
         try:
@@ -220,7 +238,7 @@ class GradientFlow(TapCallback):
         except OSError as error:
             raise OSError(f"Cannot write logs to '{self.csv}': {error.strerror}") from error
 
-    # What a checkpoint keeps.
+    # Checkpoints.
 
     def get_state(self):
         """Return what was recorded and how far it counted, for `set_state`; call between epochs.
@@ -231,21 +249,7 @@ class GradientFlow(TapCallback):
             `values`, all their values one after the other.
         """
         self._fetch()
-        layouts, numbers, values = {}, [], []  # the layouts by identity: one for each `fit`
-        for _, weights, measured in self._recorded:
-            if id(weights) not in layouts:
-                shapes = [{key: list(v.shape) for key, v in one.items()} for one in measured]
-                names = [(w.layer, w.weight, w.steps and list(w.steps), w.size) for w in weights]
-                layouts[id(weights)] = [[*n, s] for n, s in zip(names, shapes, strict=True)]
-            numbers.append(list(layouts).index(id(weights)))
-            values += [value.ravel() for one in measured for value in one.values()]
-        return {
-            "step": self._step,
-            "layouts": list(layouts.values()),
-            "steps": np.array([step for step, _, _ in self._recorded], "int64"),
-            "layout": np.array(numbers, "int64"),
-            "values": np.concatenate(values) if values else np.zeros(0, "float32"),
-        }
+        return {"step": self._step, **self._records.get_state()}
 
     def set_state(self, state):
         """Go on, in the next `fit`, where `get_state` was called.
@@ -256,19 +260,9 @@ class GradientFlow(TapCallback):
             state: What `get_state` has returned.
         """
         self._step, self._continues = state["step"], True
-        self._pending, self._recorded = [], []
-        layouts = [
-            ([_Weight(*names) for *names, _ in layout], [shapes for *_, shapes in layout])
-            for layout in state["layouts"]
-        ]
-        start = 0
-        for step, number in zip(state["steps"].tolist(), state["layout"].tolist(), strict=True):
-            weights, shapes = layouts[number]
-            measured = _unpacked(state["values"][start:], shapes)
-            start += sum(value.size for one in measured for value in one.values())
-            self._recorded.append((step, weights, measured))
+        self._records.set_state(state)
 
-    # What people read.
+    # Results.
 
     def to_frame(self, by="weight"):
         """Return what was recorded as a tidy DataFrame.
@@ -285,11 +279,8 @@ class GradientFlow(TapCallback):
             ValueError: `by` is neither.
         """
         validation.one_of("by", by, ("weight", "layer"))
-        self._fetch()
-        recorded = self._recorded
-        if by == "layer":
-            recorded = [(step, *_by_layer(weights, values)) for step, weights, values in recorded]
-        return _frame(recorded, self.statistics)
+        records, _ = self._fetch()
+        return frame_of(by_layer(records) if by == "layer" else records, self.statistics)
 
     def histograms(self):
         """Return the recorded histograms.
@@ -298,8 +289,7 @@ class GradientFlow(TapCallback):
         of the bin of log10 |g| (infinite at the ends; zeros fall into the lowest); `share` of the
         entries, which sum to 1.
         """
-        self._fetch()
-        return _histograms(self._recorded)
+        return histograms_of(self._fetch()[0])
 
     def verdict(self):
         """Return in one sentence how the gradient fares on its way to the first depth step."""
@@ -325,79 +315,3 @@ class GradientFlow(TapCallback):
         if "norm" not in self.statistics:
             raise ValueError(f"Norms were not recorded, only {self.statistics}")
         return getattr(gradient_plots, f"plot_{kind}")(self.to_frame(), ax=ax)
-
-
-def _unpacked(values, shapes):
-    """Statistics by name, for each weight, from all their values one after the other."""
-    found, start = [], 0
-    for one in shapes:
-        found.append({})
-        for name, shape in one.items():
-            end = start + math.prod(shape)
-            found[-1][name] = values[start:end].reshape(shape)
-            start = end
-    return found
-
-
-def _frame(recorded, statistics):
-    parts = []
-    for step, weights, values in recorded:
-        for weight, measured in zip(weights, values, strict=True):
-            depths = [np.nan] if weight.steps is None else list(weight.steps)
-            for statistic in statistics:
-                if statistic == "histogram":
-                    continue
-                if statistic == "ratio":
-                    with np.errstate(divide="ignore", invalid="ignore"):
-                        value = measured["norm"] / measured["weight_norm"]
-                else:
-                    value = measured[statistic]
-                for depth, one in zip(depths, np.atleast_1d(value).tolist(), strict=True):
-                    parts.append((step, weight.layer, weight.weight, depth, statistic, one))
-    return pd.DataFrame(parts, columns=COLUMNS).astype({"depth": "float64"})
-
-
-def _histograms(recorded):
-    edges = [-np.inf, *HISTOGRAM_EDGES, np.inf]
-    parts = []
-    for step, weights, values in recorded:
-        for weight, measured in zip(weights, values, strict=True):
-            if "histogram" not in measured:
-                continue
-            shares = measured["histogram"].reshape(len(edges) - 1, -1)
-            depths = [np.nan] if weight.steps is None else weight.steps
-            for depth, column in zip(depths, shares.T.tolist(), strict=True):
-                for low, high, share in zip(edges, edges[1:], column, strict=False):
-                    parts.append((step, weight.layer, weight.weight, depth, low, high, share))
-    columns = ["step", "layer", "weight", "depth", "low", "high", "share"]
-    return pd.DataFrame(parts, columns=columns).astype({"depth": "float64"})
-
-
-def _by_layer(weights, values):
-    """Take the weights of each layer together: norms by squares, shares and means by sizes."""
-    layers = {}
-    for weight, measured in zip(weights, values, strict=True):
-        layers.setdefault(weight.layer, []).append((weight, measured))
-    together = []
-    for members in layers.values():
-        sizes = [w.size * (1 if w.steps is None else len(w.steps)) for w, _ in members]
-        combined = {}
-        for statistic in members[0][1]:
-            each = [m[statistic] for _, m in members]
-            if statistic in ("norm", "weight_norm"):
-                combined[statistic] = np.sqrt(sum(np.square(value).sum() for value in each))
-            elif statistic == "max_abs":
-                combined[statistic] = max(value.max() for value in each)
-            else:
-                axis = -1 if statistic == "histogram" else None
-                means = [
-                    v if w.steps is None else v.mean(axis=axis)
-                    for (w, _), v in zip(members, each, strict=True)
-                ]
-                weighted = sum(m * n for m, n in zip(means, sizes, strict=True))
-                combined[statistic] = weighted / sum(sizes)
-        together.append(combined)
-    return [_Weight(layer, "all", None, 0) for layer in layers], together
-
-
-"""+"""

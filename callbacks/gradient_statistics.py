@@ -6,30 +6,29 @@ import math
 import keras
 from keras import ops
 
+from keras_deeplstm.callbacks.gradient_tap import inner_optimizer
+
 # Edges of the histograms of log10 |g|: a bin for each half decade, and one at either end.
 HISTOGRAM_EDGES = [exponent / 2 for exponent in range(-24, 9)]
 HISTOGRAM_SAMPLE = 16_384
 
 
-def measure(statistic, gradient, value, axes):
+def measure(statistic, gradient, axes):
     """One statistic of a gradient, reduced over `axes` (None: all).
 
     Args:
-        statistic: "norm" (L2), "mean_abs", "max_abs", "zero_fraction", "weight_norm" (L2 of the
-            weight before the step) or "histogram" (share of entries in each bin of log10 |g|, from
-            an even sample of up to 16,384 entries of the weight).
-        gradient, value: Gradient of a weight, and the weight itself.
+        statistic: "norm" (L2), "mean_abs", "max_abs", "zero_fraction" or "histogram" (share of
+            entries in each bin of log10 |g|, from an even sample of up to 16,384 entries).
+        gradient: Gradient of a weight.
         axes: The axes to reduce; all but the first for weights stacked over depth.
 
     Returns:
         A tensor with the axes that are not reduced; "histogram" has the bins as a further, first
         axis.
     """
-    if statistic == "weight_norm":
-        gradient = ops.convert_to_tensor(value)
     # In half precision the squares of small gradients would vanish.
     wide = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
-    if statistic in ("norm", "weight_norm"):
+    if statistic == "norm":
         return ops.sqrt(_sum_of_squares(wide, axes))
     size = ops.abs(wide)
     if statistic == "mean_abs":
@@ -44,6 +43,37 @@ def measure(statistic, gradient, value, axes):
     above = [ops.mean(ops.cast(size >= 10.0**e, wide.dtype), axis=axes) for e in HISTOGRAM_EDGES]
     above = [ops.ones_like(above[0]), *above, ops.zeros_like(above[0])]
     return ops.stack([low - high for low, high in itertools.pairwise(above)])
+
+
+def clipping(step):
+    """What the optimizer clips of a `TappedStep`, and what that is then.
+
+    Returns:
+        Two lists of tensors: the gradients, or with gradient accumulation the mean of those that
+        the step applies and zeros where it applies none; and these clipped.
+    """
+    optimizer = inner_optimizer(step.optimizer)
+    gradients, every = step.gradients, optimizer.gradient_accumulation_steps
+    # Private names: of neither the sums nor the clipping does a public one tell.
+    if every:
+        if not optimizer.built:
+            raise ValueError(
+                'The statistic "clipped" needs a model that is built, since the optimizer '
+                "accumulates gradients: give it a keras.Input, or call its `build`"
+            )
+        with step.scope():
+            sums = [
+                ops.convert_to_tensor(
+                    optimizer._accumulated_gradients[optimizer._get_variable_index(variable)]
+                )
+                for variable in step.variables
+            ]
+            applied = (ops.convert_to_tensor(optimizer._iterations) + 1) % every == 0
+        gradients = [
+            ops.where(applied, (gradient + total) / every, ops.zeros_like(gradient))
+            for gradient, total in zip(gradients, sums, strict=True)
+        ]
+    return gradients, optimizer._clip_gradients(gradients)
 
 
 def _sum_of_squares(x, axes):

@@ -96,6 +96,37 @@ def last_steps(ratios):
     return float(ratios.ratio[late].median())
 
 
+def clipping(frame):
+    """Return how often and by how much the optimizer's clipping acted.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()` with the statistic "clipped".
+
+    Returns:
+        A DataFrame `layer, weight, share, factor`, for each weight: the share of the recorded steps
+        in which clipping acted (of those that applied a gradient), and the median factor by which
+        it then shortened the gradient; NaN if it never did.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> frame = pd.DataFrame({"step": [1, 2, 3, 4], "layer": "dense", "weight": "kernel",
+    ...                       "depth": float("nan"), "statistic": "clipped",
+    ...                       "value": [0.25, 0.75, 1.0, 1.0]})
+    >>> gradient_tables.clipping(frame).values.tolist()
+    [['dense', 'kernel', 0.5, 0.5]]
+    """
+    factors = frame[(frame.statistic == "clipped") & frame.value.notna()]
+    # All depth steps of a weight together; a factor of 1 may be off by rounding.
+    acted = factors.assign(share=factors.value < 1 - 1e-6)
+    acted = acted.assign(factor=acted.value.where(acted.share))
+    by_step = acted.groupby(["layer", "weight", "step"], sort=False)
+    by_step = by_step.agg({"share": "any", "factor": "median"}).reset_index()
+    by_weight = by_step.groupby(["layer", "weight"], sort=False)
+    return by_weight.agg({"share": "mean", "factor": "median"}).reset_index()
+
+
 def state_profile(states):
     """Return the norms of state gradients against depth.
 

@@ -19,7 +19,10 @@ A `fit` that raises leaves them subscribed, but they watch no step of a `fit` th
 them.
 """
 
+import contextlib
+import functools
 import warnings
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -31,15 +34,16 @@ _ATTRIBUTE = "_keras_deeplstm_tap"
 class GradientTap:
     """The one tap of a model; see the module's text.
 
-    A subscriber is a `TapCallback` with three methods for the tap:
+    A subscriber is a `TapCallback`, of which the tap reads and sets `stepping` and `watched`, with
+    these methods:
 
     - `is_due(steps)` is asked before each call of the train function by a `fit` that calls the
       callback. That runs `steps` training steps (`steps_per_execution`): are the gradients of the
       last of them wanted?
-    - `summarize(variables, values, gradients)` is traced into the compiled step: the trainable
-      variables that have a gradient, their values before the step, their true gradients (loss
-      scale divided out, duplicate rows of sparse gradients summed, replicas all-reduced). It
-      returns a dict of tensors;
+    - `summarize(step)` is traced into the compiled step, where it is about to be applied; see
+      `TappedStep`. It returns a dict of tensors;
+    - `summarize_update(step, values)`, where a subscriber has one that is not None, is traced after
+      it, with the values of `step.variables` that it has given them. It returns a dict, too;
     - `receive(steps, summary, logs)` is called after each such call, with these tensors, on the
       device, or None where nothing was due, and with the step's logs.
     """
@@ -161,11 +165,28 @@ class GradientTap:
         return (logs, *result[1:]) if self._jax else logs
 
     def _tapped_apply(self, *args, **kwargs):
-        if self._tapping:
-            self._summarize(*args, **kwargs)
-        return self._apply(*args, **kwargs)
+        if not self._tapping:
+            return self._apply(*args, **kwargs)
+        step = self._tapped(*args, **kwargs)
+        self._summaries = {str(i): s.summarize(step) for i, s in enumerate(self._subscribers)}
+        updates = {
+            str(i): subscriber.summarize_update
+            for i, subscriber in enumerate(self._subscribers)
+            if subscriber.summarize_update is not None
+        }
+        if not updates:
+            return self._apply(*args, **kwargs)
+        before = [ops.copy(value) for value in step.values]
+        with _before_averaging(self._optimizer, step.variables) as values:
+            result = self._apply(*args, **kwargs)
+        if not values:
+            values = [result[0][i] for i in step.numbers] if self._jax else step.variables
+        step = step._replace(values=before)
+        for i, summarize_update in updates.items():
+            self._summaries[i] |= summarize_update(step, values)
+        return result
 
-    def _summarize(self, *args, **kwargs):
+    def _tapped(self, *args, **kwargs):
         if self._summaries is not None:
             raise RuntimeError(
                 f"The `train_step` of {self.model.name!r} applies gradients more than once, so "
@@ -185,113 +206,86 @@ class GradientTap:
                 f"optimizer, but {len(variables)} variables are trainable: they cannot be told "
                 "apart"
             )
-        scale = self._loss_scale(given.get("optimizer_variables"))
-        triples = [
-            (variable, value, _true_gradient(gradient, scale))
-            for variable, value, gradient in zip(
-                variables,
-                given["trainable_variables"] if self._jax else variables,
-                gradients,
-                strict=True,
-            )
-            # With overwrite_with_gradient, what arrives is a new value, not a gradient.
+        scope = functools.partial(self._scope, given.get("optimizer_variables"))
+        with scope():
+            # What the loss was multiplied by: `loss_scale_factor`, or a dynamic scale.
+            scale = self._optimizer.scale_loss(1.0)
+        values = given["trainable_variables"] if self._jax else variables
+        # With overwrite_with_gradient, what arrives is a new value, not a gradient.
+        numbers = [
+            i
+            for i, (variable, gradient) in enumerate(zip(variables, gradients, strict=True))
             if gradient is not None and not variable.overwrite_with_gradient
         ]
-        columns = [list(column) for column in zip(*triples, strict=True)] or [[], [], []]
-        self._summaries = {
-            str(i): subscriber.summarize(*columns) for i, subscriber in enumerate(self._subscribers)
-        }
+        return TappedStep(
+            self._optimizer,
+            numbers,
+            [variables[i] for i in numbers],
+            [values[i] for i in numbers],
+            [_true_gradient(gradients[i], scale) for i in numbers],
+            scope,
+        )
 
-    def _loss_scale(self, optimizer_variables):
-        """What the loss was multiplied by: the optimizer's `loss_scale_factor` or dynamic scale."""
+    def _scope(self, optimizer_variables):
         if optimizer_variables is None:
-            return self._optimizer.scale_loss(1.0)
-        mapping = list(zip(self._optimizer.variables, optimizer_variables, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            return self._optimizer.scale_loss(1.0)
+            return contextlib.nullcontext()
+        mapping = zip(self._optimizer.variables, optimizer_variables, strict=True)
+        return keras.StatelessScope(state_mapping=list(mapping))
 
 
-class TapCallback(keras.callbacks.Callback):
-    """A callback that subscribes to the tap of its model for the time of each `fit`.
+class TappedStep(NamedTuple):
+    """A training step that is about to be applied, in the training step that is being traced.
 
-    A loop of one's own that calls a `keras.callbacks.CallbackList` is served too, if it calls
-    `on_train_batch_begin` before each step.
+    Attributes:
+        optimizer: The optimizer.
+        numbers: The places of the variables below among all trainable ones.
+        variables: The trainable variables that have a gradient.
+        values: Their values before the step.
+        gradients: Their true gradients: loss scale divided out, duplicate rows of sparse gradients
+            summed, replicas all-reduced.
+        scope: A function to a context in which the optimizer's variables have their values.
     """
 
-    def __init__(self):
-        super().__init__()
-        self._tap = None
-        self._training = False
-        self._step = 0  # training steps so far
-        self._epoch_start = None  # number of steps and of the optimizer's iterations
-        self.stepping = False  # whether the next step is one of a `fit` that calls this callback
-        self.watched = False  # whether there was such a step
+    optimizer: Any
+    numbers: list
+    variables: list
+    values: list
+    gradients: list
+    scope: Any
 
-    def set_model(self, model):
-        """Open the tap. `fit` calls this before it compiles the training step."""
-        if self._tap is not None and self._tap.model is not model:
-            self._tap.close(self)  # left by a fit of another model that raised
-        super().set_model(model)
-        self._tap = GradientTap.open(model, self)
 
-    def on_train_begin(self, logs=None):
-        """From here on it is `fit` that runs, whatever else `fit` calls."""
-        self._training = True
-        self.watched, self._epoch_start = False, None
+def inner_optimizer(optimizer):
+    """The optimizer itself, or the one that a `LossScaleOptimizer` wraps."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Remember where the epoch begins."""
-        self._epoch_start = self._step, self._iterations()
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Watch the step, or the `steps_per_execution` steps, that `fit` runs next."""
-        self.stepping = True
+@contextlib.contextmanager
+def _before_averaging(optimizer, variables):
+    """The values that a step gives the variables, before it puts their averages in their place.
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Count the steps that the last call of the epoch has run."""
-        if self._epoch_start is None:
-            return
-        before, iterations = self._epoch_start
-        steps = self._step - before
-        if (self.params or {}).get("steps"):
-            # After `stop_training` the epoch itself has fewer than these.
-            steps = min(steps, self.params["steps"])
-        elif self.model.steps_per_execution > 1 and not self._skips_steps:
-            # Of data whose length is unknown only the optimizer knows how many steps there were.
-            steps = min(steps, self._iterations() - iterations)
-        self._step = before + steps
+    With `ema_overwrite_frequency` the optimizer does that at some steps. The values come in a list,
+    which stays empty if no step does it, and within a `LossScaleOptimizer`: on TensorFlow that runs
+    the step as a branch, out of which no value comes.
+    """
+    values = []
+    if not (optimizer.use_ema and optimizer.ema_overwrite_frequency):
+        yield values
+        return
+    # A private method: nothing that is public is called between the step and the averages.
+    name = "_update_model_variables_moving_average"
+    update = getattr(optimizer, name)
 
-    def _iterations(self):
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+    def observed(trainable_variables):
+        for variable in variables:
+            value = ops.copy(variable)
+            values.append(variable.constraint(value) if variable.constraint else value)
+        return update(trainable_variables)
 
-    @property
-    def _skips_steps(self):
-        """Whether the optimizer leaves out steps whose gradients are not finite."""
-        return isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer)
-
-    def on_train_end(self, logs=None):
-        """Close the tap: the model is as it was before."""
-        if self._epoch_start is not None and not self.watched:
-            warnings.warn(
-                f"{type(self).__name__} has seen no training step. A loop of your own has to call "
-                "`on_train_batch_begin` of the callbacks before each `train_on_batch`",
-                stacklevel=2,
-            )
-        self._training = False
-        self._close()
-
-    def on_test_end(self, logs=None):
-        """Close the tap that `evaluate` had no use for."""
-        self._close()
-
-    def on_predict_end(self, logs=None):
-        """Close the tap that `predict` had no use for."""
-        self._close()
-
-    def _close(self):
-        if not self._training and self._tap is not None:
-            self._tap.close(self)
-            self._tap = None
+    object.__setattr__(optimizer, name, observed)
+    try:
+        yield values
+    finally:
+        object.__delattr__(optimizer, name)
 
 
 def _true_gradient(gradient, scale):

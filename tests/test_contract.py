@@ -212,7 +212,7 @@ def train():
     model.compile(keras.optimizers.SGD(0.1), "mse")
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=s).astype("float32") for s in [(8, 4, 5), (8, 3)])
-    flow = GradientFlow()
+    flow = GradientFlow(statistics=("norm", "update_ratio"))
     history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[flow])
     return history.history["loss"], model.get_weights(), flow.to_frame().value
 
@@ -226,7 +226,7 @@ else:
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         two = train()
 np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
-np.testing.assert_allclose(one[2], two[2], rtol=1e-5)
+np.testing.assert_allclose(one[2], two[2], rtol=1e-4)
 for a, b in zip(one[1], two[1], strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6)
 """

@@ -395,7 +395,8 @@ CALLBACKS = {
     "statistics-unknown": (
         lambda: GradientFlow(statistics="nrom"),
         "Argument `statistics` must be one of ['norm', 'mean_abs', 'max_abs', 'zero_fraction', "
-        "'ratio', 'histogram']. Received: statistics='nrom'. Did you mean 'norm'?",
+        "'ratio', 'update_ratio', 'clipped', 'histogram']. Received: statistics='nrom'. Did you "
+        "mean 'norm'?",
     ),
     "statistics-number": (
         lambda: GradientFlow(statistics=3),
