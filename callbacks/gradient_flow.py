@@ -99,7 +99,7 @@ class GradientFlow(TapCallback):
         self._continues = False
         self._last = None
         self._writer = None
-        self._weights, self._entries = [], []  # of the compiled step
+        self._weights, self._entries = [], {}  # of the compiled step
         self._records = Records()
 
     # What the tap asks.
@@ -115,7 +115,7 @@ class GradientFlow(TapCallback):
 
     def summarize(self, step):
         """All statistics, one after the other in one tensor; traced into the compiled step."""
-        self._weights, self._entries, self._axes = [], [], {}
+        self._weights, self._entries, self._axes = [], {}, {}
         paths = self._paths(step.variables)
         for i in self._wanted(paths):
             layer, _, weight = paths[i].rpartition("/")
@@ -131,11 +131,8 @@ class GradientFlow(TapCallback):
             of_what["unclipped_norm"], of_what["clipped_norm"] = clipping(step)
         wanted = {s: QUOTIENTS.get(s, (s,)) for s in self.statistics}
         names = {name for each in wanted.values() for name in each} - {"update_norm"}
-        return {
-            "values": self._measured(
-                {name: of_what.get(name, step.gradients) for name in sorted(names)}
-            )
-        }
+        tensors = {name: of_what.get(name, step.gradients) for name in sorted(names)}
+        return {"values": self._measured("values", tensors)}
 
     @property
     def summarize_update(self):
@@ -146,17 +143,18 @@ class GradientFlow(TapCallback):
         if not self._axes:
             return {}
         changes = [ops.subtract(new, old) for new, old in zip(values, step.values, strict=True)]
-        return {"updates": self._measured({"update_norm": changes})}
+        return {"updates": self._measured("updates", {"update_norm": changes})}
 
-    def _measured(self, tensors):
+    def _measured(self, key, tensors):
         """Statistics of lists of tensors by name, as one: each output of a step has its price."""
-        parts = []
+        parts, entries = [], []
         for number, (i, axes) in enumerate(self._axes.items()):
             for name, each in tensors.items():
                 tensor = ops.convert_to_tensor(each[i])
                 value = measure("norm" if name in NORMS else name, tensor, axes)
-                self._entries.append((number, name, tuple(value.shape)))
+                entries.append((number, name, tuple(value.shape)))
                 parts.append(ops.reshape(value, (-1,)))
+        self._entries[key] = entries
         return ops.concatenate(parts)
 
     def _paths(self, variables):
@@ -184,9 +182,8 @@ class GradientFlow(TapCallback):
         self._step += steps
         if summary:
             self._seen_in_epoch = self._seen_in_fit = True
-            # Not the order of the dict: JAX sorts it.
-            tensors = [summary[name] for name in ("values", "updates") if name in summary]
-            self._records.add(self._step, self._weights, self._entries, tensors)
+            entries = [entry for key in summary for entry in self._entries[key]]
+            self._records.add(self._step, self._weights, entries, list(summary.values()))
 
     # When Keras calls.
 

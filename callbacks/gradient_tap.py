@@ -21,6 +21,7 @@ them.
 
 import contextlib
 import functools
+import threading
 import warnings
 from typing import Any, NamedTuple
 
@@ -79,8 +80,10 @@ class GradientTap:
         self._jax = keras.backend.backend() == "jax"
         self._apply_name = "stateless_apply" if self._jax else "apply"
         self._subscribers = []
-        self._summaries = None
-        self._tapping = self._on_batch = False
+        # By the threads that trace a step: of a MirroredStrategy each replica is one, and they take
+        # turns in the middle of a step.
+        self._summaries = {}
+        self._on_batch = False
         self._apply = getattr(model.optimizer, self._apply_name)
         self._train_step = model.train_step
         self._make_train_function = model.make_train_function
@@ -125,10 +128,7 @@ class GradientTap:
                 subscriber.watched = True
             due = {i for i, subscriber in watching.items() if subscriber.is_due(steps)}
             self._set_train_step(bool(due))  # torch looks it up at each call
-            try:
-                result = functions[bool(due)](*args, **kwargs)
-            finally:
-                self._summaries = None  # with traced tensors a deep copy of the callback fails
+            result = functions[bool(due)](*args, **kwargs)
             logs = result[0] if self._jax else result
             summaries = logs.pop(KEY, {})
             for i, subscriber in watching.items():
@@ -144,31 +144,39 @@ class GradientTap:
     def _tapped_train_step(self, *args, **kwargs):
         if self.model.optimizer is not self._optimizer:
             return self._train_step(*args, **kwargs)  # compiled anew since; this tap is dead
-        self._summaries, self._tapping = None, True
+        thread = threading.get_ident()
+        self._summaries[thread] = None
         try:
             result = self._train_step(*args, **kwargs)
         finally:
-            self._tapping = False
+            summaries = self._summaries.pop(thread)
         if not self.model.trainable_variables:
             warnings.warn(
                 f"Model {self.model.name!r} has no trainable variables: there are no gradients",
                 stacklevel=2,
             )
             return result
-        if self._summaries is None:
+        if summaries is None:
             raise RuntimeError(
                 f"The `train_step` of {self.model.name!r} did not call "
                 f"`self.optimizer.{self._apply_name}`, so that its gradients cannot be watched"
             )
         logs = result[0] if self._jax else result
-        logs = {**logs, KEY: self._summaries}
+        logs = {**logs, KEY: summaries}
         return (logs, *result[1:]) if self._jax else logs
 
     def _tapped_apply(self, *args, **kwargs):
-        if not self._tapping:
+        thread = threading.get_ident()
+        if thread not in self._summaries:
             return self._apply(*args, **kwargs)
+        if self._summaries[thread] is not None:
+            raise RuntimeError(
+                f"The `train_step` of {self.model.name!r} applies gradients more than once, so "
+                "that it is not clear which are its gradients"
+            )
         step = self._tapped(*args, **kwargs)
-        self._summaries = {str(i): s.summarize(step) for i, s in enumerate(self._subscribers)}
+        summaries = {str(i): s.summarize(step) for i, s in enumerate(self._subscribers)}
+        self._summaries[thread] = summaries
         updates = {
             str(i): subscriber.summarize_update
             for i, subscriber in enumerate(self._subscribers)
@@ -183,15 +191,10 @@ class GradientTap:
             values = [result[0][i] for i in step.numbers] if self._jax else step.variables
         step = step._replace(values=before)
         for i, summarize_update in updates.items():
-            self._summaries[i] |= summarize_update(step, values)
+            summaries[i] |= summarize_update(step, values)
         return result
 
     def _tapped(self, *args, **kwargs):
-        if self._summaries is not None:
-            raise RuntimeError(
-                f"The `train_step` of {self.model.name!r} applies gradients more than once, so "
-                "that it is not clear which are its gradients"
-            )
         if self._jax:
             names = ("optimizer_variables", "grads", "trainable_variables")
         else:
