@@ -1,11 +1,12 @@
 """Callbacks that plug into plain `model.fit`: gradients by layer and depth, pictures of filters."""
 
-from keras_deeplstm.callbacks import gradient_plots, gradient_tables
+from keras_deeplstm.callbacks import gradient_plots, gradient_tables, signal_plots
 from keras_deeplstm.callbacks.divergence import DivergenceGuard
 from keras_deeplstm.callbacks.filter_images import FilterImages, filter_images, plot_filters
 from keras_deeplstm.callbacks.gabor import GaborSimilarity, gabor_similarity
 from keras_deeplstm.callbacks.gradient_flow import GradientFlow
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio
+from keras_deeplstm.callbacks.signal_flow import SignalFlow
 from keras_deeplstm.callbacks.state_gradients import StateGradients
 from keras_deeplstm.callbacks.verdict import verdict
 
@@ -14,6 +15,7 @@ __all__ = [
     "FilterImages",
     "GaborSimilarity",
     "GradientFlow",
+    "SignalFlow",
     "StateGradients",
     "filter_images",
     "first_last_ratio",
@@ -21,5 +23,6 @@ __all__ = [
     "gradient_plots",
     "gradient_tables",
     "plot_filters",
+    "signal_plots",
     "verdict",
 ]

@@ -1,7 +1,6 @@
 """GradientFlow: gradient statistics of every weight and depth step, from inside `model.fit`."""
 
 import math
-import pathlib
 
 from keras import ops
 
@@ -17,8 +16,7 @@ from keras_deeplstm.callbacks.gradient_records import (
     histograms_of,
 )
 from keras_deeplstm.callbacks.gradient_statistics import clipping, measure
-from keras_deeplstm.callbacks.tap_callback import TapCallback
-from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
+from keras_deeplstm.callbacks.step_recorder import StepRecorder
 from keras_deeplstm.callbacks.verdict import verdict
 
 STATISTICS = (
@@ -27,7 +25,7 @@ STATISTICS = (
 )
 
 
-class GradientFlow(TapCallback):
+class GradientFlow(StepRecorder):
     """Record statistics of the gradient of every trainable weight while `model.fit` runs.
 
     They are those of the actual training step, on every backend, compiled or not, with no second
@@ -84,34 +82,19 @@ class GradientFlow(TapCallback):
     """
 
     def __init__(self, every=1, statistics=("norm",), layers=None, tensorboard=None, csv=None):
-        super().__init__()
-        self.every = every
-        if not (callable(every) or every == "epoch"):
-            also = "'epoch' or a function"
-            self.every = validation.positive_integer("every", every, or_else=also)
+        super().__init__(every, tensorboard, csv)
         self.statistics = validation.names("statistics", statistics)
         for statistic in self.statistics:
             validation.one_of("statistics", statistic, STATISTICS)
         self.layers = None if layers is None else validation.names("layers", layers)
-        self.tensorboard = tensorboard
-        self.csv = csv
-        self._step = None
-        self._continues = False
-        self._last = None
-        self._writer = None
         self._weights, self._entries = [], {}  # of the compiled step
         self._records = Records()
 
-    # What the tap asks.
+    # The tap.
 
     def is_due(self, steps):
         """Whether the last of the next `steps` training steps is to be recorded."""
-        step = self._step + steps
-        if callable(self.every):
-            return bool(self.every(step))
-        if self.every == "epoch":
-            return not self._seen_in_epoch
-        return not self._seen_in_fit or step // self.every > self._step // self.every
+        return self.is_wanted(steps)
 
     def summarize(self, step):
         """All statistics, one after the other in one tensor; traced into the compiled step."""
@@ -179,61 +162,29 @@ class GradientFlow(TapCallback):
 
     def receive(self, steps, summary, logs):
         """Count the steps, and keep what was recorded without waiting for the device."""
-        self._step += steps
+        self.count(steps, recorded=bool(summary))
         if summary:
-            self._seen_in_epoch = self._seen_in_fit = True
             entries = [entry for key in summary for entry in self._entries[key]]
             self._records.add(self._step, self._weights, entries, list(summary.values()))
 
-    # When Keras calls.
+    # Keras hooks, and what is written.
 
     def on_train_begin(self, logs=None):
         """Start to count where this callback, or the optimizer, stands."""
         super().on_train_begin(logs)
-        self._seen_in_fit, self._seen_in_epoch = self._continues, False
-        self._continues = False
-        if self._step is None:
-            self._step = self._iterations()
         if "clipped" in self.statistics:
             self._build_optimizer()
         if self.model.built:  # if not, it is checked when the step is compiled
             self._wanted(self._paths(self.model.trainable_variables))
-        if self.csv is not None:
-            self._write_csv()  # a file that cannot be written is an error now, not after an epoch
-        if self.tensorboard is not None:
-            self._writer = TensorBoardWriter(self.tensorboard)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Remember where the epoch begins."""
-        super().on_epoch_begin(epoch, logs)
-        self._seen_in_epoch = False
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Fetch what the epoch recorded from the device, and write it."""
-        super().on_epoch_end(epoch, logs)
+    def write(self, writer):
+        """Fetch what is new from the device, and hand it to a `TensorBoardWriter` or None."""
         _, new = self._fetch()
-        if self.csv is not None:
-            self._write_csv()
-        if self._writer is not None:
-            self._writer.gradients(frame_of(new, self.statistics), histograms_of(new))
-
-    def on_train_end(self, logs=None):
-        """Close the tap: the model is as it was before."""
-        self._fetch()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        super().on_train_end(logs)
+        if writer is not None:
+            writer.gradients(frame_of(new, self.statistics), histograms_of(new))
 
     def _fetch(self):
         return self._records.fetch(last=self._step)
-
-    def _write_csv(self):
-        try:
-            pathlib.Path(self.csv).parent.mkdir(parents=True, exist_ok=True)
-            self.to_frame().to_csv(self.csv, index=False)
-        except OSError as error:
-            raise OSError(f"Cannot write logs to '{self.csv}': {error.strerror}") from error
 
     # Checkpoints.
 

@@ -7,9 +7,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks.axes import legend_beside, log_scale, moments
 from keras_deeplstm.callbacks.gradient_tables import depth_profile, first_last_ratio, state_profile
-
-MOMENTS = 5
 
 
 def plot_depth(frame, ax=None, steps=None):
@@ -31,24 +30,19 @@ def plot_depth(frame, ax=None, steps=None):
     ...                       "depth": [2, 3, 4], "statistic": "norm", "value": [0.01, 0.1, 1.0]})
     >>> ax = gradient_plots.plot_depth(frame)
     >>> [(line.get_label(), line.get_ydata().tolist()) for line in ax.lines]
-    [('step 1', [0.01, 0.1, 1.0])]
+    [('training step 1', [0.01, 0.1, 1.0])]
     """
     profile = _one_layer(depth_profile(frame))
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    recorded = np.unique(profile.step)
-    if steps is None:
-        # Gradients change most at the start.
-        places = np.geomspace(1, len(recorded), MOMENTS) - 1 if len(recorded) else []
-        steps = recorded[np.unique(np.round(places).astype(int))]
+    steps = moments(profile.step) if steps is None else steps
     colors = sns.color_palette("viridis", len(steps))
     for step, color in zip(steps, colors, strict=True):
         one = profile[profile.step == step].sort_values("depth")
-        ax.plot(one.depth, one.value, color=color, marker=".", label=f"step {step}")
-    _log_scale(ax, profile.value)
-    ax.set(xlabel="depth step (1 = next to the input)", ylabel="gradient norm (L2)")
+        ax.plot(one.depth, one.value, color=color, marker=".", label=f"training step {step}")
+    log_scale(ax, profile.value)
+    ax.set(xlabel="depth (1: next to the input)", ylabel="gradient norm (L2)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(steps):
-        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_beside(ax)
     ax.set_title("Gradient norm against depth")
     return ax
 
@@ -102,7 +96,7 @@ def plot_heatmap(frame, ax=None):
             table.columns, table.index, values, norm=norm, cmap="viridis", shading="nearest"
         )
         ax.figure.colorbar(mesh, ax=ax, label="gradient norm (L2)")
-    ax.set(xlabel="training step", ylabel="depth step (1 = next to the input)")
+    ax.set(xlabel="training step", ylabel="depth (1: next to the input)")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title("Gradient norm over depth and training")
     return ax
@@ -131,11 +125,11 @@ def plot_ratio(frame, ax=None):
     ratios = first_last_ratio(frame)
     for layer, one in ratios.groupby("layer"):
         ax.plot(one.step, one.ratio, label=plain(layer))
-    _log_scale(ax, ratios.ratio)
+    log_scale(ax, ratios.ratio)
     ax.axhline(1, color="0.6", linewidth=1, zorder=0)
     ax.set(xlabel="training step", ylabel="first / last gradient norm")
     if ratios.layer.nunique() > 1:
-        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend_beside(ax)
     ax.set_title("How much of the gradient arrives at the first depth step")
     return ax
 
@@ -221,11 +215,10 @@ def plot_paths(states, ax=None, epochs=None):
                 style = {"color": color, "linewidth": width}
                 style |= {"label": label} if epoch == epochs[-1] else {"linestyle": (0, (4, 2))}
                 ax.plot(one.depth, one.value, **style)
-    _log_scale(ax, profile.value)
-    ax.set(xlabel="depth step (1 = next to the input)", ylabel="gradient norm (L2)")
+    log_scale(ax, profile.value)
+    ax.set(xlabel="depth (1: next to the input)", ylabel="gradient norm (L2)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(profile):
-        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_beside(ax)
     ax.set_title("Where the gradient travels")
     return ax
 
@@ -235,8 +228,3 @@ def _one_layer(profile):
     if not profile.duplicated(["step", "depth"]).any():
         return profile
     return profile[profile.layer == profile.layer.iloc[0]]
-
-
-def _log_scale(ax, values):
-    if (values > 0).any():
-        ax.set_yscale("log")

@@ -38,6 +38,16 @@ class TensorBoardWriter:
                 self._histogram(f"gradient_log10/{layer}/{weight}", share, step)
         self._writer.flush()
 
+    def signals(self, frame):
+        """Write a frame of `SignalFlow`: a scalar per row."""
+        with self._writer.as_default():
+            for row in frame.itertuples():
+                tag = f"signal_{row.statistic}/{row.layer}/{row.signal}"
+                if not np.isnan(row.depth):
+                    tag += f"/{row.direction}_{row.depth:03.0f}"
+                self._summary.scalar(tag, row.value, step=row.step)
+        self._writer.flush()
+
     def _histogram(self, tag, share, step):
         # TensorBoard's own wire format: rows [left edge, right edge, count].
         from tensorboard.plugins.histogram import metadata

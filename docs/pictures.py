@@ -20,6 +20,7 @@ from keras_deeplstm.callbacks import (
     FilterImages,
     GaborSimilarity,
     GradientFlow,
+    SignalFlow,
     StateGradients,
 )
 from keras_deeplstm.experiments import get_task
@@ -67,14 +68,14 @@ def callbacks(folder):
     model = classifier(digits, depth=30)
     x, y = digits.validation
     flow = GradientFlow(statistics=("norm", "histogram"))
-    states = StateGradients(x[:64], y[:64])
+    states, signals = StateGradients(x[:64], y[:64]), SignalFlow(x[:64], every=20)
     filters, gabor = FilterImages(folder, every=20, count=9), GaborSimilarity(count=100)
     model.fit(
         *digits.train,
         batch_size=64,
         epochs=20,
         validation_data=digits.validation,
-        callbacks=[flow, states, filters, gabor],
+        callbacks=[flow, states, signals, filters, gabor],
         verbose=0,
     )
     print(flow.verdict())
@@ -82,6 +83,10 @@ def callbacks(folder):
         figure, ax = plt.subplots(**SIZE)
         flow.plot(kind, ax=ax)
         save(figure, folder / f"gradient-flow-{kind}.png")
+    for kind in ("depth", "gates", "dead"):
+        figure, ax = plt.subplots(**SIZE)
+        signals.plot(kind, ax=ax)
+        save(figure, folder / f"signal-flow-{kind}.png")
     figure, ax = plt.subplots(**SIZE)
     states.plot(ax=ax)
     save(figure, folder / "state-gradients.png")

@@ -769,7 +769,7 @@ def test_plots_show_the_numbers():
     assert ax.get_yscale() == "log" and 1 < len(ax.lines) <= 5
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [10.0**-d for d in range(2, 31)])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), range(2, 31))
-    assert ax.get_legend().texts[0].get_text() == "step 1"
+    assert ax.get_legend().texts[0].get_text() == "training step 1"
     ax = gradient_plots.plot_heatmap(frame)
     np.testing.assert_allclose(ax.collections[0].get_array().data[0], [1e-2] * 6)
     ax = gradient_plots.plot_ratio(frame)

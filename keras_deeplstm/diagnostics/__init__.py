@@ -2,6 +2,7 @@
 
 from keras_deeplstm.diagnostics.float64 import float64
 from keras_deeplstm.diagnostics.gradient_check import gradient_check
+from keras_deeplstm.diagnostics.signals import SignalProbe
 from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe, state_gradients
 
-__all__ = ["StateGradientProbe", "float64", "gradient_check", "state_gradients"]
+__all__ = ["SignalProbe", "StateGradientProbe", "float64", "gradient_check", "state_gradients"]

@@ -1,7 +1,5 @@
 """Where the gradient travels: dLoss/dh and dLoss/dc at each step, along each path on its own."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pandas as pd
@@ -9,6 +7,7 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled, loss_divisor
+from keras_deeplstm.diagnostics.untouched import call_replaced, kept
 from keras_deeplstm.layers.probes import Probe, probing
 from keras_deeplstm.nested import leaf_layers
 
@@ -62,7 +61,7 @@ class StateGradientProbe:
                 f"x and y of the probe batch differ in length: {' and '.join(map(str, lengths))}"
             )
         seen = {}
-        with _call_replaced(self.layer, _recording(self.layer, seen)), _kept(model):
+        with call_replaced(self.layer, _recording(self.layer, seen)), kept(model):
             model(self._x, training=False)
         self._shapes, self._measures = seen, {}
 
@@ -82,7 +81,7 @@ class StateGradientProbe:
             `depth` NaN, `time` from 1 for arrays `(batch, time, units)`, else NaN.
         """
         rows = []
-        with _kept(self.model):
+        with kept(self.model):
             if hasattr(self.layer, "probe_shapes"):
                 for path, cut in PATHS.items():
                     rows += self._measure_states(path, cut)
@@ -126,7 +125,7 @@ class StateGradientProbe:
         names = ("input", "output")
 
         def loss(*offsets):
-            with _call_replaced(self.layer, _shifted(self.layer, *offsets)):
+            with call_replaced(self.layer, _shifted(self.layer, *offsets)):
                 return self._loss()
 
         gradients = self._gradients("total", loss, [np.zeros(self._shapes[n]) for n in names])
@@ -217,16 +216,6 @@ def _find(model, name):
     return next(layer for layer in layers if layer.name == name)
 
 
-@contextlib.contextmanager
-def _call_replaced(layer, call):
-    """Within this context `layer` runs `call`, past Keras' tracking of attributes."""
-    object.__setattr__(layer, "call", call)
-    try:
-        yield
-    finally:
-        object.__delattr__(layer, "call")
-
-
 def _recording(layer, seen):
     original = layer.call
 
@@ -251,15 +240,3 @@ def _shifted(layer, by_input, by_output):
         return outputs + by_output
 
     return call
-
-
-@contextlib.contextmanager
-def _kept(model):
-    """Whatever a call in inference may update, such as carried states, is put back."""
-    variables = [v for v in model.variables if not v.trainable]
-    values = [ops.copy(v) for v in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_deeplstm.layers.probes import watch
+
 
 def gates(
     z,
@@ -47,6 +49,7 @@ def gates(
     c = c if shift is None else c + shift
     if peephole is not None:
         o = recurrent_activation(z_o + peephole[2] * c)
+    watch(i=i, f=f, o=o)
     seen = c if normalize_memory is None else normalize_memory(c)
     h = o * activation(seen)
     return h, c

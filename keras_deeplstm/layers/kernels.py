@@ -13,7 +13,7 @@ from keras import ops
 from keras_deeplstm.layers.gates import gate_slopes, gates
 from keras_deeplstm.layers.masks import held
 from keras_deeplstm.layers.normalization import layer_norm
-from keras_deeplstm.layers.probes import Probe
+from keras_deeplstm.layers.probes import Probe, is_watched
 from keras_deeplstm.layers.scan import product, scan
 
 
@@ -48,7 +48,7 @@ def recurrence(
         one, and what has run, "fused" or "loop".
     """
     probe = probe or Probe()
-    special = dropout is not None or unroll or probe.offsets or probe.cut
+    special = dropout is not None or unroll or probe.offsets or probe.cut or is_watched()
     plain = is_textbook(*activations) and w.is_plain and not special
     if plain and can_be_fused(x, w.W, w.U, w.b, *start) and _holds_only_the_end(valid, last):
         return *fused(x, w, start), "fused"
@@ -111,7 +111,7 @@ def is_textbook(activation, recurrent_activation):
 
 def can_be_fused(x, *weights_and_states):
     """Whether `fused` can take `x`, and do with it what Keras' LSTM can do on PyTorch."""
-    if keras.backend.backend() != "torch":
+    if keras.backend.backend() != "torch" or is_watched():
         return False
     import torch
 

@@ -1,7 +1,9 @@
-"""The one protocol for diagnostics: what a `Probe` asks of the loops of a layer.
+"""The protocols for diagnostics: what a `Probe` asks of the loops of a layer, and who watches it.
 
-Additive offsets for the hidden state and the memory cell at each step, whose gradients are
+A probe: additive offsets for the hidden state and the memory cell at each step, whose gradients are
 dLoss/dh_l and dLoss/dc_l, and a cut of one of the two paths between steps.
+
+A watcher sees the states and the gates of each step.
 """
 
 import contextlib
@@ -43,3 +45,45 @@ def probing(probes):
 def probe_of(layer):
     """What is asked of `layer` at present: a dict from directions to `Probe`, mostly empty."""
     return (_probes.get() or {}).get(layer, {})
+
+
+_watcher = contextvars.ContextVar("keras_deeplstm_watcher", default=None)
+
+
+@contextlib.contextmanager
+def watching(summarize):
+    """Within this context layers hand their signals to `summarize`, step by step.
+
+    It takes a dict of tensors by name, `i, f, o` of a step's gates or `h` and `c` of its states,
+    and returns a structure of small tensors. Yields the list of these; in place of what is computed
+    within a loop there is a list of its own, with the steps as a new first axis.
+    """
+    seen = []
+    token = _watcher.set((summarize, seen))
+    try:
+        yield seen
+    finally:
+        _watcher.reset(token)
+
+
+def watching_step():
+    """`watching` for one step of a loop, by who watches the loop; an empty list if nobody does."""
+    return watching(_watcher.get()[0]) if is_watched() else contextlib.nullcontext([])
+
+
+def is_watched():
+    """Whether somebody watches, so that no kernel may hide the gates."""
+    return _watcher.get() is not None
+
+
+def watch(**signals):
+    """Hand signals to the watcher, if there is one."""
+    if is_watched():
+        summarize, seen = _watcher.get()
+        seen.append(summarize(signals))
+
+
+def watch_steps(seen):
+    """Hand what was seen of the steps of a loop to the watcher, if there is one."""
+    if is_watched():
+        _watcher.get()[1].append(seen)

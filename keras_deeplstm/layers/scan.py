@@ -8,7 +8,7 @@ either: its graph grows with the depth, and with it the time of the first step.
 import keras
 from keras import ops
 
-from keras_deeplstm.layers.probes import Probe
+from keras_deeplstm.layers.probes import Probe, watch, watch_steps, watching_step
 
 WRITTEN_OUT = 8  # steps of a loop up to which it is written out in the graph
 
@@ -49,26 +49,31 @@ def scan(
     def observed(step):
         def run(carry, x_and_offset):
             x, offset = x_and_offset
-            carry, y = step(_cut(carry, probe.cut), x, *offset[1:])
-            if offset:
-                carry = (carry[0] + offset[0], *carry[1:])
-            return carry, (carry[:1] if return_hidden else (), y)
+            with watching_step() as seen:
+                carry, y = step(_cut(carry, probe.cut), x, *offset[1:])
+                if offset:
+                    carry = (carry[0] + offset[0], *carry[1:])
+                watch(**dict(zip("hc", carry, strict=False)))
+            return carry, (carry[:1] if return_hidden else (), y, seen)
 
         return run
 
-    hidden = []
+    parts, ys = [], ()  # (h, what was seen), of the first step and of the others
     if first is not None:
         start = observed(lambda carry, _, *shift: (first(carry, *shift), ()))
-        carry, (h, _) = start(carry, ((), tuple(o[0] for o in offsets)))
-        hidden += [h[0][None]] if return_hidden else []
+        carry, (h, _, seen) = start(carry, ((), tuple(o[0] for o in offsets)))
+        parts.append(keras.tree.map_structure(lambda part: part[None], (h, seen)))
         offsets = tuple(o[1:] for o in offsets)
         length = length - 1
-        if isinstance(length, int) and length == 0:
-            return carry, hidden[0] if return_hidden else None, ()
-    carry, (h, ys) = _loop(unroll, length)(observed(step), carry, (xs, offsets), length)
-    if return_hidden:
-        hidden = h[0] if not hidden else ops.concatenate([*hidden, h[0]], axis=0)
-    return carry, hidden if return_hidden else None, ys
+    if not (isinstance(length, int) and length == 0):
+        run = _loop(unroll, length)
+        carry, (h, ys, seen) = run(observed(step), carry, (xs, offsets), length)
+        parts.append((h, seen))
+    if len(parts) > 1:
+        parts = [keras.tree.map_structure(lambda *both: ops.concatenate(both, axis=0), *parts)]
+    ((h, seen),) = parts
+    watch_steps(seen)
+    return carry, h[0] if return_hidden else None, ys
 
 
 def product(x, kernel):

@@ -1,0 +1,29 @@
+"""Axes, legends and moments of training, for all pictures of the callbacks."""
+
+import numpy as np
+
+MOMENTS = 5
+
+
+def moments(steps):
+    """Up to five of the recorded steps, from the first to the last; most change at the start."""
+    recorded = np.unique(steps)
+    places = np.geomspace(1, len(recorded), MOMENTS) - 1 if len(recorded) else []
+    return recorded[np.unique(np.round(places).astype(int))]
+
+
+def legend_beside(ax):
+    """A legend to the right of the axes, if there is something to explain."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def log_scale(ax, values):
+    """A logarithmic axis, of two decades at least, if there is anything above 0."""
+    values = values.astype("float64")
+    positive = values[(values > 0) & np.isfinite(values)]
+    if len(positive):
+        ax.set_yscale("log")
+        middle = np.log10(positive.min() * positive.max()) / 2
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, 10 ** (middle - 1)), max(high, 10 ** (middle + 1)))

@@ -1,0 +1,259 @@
+"""Signals and gates, against what NumPy computes from the outputs and the weights."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+from keras import ops
+
+from keras_deeplstm.callbacks import GradientFlow, SignalFlow, signal_plots
+from keras_deeplstm.diagnostics import SignalProbe
+from keras_deeplstm.layers import DenseStack, GridLSTM2D, UnfoldedLSTMBlock, kernels
+
+pytestmark = pytest.mark.backends
+
+BACKEND = keras.backend.backend()
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 3)).astype("float32")
+SEQUENCES = RNG.normal(size=(6, 5, 3)).astype("float32")
+WIDE = keras.initializers.RandomNormal(stddev=3.0, seed=1)  # gates that are open and closed
+
+
+def numpy_of(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def measured(frame, layer, signal, statistic, direction="depth"):
+    found = frame[(frame.layer == layer) & (frame.signal == signal)]
+    found = found[found.statistic == statistic]
+    along = found[found.direction == direction] if direction else found[found.direction.isna()]
+    return along.sort_values("depth").value.to_numpy()
+
+
+def statistics(x):
+    """What is measured of entries `(rows, units)`."""
+    norm = np.linalg.norm(x, axis=-1).mean()
+    return {"norm": norm, "mean": x.mean(), "std": x.std(), "dead": (x == 0).all(axis=0).mean()}
+
+
+def saturation(gate):
+    return {"closed": (gate < 0.05).mean(), "open": (gate > 0.95).mean()}
+
+
+def assert_equals(frame, layer, signal, by_step, direction="depth"):
+    expected = (saturation if signal in "ifo" else statistics)(by_step[0])
+    for statistic in expected:
+        compute = saturation if signal in "ifo" else statistics
+        values = [compute(np.asarray(one))[statistic] for one in by_step]
+        found = measured(frame, layer, signal, statistic, direction)
+        np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5, err_msg=statistic)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 10])
+@pytest.mark.parametrize("options", [{}, {"tied": True, "peepholes": True}], ids=str)
+def test_a_block_by_depth_step(depth, options):
+    layer = UnfoldedLSTMBlock(8, depth, bias_initializer=WIDE, forget_bias=None, **options)
+    model = keras.Sequential([keras.Input((3,)), layer])
+    if options:
+        layer.peephole.assign(RNG.normal(size=layer.peephole.shape))
+    frame = SignalProbe(model, X).measure()
+    w = {v.name: numpy_of(v) for v in layer.weights}
+    h, c, gates, states = np.zeros((6, 8)), np.zeros((6, 8)), [], []
+    for step in range(depth):
+        tied = options.get("tied")
+        z = w["bias"] if tied else w["bias"][step]
+        z = z + (X @ w["kernel"] if step == 0 else 0)
+        if step:
+            z = z + h @ (w["recurrent_kernel"] if tied else w["recurrent_kernel"][step - 1])
+        z_i, z_f, z_c, z_o = np.split(z, 4, axis=1)
+        p_i, p_f, p_o = w.get("peephole", np.zeros((3, 8)))
+        i, f = reference.sigmoid(z_i + p_i * c), reference.sigmoid(z_f + p_f * c)
+        c = f * c + i * np.tanh(z_c)
+        o = reference.sigmoid(z_o + p_o * c)
+        h = o * np.tanh(c)
+        gates.append((i, f, o))
+        states.append((h, c))
+    for signal, by_step in zip("ifo", zip(*gates, strict=True), strict=True):
+        assert_equals(frame, layer.name, signal, by_step)
+    for signal, by_step in zip("hc", zip(*states, strict=True), strict=True):
+        assert_equals(frame, layer.name, signal, by_step)
+    assert frame[frame.statistic == "closed"].value.max() > 0.1
+    assert layer.used_kernel == "loop"
+    np.testing.assert_allclose(numpy_of(model(X)), h, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [2, 10])
+def test_a_grid_by_layer_along_both_directions(depth):
+    layer = GridLSTM2D(4, depth, bias_initializer=WIDE, return_sequences=True)
+    model = keras.Sequential([keras.Input((5, 3)), layer])
+    frame = SignalProbe(model, SEQUENCES).measure()
+    w = {v.name: numpy_of(v) for v in layer.weights}
+    h_D = SEQUENCES @ w["hidden_kernel"] + w["hidden_bias"]
+    c_D = np.zeros_like(h_D)
+
+    def lstm(z, c):
+        i, f, g, o = np.split(z, 4, axis=-1)
+        i, f, o = map(reference.sigmoid, (i, f, o))
+        c = f * c + i * np.tanh(g)
+        return o * np.tanh(c), c, {"i": i, "f": f, "o": o}
+
+    for number in range(depth):
+        time = {key: w[f"time_{key}"][number] for key in ("kernel", "recurrent_kernel", "bias")}
+        h, c, h_T, seen = np.zeros((6, 4)), np.zeros((6, 4)), [], []
+        for t in range(5):
+            z = h_D[:, t] @ time["kernel"] + h @ time["recurrent_kernel"] + time["bias"]
+            h, c, gates = lstm(z, c)
+            h_T.append(h)
+            seen.append({**gates, "h": h, "c": c})
+        deep = {key: w[f"depth_{key}"][number] for key in ("kernel", "recurrent_kernel", "bias")}
+        z = np.stack(h_T, 1) @ deep["kernel"] + h_D @ deep["recurrent_kernel"] + deep["bias"]
+        h_D, c_D, gates = lstm(z, c_D)
+        for direction, signals in (
+            ("time", {key: [one[key] for one in seen] for key in seen[0]}),
+            ("depth", {key: [one] for key, one in {**gates, "h": h_D, "c": c_D}.items()}),
+        ):
+            for signal, times in signals.items():
+                compute = saturation if signal in "ifo" else statistics
+                all_times = [compute(one.reshape(-1, 4)) for one in times]
+                for statistic in all_times[0]:
+                    expected = np.mean([one[statistic] for one in all_times])
+                    found = measured(frame, layer.name, signal, statistic, direction)[number]
+                    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    np.testing.assert_allclose(numpy_of(model(SEQUENCES)), h_D, atol=1e-4)
+
+
+def test_outputs_of_any_layers_and_dead_units():
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(7, "relu", name="inner")])
+    stack = DenseStack(5, 3, activation="relu", return_all_steps=True, name="stack")
+    x = inputs = keras.Input((3,))
+    x = inner(keras.layers.Dense(4, name="first")(x))
+    x = keras.layers.Lambda(lambda x: ops.cast(x > 0, "int32"), name="codes")(x)
+    x = stack(x)
+    model = keras.Model(inputs, keras.layers.Flatten(name="flat")(x))
+    kernel, bias = inner.layers[-1].get_weights()
+    bias[2:4] = -100.0  # units that no example reaches
+    inner.layers[-1].set_weights([kernel, bias])
+    frame = SignalProbe(model, X).measure()
+    first = numpy_of(model.get_layer("first")(X))
+    for name, expected in (
+        ("first", first),
+        ("inner", numpy_of(inner(first))),
+        ("flat", numpy_of(model(X))),
+    ):
+        assert_equals(frame, name, "output", [expected], direction=None)
+    assert measured(frame, "inner", "output", "dead", None) >= 2 / 7
+    assert "codes" not in set(frame.layer)  # integers have no norm to speak of
+    steps = numpy_of(model(X)).reshape(6, 3, 5).swapaxes(0, 1)
+    assert_equals(frame, "stack", "h", steps)
+    only = SignalProbe(model, X, layers=["inner"]).measure()
+    assert set(only.layer) == {"inner"}
+    with pytest.raises(ValueError, match="`layers` must be one of"):
+        SignalProbe(model, X, layers=["innner"])
+
+
+def build():
+    keras.utils.set_random_seed(1)
+    layers = [UnfoldedLSTMBlock(4, 3, tied=True, name="block"), keras.layers.Dropout(0.5)]
+    model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+def fit(model, *callbacks, **options):
+    options = {"batch_size": 2, "epochs": 2, "verbose": 0, **options}
+    return model.fit(X, X[:, :2], callbacks=list(callbacks), **options)
+
+
+def test_training_is_the_same_and_keeps_its_kernel(monkeypatch):
+    calls, fused = [], kernels.fused
+    monkeypatch.setattr(kernels, "fused", lambda *given: calls.append(given) or fused(*given))
+    weights, counts = [], []
+    for callbacks in ([], [SignalFlow(X)]):
+        model = build()
+        calls.clear()
+        history = fit(model, *callbacks)
+        assert list(history.history) == ["loss"]
+        counts.append(len(calls))
+        weights.append(model.get_weights())
+    assert counts == [6, 6] if BACKEND == "torch" else counts == [0, 0]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_each_record_is_of_the_weights_after_its_step(tmp_path):
+    model, flow = build(), SignalFlow(X, every=2, csv=tmp_path / "signals.csv")
+    expected = {}
+
+    class Outside(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            expected[len(expected) + 1] = SignalProbe(self.model, X).measure()
+
+    fit(model, flow, Outside(), GradientFlow())
+    frame = flow.to_frame()
+    assert frame.step.unique().tolist() == [1, 2, 4, 6]
+    for step, one in frame.groupby("step"):
+        pd.testing.assert_frame_equal(
+            one.drop(columns="step").reset_index(drop=True), expected[step], rtol=1e-6
+        )
+    assert len(pd.read_csv(tmp_path / "signals.csv")) == len(frame)
+    # A second fit goes on; a copy that was restored in between records the same.
+    state = json.loads(json.dumps(flow.get_state()))
+    restored = SignalFlow(X, every=2)
+    restored.set_state(state)
+    fit(model, flow, restored, epochs=1)
+    assert flow.to_frame().step.unique().tolist() == [1, 2, 4, 6, 7, 8]
+    assert restored.to_frame().step.unique().tolist() == [1, 2, 4, 6, 8]
+    by_epoch = SignalFlow(X, every="epoch")
+    fit(build(), by_epoch)
+    assert by_epoch.to_frame().step.unique().tolist() == [1, 4]
+
+
+def test_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    flow = SignalFlow(X, tensorboard=tmp_path)
+    fit(build(), flow, epochs=1)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {"signal_norm/block/output", "signal_open/block/f/depth_003"} <= tags
+    assert [event.step for event in events.Tensors("signal_open/block/f/depth_003")] == [1, 2, 3]
+
+
+def test_wrong_names_and_pictures_of_nothing():
+    with pytest.raises(ValueError, match="`layers` must be one of"):
+        fit(build(), SignalFlow(X, layers=["blok"]))
+    with pytest.raises(ValueError, match="`every` must be a positive integer"):
+        SignalFlow(X, every=0)
+    flow = SignalFlow(X)
+    for kind in ("depth", "gates", "dead"):
+        assert not flow.plot(kind).lines
+    with pytest.raises(ValueError, match="`kind` must be one of"):
+        flow.plot("depht")
+
+
+def test_pictures_show_the_numbers():
+    flow = SignalFlow(X)
+    model = build()
+    fit(model, flow)
+    frame = flow.to_frame()
+    last = frame[frame.step == 6]
+    line = flow.plot().lines[-1]
+    np.testing.assert_allclose(line.get_ydata(), measured(last, "block", "h", "norm"))
+    low, high = flow.plot().get_ylim()
+    assert high / low >= 100
+    labels = {line.get_label(): line for line in flow.plot("gates").lines}
+    assert set(labels) == {
+        f"{gate} gate, {what}"
+        for gate in ("input", "forget", "output")
+        for what in ("open", "closed")
+    }
+    expected = measured(last, "block", "f", "open")
+    np.testing.assert_allclose(labels["forget gate, open"].get_ydata(), expected)
+    names = {line.get_label() for line in flow.plot("dead").lines}
+    assert {"block, depth 1", "block, depth 3", model.layers[-1].name} <= names
+    chain = frame[frame.direction.isna()]
+    ticks = [tick.get_text() for tick in signal_plots.plot_depth(chain).get_xticklabels()]
+    assert ticks == [layer.name for layer in model.layers]
