@@ -1,6 +1,7 @@
 """Algorithms: parity, addition and memorization of the Grid LSTM paper; counting; periodic bits."""
 
 import functools
+import statistics
 from operator import attrgetter
 
 from keras_deeplstm.experiments.settings.sequences import SequenceModelConfig
@@ -12,7 +13,7 @@ from keras_deeplstm.experiments.studies.sequences import (
     solved_answer,
 )
 from keras_deeplstm.experiments.studies.study import grouped
-from keras_deeplstm.experiments.words import counts_text
+from keras_deeplstm.experiments.words import counts_text, enumerate_words
 
 # Parity of so many bits, with so many training sequences at most.
 BITS = {8: 4_000_000, 16: 4_000_000, 32: 4_000_000}
@@ -62,7 +63,7 @@ def _algorithm_configs(sizes, models, dataset):
     return runs_of(sizes, models, evaluate_every=6000, batch_size=32, learning_rate=2e-3)
 
 
-# Two units count, with forget gates that are as good as open and see what has been counted.
+# Two units are enough to count, with forget gates that are as good as open.
 COUNTERS = [
     *(over_time("grid_lstm", units=2, forget_bias=7.0, peepholes=seen) for seen in (True, False)),
     over_time("lstm", units=2, forget_bias=7.0),
@@ -78,15 +79,16 @@ def _counting_configs(dataset):
 
 def _counting_answer(groups):
     """How far each model counts."""
-    sentences = []
+    best, sentences = [], []
     for task, members in grouped(groups, attrgetter("config.task")).items():
-        reached = [
-            f"{counts_text(group.values('reach'))} with {group.name}, {group.config.model.size}"
-            for group in members
-        ]
-        sentences.append(f"{task}: all strings are right up to n = {'; '.join(reached)}.")
+        reached = {group.name: group.values("reach") for group in members}
+        farthest = max(reached.values(), key=lambda counts: statistics.median(counts or [0]))
+        best.append(f"{counts_text(farthest)} of {task}")
+        all_of_them = [f"{counts_text(counts)} with {name}" for name, counts in reached.items()]
+        sentences.append(f"{task}: all strings are right up to n = {'; '.join(all_of_them)}.")
     return [
-        "Trained with n = 1 to 10; median and range of the runs, tried up to n = 1,000.",
+        f"Trained with n = 1 to 10, the best model is right up to n = {enumerate_words(best)}: "
+        "median and range of its runs, tried up to 1,000.",
         *sentences,
         *solved_answer(groups)[1:],
     ]
