@@ -14,6 +14,8 @@ FAST := not long and not notebooks and not soak
 ON_JAX := KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
     JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax-cache \
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+# Two processes with as many threads as cores each wait for each other: it takes twice as long.
+ON_TORCH := KERAS_BACKEND=torch OMP_NUM_THREADS=1
 SEED := $(or $(SEED),$(shell date +%s))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -62,12 +64,12 @@ notebooks: $(MARK)  ## Run the notebooks
 
 test-backends: $(VENV)/.backends  ## Run layers, models, callbacks and diagnostics on JAX and PyTorch
 	$(ON_JAX) $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
-	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
+	$(ON_TORCH) $(BIN)/python -m pytest $(PYTEST) -m 'backends and not long'
 
 test-long: $(VENV)/.backends  ## Run the tests that take long, on all backends; look for known holes
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST) -m long
 	$(ON_JAX) $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
-	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
+	$(ON_TORCH) $(BIN)/python -m pytest $(PYTEST) -m 'backends and long'
 	$(BIN)/pip-audit --skip-editable
 
 soak: $(MARK)  ## Train for two hours (SOAK_MINUTES), killed every few minutes

@@ -264,6 +264,9 @@ class Same(keras.utils.PyDataset):
         return self.batch
 
 
+DEEP = WRITTEN_OUT + 2  # a loop
+
+
 @functools.cache
 def trained(layer_class, depth, jit, known=True):
     """Losses and weights after three steps, with shapes known when it is compiled or not."""
@@ -285,7 +288,7 @@ def trained(layer_class, depth, jit, known=True):
 @pytest.mark.parametrize(
     "layer_class, depth",
     [
-        *((layer_class, 4) for layer_class in LAYERS),
+        *((layer_class, DEEP) for layer_class in LAYERS),
         # Loops that do not run, for which XLA cannot reserve nothing.
         (UnfoldedLSTMBlock, 1),
         (GridLSTM2D, 1),
@@ -305,8 +308,8 @@ def test_compiled_training_steps_agree(layer_class, depth):
 @pytest.mark.parametrize("jit", [True, False])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
-    losses, *weights = trained(layer_class, 4, jit)
-    results = trained(layer_class, 4, jit, known=False)
+    losses, *weights = trained(layer_class, DEEP, jit)
+    results = trained(layer_class, DEEP, jit, known=False)
     for found, expected in zip(results, [losses.mean(keepdims=True), *weights], strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
