@@ -1,6 +1,7 @@
 """Callbacks that plug into plain `model.fit`: gradients by layer and depth, pictures of filters."""
 
 from keras_deeplstm.callbacks import gradient_plots, gradient_tables, signal_plots
+from keras_deeplstm.callbacks.alerts import Alert, Alerts
 from keras_deeplstm.callbacks.divergence import DivergenceGuard
 from keras_deeplstm.callbacks.filter_images import FilterImages, filter_images, plot_filters
 from keras_deeplstm.callbacks.gabor import GaborSimilarity, gabor_similarity
@@ -11,6 +12,8 @@ from keras_deeplstm.callbacks.state_gradients import StateGradients
 from keras_deeplstm.callbacks.verdict import verdict
 
 __all__ = [
+    "Alert",
+    "Alerts",
     "DivergenceGuard",
     "FilterImages",
     "GaborSimilarity",

@@ -132,7 +132,9 @@ def test_outputs_of_any_layers_and_dead_units():
     x = inner(keras.layers.Dense(4, name="first")(x))
     x = keras.layers.Lambda(lambda x: ops.cast(x > 0, "int32"), name="codes")(x)
     x = stack(x)
-    model = keras.Model(inputs, keras.layers.Flatten(name="flat")(x))
+    x = keras.layers.Reshape((15,), name="flat")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="last")(x))
+    flat = keras.Model(inputs, x)
     kernel, bias = inner.layers[-1].get_weights()
     bias[2:4] = -100.0  # units that no example reaches
     inner.layers[-1].set_weights([kernel, bias])
@@ -141,12 +143,13 @@ def test_outputs_of_any_layers_and_dead_units():
     for name, expected in (
         ("first", first),
         ("inner", numpy_of(inner(first))),
-        ("flat", numpy_of(model(X))),
+        ("last", numpy_of(model(X))),
     ):
         assert_equals(frame, name, "output", [expected], direction=None)
     assert measured(frame, "inner", "output", "dead", None) >= 2 / 7
     assert "codes" not in set(frame.layer)  # integers have no norm to speak of
-    steps = numpy_of(model(X)).reshape(6, 3, 5).swapaxes(0, 1)
+    assert "flat" not in set(frame.layer)  # it is what it gets
+    steps = numpy_of(flat(X)).reshape(6, 3, 5).swapaxes(0, 1)
     assert_equals(frame, "stack", "h", steps)
     only = SignalProbe(model, X, layers=["inner"]).measure()
     assert set(only.layer) == {"inner"}

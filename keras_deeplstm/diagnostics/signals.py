@@ -17,6 +17,10 @@ from keras_deeplstm.nested import leaf_layers
 COLUMNS = ["layer", "signal", "direction", "depth", "statistic", "value"]
 CLOSED, OPEN = 0.05, 0.95  # beyond which a gate is saturated
 GATES = ("i", "f", "o")
+RESHAPING = (
+    *(keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute),
+    keras.layers.RepeatVector,
+)
 
 
 class SignalProbe:
@@ -29,7 +33,8 @@ class SignalProbe:
     Args:
         model: A Keras model.
         x: The probe batch, as for `predict`.
-        layers: Names of the layers to look at; None: all, those of nested models too.
+        layers: Names of the layers to look at; None: all, those of nested models too, but those
+            that only reshape.
 
     Raises:
         ValueError: The model has no layer of one of the names.
@@ -49,7 +54,9 @@ class SignalProbe:
     def __init__(self, model, x, layers=None):
         self.model = model
         available = {layer.name: layer for layer in leaf_layers(model)}
-        names = available if layers is None else validation.names("layers", layers)
+        names = [name for name, layer in available.items() if not isinstance(layer, RESHAPING)]
+        if layers is not None:
+            names = validation.names("layers", layers)
         for name in names:
             validation.one_of("layers", name, list(available))
         self._layers = [available[name] for name in names]
