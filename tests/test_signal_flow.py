@@ -52,8 +52,9 @@ def assert_equals(frame, layer, signal, by_step, direction="depth"):
         np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5, err_msg=statistic)
 
 
-@pytest.mark.parametrize("depth", [1, 4, 10])
-@pytest.mark.parametrize("options", [{}, {"tied": True, "peepholes": True}], ids=str)
+@pytest.mark.parametrize(
+    "depth, options", [(1, {}), (10, {}), (4, {"tied": True, "peepholes": True})], ids=str
+)
 def test_a_block_by_depth_step(depth, options):
     layer = UnfoldedLSTMBlock(8, depth, bias_initializer=WIDE, forget_bias=None, **options)
     model = keras.Sequential([keras.Input((3,)), layer])
