@@ -268,9 +268,8 @@ GRADIENT_CONFIGS = [
     {},
     {"tied": True, "project_inputs": "both", "output": "both", "return_sequences": True},
     {"tied": "depth", "priority": None, "normalization": "layer", "return_sequences": True}
-    | {"peepholes": True},
+    | {"peepholes": True, "use_bias": False, "output": "both"},
     {"project_inputs": None, "go_backwards": True, "unroll": True, "peepholes": True},
-    {"normalization": "layer", "output": "both", "priority": None, "use_bias": False},
 ]
 
 

@@ -864,7 +864,7 @@ TINY = ["--model.depth", "2", "--model.units", "1", "--epochs", "1"]
 
 
 @pytest.mark.usefixtures("eager", "quick_pictures")
-@pytest.mark.parametrize("kind", ["letters.npz", "letters"])
+@pytest.mark.parametrize("kind", ["letters.npz", pytest.param("letters", marks=pytest.mark.long)])
 def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     x, y = gratings(20, "abc")

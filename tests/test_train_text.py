@@ -324,7 +324,8 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize(
     ("block", "kills"),
     [
-        *(("grid_lstm", [18]), ("lstm", [18])),
+        ("grid_lstm", [18]),
+        pytest.param("lstm", [18], marks=pytest.mark.long),
         pytest.param("grid_lstm", [18, 30], marks=pytest.mark.long),
     ],
 )

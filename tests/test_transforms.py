@@ -35,7 +35,7 @@ def kinds(*fast):
     )
 
 
-TRANSFORMED = kinds("grid-1", "grid-2", "block-tied", "block-batch")
+TRANSFORMED = kinds("grid-2", "block-tied", "block-batch")
 
 
 @pytest.fixture
