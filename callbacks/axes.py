@@ -1,8 +1,25 @@
 """Axes, legends and moments of training, for all pictures of the callbacks."""
 
+import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 
 MOMENTS = 5
+DEPTH = "depth (1: next to the input)"
+
+
+def or_new(ax):
+    """The axes, or new ones."""
+    return ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+
+
+def draw_moments(ax, profile, steps):
+    """Draw `value` against `depth`, a line for each of these training steps, on a log scale."""
+    for step, color in zip(steps, sns.color_palette("viridis", len(steps)), strict=True):
+        one = profile[profile.step == step].sort_values("depth")
+        ax.plot(one.depth, one.value, color=color, marker=".", label=f"training step {step}")
+    log_scale(ax, profile.value)
+    legend_beside(ax)
 
 
 def moments(steps):

@@ -87,14 +87,11 @@ class GradientFlow(StepRecorder):
         for statistic in self.statistics:
             validation.one_of("statistics", statistic, STATISTICS)
         self.layers = None if layers is None else validation.names("layers", layers)
+        self.wants_update = "update_ratio" in self.statistics
         self._weights, self._entries = [], {}  # of the compiled step
         self._records = Records()
 
     # The tap.
-
-    def is_due(self, steps):
-        """Whether the last of the next `steps` training steps is to be recorded."""
-        return self.is_wanted(steps)
 
     def summarize(self, step):
         """All statistics, one after the other in one tensor; traced into the compiled step."""
@@ -117,12 +114,8 @@ class GradientFlow(StepRecorder):
         tensors = {name: of_what.get(name, step.gradients) for name in sorted(names)}
         return {"values": self._measured("values", tensors)}
 
-    @property
-    def summarize_update(self):
-        """See `GradientTap`; None unless the updates are to be measured."""
-        return self._summarize_update if "update_ratio" in self.statistics else None
-
-    def _summarize_update(self, step, values):
+    def summarize_update(self, step, values):
+        """How far the step has moved the weights, alike."""
         if not self._axes:
             return {}
         changes = [ops.subtract(new, old) for new, old in zip(values, step.values, strict=True)]
@@ -240,7 +233,7 @@ class GradientFlow(StepRecorder):
         return histograms_of(self._fetch()[0])
 
     def verdict(self):
-        """Return in one sentence how the gradient fares on its way to the first depth step."""
+        """Return one sentence: does the gradient reach the first depth step?"""
         return verdict(self.to_frame())
 
     def plot(self, kind="depth", ax=None):

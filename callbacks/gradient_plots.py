@@ -1,13 +1,11 @@
 """Pictures of the frames that `GradientFlow` and `StateGradients` record."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
 from keras_deeplstm import validation
-from keras_deeplstm.callbacks.axes import legend_beside, log_scale, moments
+from keras_deeplstm.callbacks import axes
 from keras_deeplstm.callbacks.gradient_tables import depth_profile, first_last_ratio, state_profile
 
 
@@ -33,16 +31,10 @@ def plot_depth(frame, ax=None, steps=None):
     [('training step 1', [0.01, 0.1, 1.0])]
     """
     profile = _one_layer(depth_profile(frame))
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    steps = moments(profile.step) if steps is None else steps
-    colors = sns.color_palette("viridis", len(steps))
-    for step, color in zip(steps, colors, strict=True):
-        one = profile[profile.step == step].sort_values("depth")
-        ax.plot(one.depth, one.value, color=color, marker=".", label=f"training step {step}")
-    log_scale(ax, profile.value)
-    ax.set(xlabel="depth (1: next to the input)", ylabel="gradient norm (L2)")
+    ax = axes.or_new(ax)
+    axes.draw_moments(ax, profile, axes.moments(profile.step) if steps is None else steps)
+    ax.set(xlabel=axes.DEPTH, ylabel="gradient norm (L2)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_beside(ax)
     ax.set_title("Gradient norm against depth")
     return ax
 
@@ -84,7 +76,7 @@ def plot_heatmap(frame, ax=None):
     ('training step', (3, 2))
     """
     profile = _one_layer(depth_profile(frame))
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     table = profile.pivot_table(index="depth", columns="step", values="value")
     value = profile.value.astype("float64")  # which an empty column is not
     positive = value[(value > 0) & np.isfinite(value)]
@@ -96,7 +88,7 @@ def plot_heatmap(frame, ax=None):
             table.columns, table.index, values, norm=norm, cmap="viridis", shading="nearest"
         )
         ax.figure.colorbar(mesh, ax=ax, label="gradient norm (L2)")
-    ax.set(xlabel="training step", ylabel="depth (1: next to the input)")
+    ax.set(xlabel="training step", ylabel=axes.DEPTH)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title("Gradient norm over depth and training")
     return ax
@@ -121,15 +113,15 @@ def plot_ratio(frame, ax=None):
     >>> gradient_plots.plot_ratio(frame).lines[0].get_ydata().tolist()
     [0.01]
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     ratios = first_last_ratio(frame)
     for layer, one in ratios.groupby("layer"):
         ax.plot(one.step, one.ratio, label=plain(layer))
-    log_scale(ax, ratios.ratio)
+    axes.log_scale(ax, ratios.ratio)
     ax.axhline(1, color="0.6", linewidth=1, zorder=0)
     ax.set(xlabel="training step", ylabel="first / last gradient norm")
     if ratios.layer.nunique() > 1:
-        legend_beside(ax)
+        axes.legend_beside(ax)
     ax.set_title("How much of the gradient arrives at the first depth step")
     return ax
 
@@ -154,7 +146,7 @@ def plot_histograms(histograms, ax=None):
     >>> gradient_plots.plot_histograms(histograms).collections[0].get_array().tolist()
     [[0.25, 0.5], [0.75, 0.5]]
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     if len(histograms):
         table = histograms.pivot_table(index="low", columns="step", values="share", aggfunc="mean")
         middle = table.index.to_numpy() + 0.25
@@ -201,7 +193,7 @@ def plot_paths(states, ax=None, epochs=None):
     >>> [line.get_label() for line in gradient_plots.plot_paths(states).lines]
     ['dL/dc, total', 'dL/dc, memory']
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     profile = state_profile(states) if "direction" in states else states
     if "epoch" not in profile:
         profile = profile.assign(epoch=0)
@@ -215,10 +207,10 @@ def plot_paths(states, ax=None, epochs=None):
                 style = {"color": color, "linewidth": width}
                 style |= {"label": label} if epoch == epochs[-1] else {"linestyle": (0, (4, 2))}
                 ax.plot(one.depth, one.value, **style)
-    log_scale(ax, profile.value)
-    ax.set(xlabel="depth (1: next to the input)", ylabel="gradient norm (L2)")
+    axes.log_scale(ax, profile.value)
+    ax.set(xlabel=axes.DEPTH, ylabel="gradient norm (L2)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_beside(ax)
+    axes.legend_beside(ax)
     ax.set_title("Where the gradient travels")
     return ax
 

@@ -43,8 +43,8 @@ class GradientTap:
       last of them wanted?
     - `summarize(step)` is traced into the compiled step, where it is about to be applied; see
       `TappedStep`. It returns a dict of tensors;
-    - `summarize_update(step, values)`, where a subscriber has one that is not None, is traced after
-      it, with the values of `step.variables` that it has given them. It returns a dict, too;
+    - `summarize_update(step, values)`, if its `wants_update` is true, is traced after the step,
+      with the values that it has given `step.variables`. It returns a dict, too;
     - `receive(steps, summary, logs)` is called after each such call, with these tensors, on the
       device, or None where nothing was due, and with the step's logs.
     """
@@ -177,12 +177,8 @@ class GradientTap:
         step = self._tapped(*args, **kwargs)
         summaries = {str(i): s.summarize(step) for i, s in enumerate(self._subscribers)}
         self._summaries[thread] = summaries
-        updates = {
-            str(i): subscriber.summarize_update
-            for i, subscriber in enumerate(self._subscribers)
-            if subscriber.summarize_update is not None
-        }
-        if not updates:
+        updated = {str(i): s for i, s in enumerate(self._subscribers) if s.wants_update}
+        if not updated:
             return self._apply(*args, **kwargs)
         before = [ops.copy(value) for value in step.values]
         with _before_averaging(self._optimizer, step.variables) as values:
@@ -190,8 +186,8 @@ class GradientTap:
         if not values:
             values = [result[0][i] for i in step.numbers] if self._jax else step.variables
         step = step._replace(values=before)
-        for i, summarize_update in updates.items():
-            summaries[i] |= summarize_update(step, values)
+        for i, subscriber in updated.items():
+            summaries[i] |= subscriber.summarize_update(step, values)
         return result
 
     def _tapped(self, *args, **kwargs):

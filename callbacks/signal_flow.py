@@ -60,7 +60,7 @@ class SignalFlow(StepRecorder):
 
     def is_due(self, steps):
         """Nothing is taken from the training step; note whether to measure after it."""
-        self._wanted = self.is_wanted(steps)
+        self._wanted = super().is_due(steps)
         return False
 
     def summarize(self, step):

@@ -1,12 +1,10 @@
 """Pictures of the frames that `SignalFlow` records."""
 
-import matplotlib.pyplot as plt
 import seaborn as sns
 
-from keras_deeplstm.callbacks.axes import legend_beside, log_scale, moments
+from keras_deeplstm.callbacks import axes
 from keras_deeplstm.callbacks.gradient_plots import plain
 
-DEPTH = "depth (1: next to the input)"
 GATE_COLORS = {"i": "#0173b2", "f": "#b04a00", "o": "#029e73"}
 GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 NAMED_LAYERS = 12  # up to so many, ticks have their names
@@ -34,11 +32,11 @@ def plot_depth(frame, ax=None):
     >>> signal_plots.plot_depth(frame).lines[0].get_ydata().tolist()
     [3.0, 2.0]
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     norms = frame[frame.statistic == "norm"]
     profile = norms[(norms.signal == "h") & (norms.direction == "depth")]
     profile = profile[profile.layer == profile.layer.iloc[0]] if len(profile) else profile
-    label = DEPTH
+    label = axes.DEPTH
     if profile.empty:
         profile = norms[norms.signal == "output"]
         names = list(dict.fromkeys(profile.layer))
@@ -47,13 +45,8 @@ def plot_depth(frame, ax=None):
         if len(names) <= NAMED_LAYERS:
             label = None
             ax.set_xticks(range(1, len(names) + 1), map(plain, names), rotation=30, ha="right")
-    steps = moments(profile.step)
-    for step, color in zip(steps, sns.color_palette("viridis", len(steps)), strict=True):
-        one = profile[profile.step == step].sort_values("depth")
-        ax.plot(one.depth, one.value, color=color, marker=".", label=f"training step {step}")
-    log_scale(ax, profile.value)
+    axes.draw_moments(ax, profile, axes.moments(profile.step))
     ax.set(xlabel=label, ylabel="norm of the signal (L2)")
-    legend_beside(ax)
     ax.set_title("Signal against depth")
     return ax
 
@@ -80,7 +73,7 @@ def plot_gates(frame, ax=None, layer=None, direction="depth"):
     >>> [(line.get_label(), line.get_ydata().tolist()) for line in ax.lines]
     [('forget gate, open', [0.5, 1.0])]
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     gates = frame[frame.signal.isin(GATE_COLORS) & (frame.direction == direction)]
     if layer is None and len(gates):
         layer = gates.layer.iloc[0]
@@ -92,8 +85,8 @@ def plot_gates(frame, ax=None, layer=None, direction="depth"):
             if len(one):
                 label = f"{GATE_NAMES[gate]}, {statistic}"
                 ax.plot(one.depth, one.value, color=color, linestyle=style, marker=".", label=label)
-    ax.set(xlabel=DEPTH, ylabel="share of the gates", ylim=(-0.03, 1.03))
-    legend_beside(ax)
+    ax.set(xlabel=axes.DEPTH, ylabel="share of the gates", ylim=(-0.03, 1.03))
+    axes.legend_beside(ax)
     ax.set_title("Gates above 0.95 and below 0.05")
     return ax
 
@@ -118,10 +111,10 @@ def plot_dead(frame, ax=None):
     >>> signal_plots.plot_dead(frame).lines[0].get_ydata().tolist()
     [0.0, 0.25]
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    ax = axes.or_new(ax)
     dead = frame[(frame.statistic == "dead") & (frame.signal.isin(["output", "h"]))]
     stacked = dead[(dead.signal == "h") & (dead.direction == "depth")]
-    shown = moments(stacked.depth) if len(stacked) else []
+    shown = axes.moments(stacked.depth) if len(stacked) else []
     lines = {name: one for name, one in dead[dead.signal == "output"].groupby("layer", sort=False)}
     for layer, of_layer in stacked.groupby("layer", sort=False):
         lines |= {f"{layer}, depth {d:.0f}": of_layer[of_layer.depth == d] for d in shown}
@@ -130,6 +123,6 @@ def plot_dead(frame, ax=None):
     ):
         ax.plot(one.step, one.value, color=color, marker=".", label=plain(name))
     ax.set(xlabel="training step", ylabel="share of dead units", ylim=(-0.03, 1.03))
-    legend_beside(ax)
+    axes.legend_beside(ax)
     ax.set_title("Dead units: 0 for every example")
     return ax

@@ -26,7 +26,7 @@ class StepRecorder(TapCallback):
         self._continues = False  # whether the next `fit` continues another one
         self._writer = None
 
-    def is_wanted(self, steps):
+    def is_due(self, steps):
         """Whether the last of the next `steps` training steps is to be recorded."""
         step = self._step + steps
         if callable(self.every):

@@ -15,7 +15,7 @@ class TapCallback(keras.callbacks.Callback):
     `on_train_batch_begin` before each step.
     """
 
-    summarize_update = None
+    wants_update = False  # whether it has a `summarize_update`
 
     def __init__(self):
         super().__init__()

@@ -256,6 +256,8 @@ def test_pictures_show_the_numbers():
     }
     expected = measured(last, "block", "f", "open")
     np.testing.assert_allclose(labels["forget gate, open"].get_ydata(), expected)
+    assert not flow.plot("gates", direction="time").lines  # no grid
+    assert flow.plot("gates", layer="block").lines
     names = {line.get_label() for line in flow.plot("dead").lines}
     assert {"block, depth 1", "block, depth 3", model.layers[-1].name} <= names
     chain = frame[frame.direction.isna()]

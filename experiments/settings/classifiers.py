@@ -169,8 +169,6 @@ class ModelConfig(base.Model):
         # Whoever reads LSTM expects tied weights, whoever reads dense does not.
         if not words and self.block == "unfolded_lstm":
             words = ["untied"]
-        if "peepholes" in changed:
-            changed["peepholes"] = "peepholes"
         if "forget_bias" in changed:
             changed["forget_bias"] = f"bias{self.forget_bias}"
         if "input_gate_bias" in changed:
@@ -178,7 +176,10 @@ class ModelConfig(base.Model):
         if "state_initializer" in changed:
             changed["state_initializer"] = "noise-state"
         # A registered initializer of ours is named "package>name".
-        words += [str(value).rpartition(">")[2] for value in changed.values()]
+        words += [
+            name if value is True else str(value).rpartition(">")[2]
+            for name, value in changed.items()
+        ]
         if self.dropout:
             words.append(f"dropout{self.dropout}")
         if self.input_noise:

@@ -12,7 +12,7 @@ from keras_deeplstm.experiments.tasks.sequences import SequenceTask, parse, spec
 
 _BIASES = ("forget_bias", "input_gate_bias")
 _LSTM = ("tied", "output", "normalization", "peepholes", *_BIASES)
-_GRID = (*_LSTM, "priority", "project_inputs", "activation", "skip")
+_GRID = (*_LSTM, "priority", "project_inputs", "skip")
 _UNFOLDED = (*_LSTM, "input_mode")
 OVER_TIME = ("grid_lstm", "lstm", "guess")
 
@@ -23,7 +23,7 @@ class SequenceModelConfig(base.Model):
 
     BLOCKS: ClassVar = {
         "grid_lstm": ("GridLSTM2D", _GRID),
-        "lstm": ("LSTM", ("activation", "skip", *_BIASES)),
+        "lstm": ("LSTM", ("skip", *_BIASES)),
         "guess": ("Guessing", ()),
         "unfolded_lstm": ("UnfoldedLSTMBlock", _UNFOLDED),
         "dense": ("DenseStack", ("tied", "activation")),
@@ -65,8 +65,7 @@ class SequenceModelConfig(base.Model):
     peepholes: bool = False
     """The gates see the memory; of grid_lstm and unfolded_lstm."""
     activation: str | None = None
-    """Keras activation; of a grid_lstm or lstm that of candidate and memory; not of
-    unfolded_lstm."""
+    """Keras activation; of dense, highway and residual."""
     skip: bool = False
     """The outputs read the inputs of their step, too; of grid_lstm and lstm, for tasks that are
     answered at every step."""
