@@ -25,7 +25,7 @@ class Alert(NamedTuple):
     Args:
         kind: "vanishing", "exploding", "not finite", "dead", "saturated" or "update".
         layer: Name of the layer, or "" where it is the model.
-        step: The last training step that was looked at.
+        step: The training step: of "not finite" the first one recorded, else the last one.
         message: One sentence.
 
     Example:
@@ -46,9 +46,11 @@ class Alerts(keras.callbacks.Callback):
 
     Each kind of alert is given once for each layer:
 
-    - "not finite": a gradient or a signal is NaN or infinite. The layer is the one next to where it
-      appeared: of gradients the one nearest to the output, of signals the one nearest to the input,
-      at the first such step. (After a step with such a loss all weights may be NaN.)
+    - "not finite": a gradient or a signal is NaN or infinite, given only for where it came first.
+      The layer is the one next to where it appeared: of gradients the one nearest to the output, of
+      signals the one nearest to the input, at the first such step that is recorded. It causes the
+      others: after a step with such a loss all weights may be NaN. To see the very step and layer,
+      record each step: `GradientFlow(keep=100)` and `SignalFlow(keep=100)`;
     - "vanishing", "exploding": between the last and the first depth step the gradient falls or
       grows by more than a factor of 1000 (`verdict.fate`);
     - "dead": more than half of a layer's units are 0 for every example;
@@ -61,10 +63,12 @@ class Alerts(keras.callbacks.Callback):
         *recorders: `GradientFlow` and `SignalFlow` callbacks, which stand before this one in the
             list of callbacks. Updates need the statistic "update_ratio".
         action: "warn", or a function of an `Alert`.
+        keep: With each alert, keep so many of each recorder's steps, up to that of the alert.
         **thresholds: Others than those of `alerts.THRESHOLDS`.
 
     Attributes:
         found: The list of all alerts.
+        kept: With `keep`, a dict from alerts to lists of frames, one for each recorder.
 
     Raises:
         ValueError: There is no recorder, or an argument is unknown or out of its range.
@@ -83,7 +87,7 @@ class Alerts(keras.callbacks.Callback):
     dead 1
     """
 
-    def __init__(self, *recorders, action="warn", **thresholds):
+    def __init__(self, *recorders, action="warn", keep=None, **thresholds):
         super().__init__()
         if not recorders:
             raise ValueError("Pass the GradientFlow or SignalFlow callbacks to look through")
@@ -100,24 +104,44 @@ class Alerts(keras.callbacks.Callback):
             validation.one_of("thresholds", name, list(THRESHOLDS))
             validation.finite(name, value, positive=True)
         self.thresholds = {**THRESHOLDS, **thresholds}
-        self.found, self._seen = [], {}
+        self.keep = None if keep is None else validation.positive_integer("keep", keep)
+        self.found, self.kept, self._seen = [], {}, {}
 
     def on_epoch_end(self, epoch, logs=None):
         """Look through what the epoch recorded."""
         given = {(alert.kind, alert.layer) for alert in self.found}
+        for alert in self._first_of_not_finite(self._look()):
+            if (alert.kind, alert.layer) not in given:
+                given.add((alert.kind, alert.layer))
+                self.found.append(alert)
+                if self.keep is not None:
+                    self.kept[alert] = [
+                        _last_recorded(recorder.to_frame(), alert.step, self.keep)
+                        for recorder in self.recorders
+                    ]
+                self._tell(alert)
+
+    def _look(self):
+        """`(place, alert)` of all that is new; place is the time within a step that it is of."""
         for recorder in self.recorders:
             frame = recorder.to_frame()
             new = frame[frame.step > self._seen.get(id(recorder), 0)]
             if new.empty:
                 continue
             self._seen[id(recorder)] = new.step.max()
-            look = self._signals if "signal" in frame else self._gradients
-            for kind, layer, message in look(new):
-                if (kind, layer) not in given:
-                    given.add((kind, layer))
-                    alert = Alert(kind, layer, int(new.step.max()), message)
-                    self.found.append(alert)
-                    self._tell(alert)
+            if "signal" in frame:
+                place, look = 0 if recorder.wants_forward else 2, self._signals
+            else:
+                place, look = 1, self._gradients
+            for kind, layer, step, message in look(new):
+                yield place, Alert(kind, layer, int(step), message)
+
+    def _first_of_not_finite(self, found):
+        """All alerts, but of values that are not finite only the first: it causes the others."""
+        found = list(found)
+        bad = [(alert.step, place, alert) for place, alert in found if alert.kind == "not finite"]
+        first = min(bad)[-1] if bad else None
+        return [alert for _, alert in found if alert.kind != "not finite" or alert is first]
 
     def _tell(self, alert):
         if self.action == "warn":
@@ -126,20 +150,21 @@ class Alerts(keras.callbacks.Callback):
             self.action(alert)
 
     def _gradients(self, frame):
-        """`(kind, layer, message)` of what gradients and updates show."""
-        final = frame[frame.step == frame.step.max()]
+        """`(kind, layer, step, message)` of what gradients and updates show."""
+        last = frame.step.max()
         norms = frame[frame.statistic == "norm"]
         # A few such steps are part of training with dynamic loss scaling, if not the last.
-        if not np.isfinite(final[final.statistic == "norm"].value).all():
-            layer = _not_finite(norms).layer.iloc[-1]  # it spreads from there to the layers below
-            yield "not finite", layer, f"The gradient of layer '{layer}' is not finite."
+        if not np.isfinite(norms[norms.step == last].value).all():
+            bad = _not_finite(norms).iloc[-1]  # it spreads from there to the layers below
+            message = f"The gradient of layer '{bad.layer}' is not finite."
+            yield "not finite", bad.layer, bad.step, message
         elif len(norms):
             ratio = last_steps(first_last_ratio(frame))
             word = "arrives" if math.isnan(ratio) else fate(ratio)
             if word in ("vanishes", "explodes"):
                 kind = {"vanishes": "vanishing", "explodes": "exploding"}[word]
                 message = f"The gradient {word}: at the first depth step it is {ratio:.1e} times "
-                yield kind, "", message + "that at the last."
+                yield kind, "", last, message + "that at the last."
         updates = frame[(frame.statistic == "update_ratio") & frame.weight.str.endswith("kernel")]
         for layer, values in updates.groupby("layer", sort=False).value:
             ratio = values.median()
@@ -148,21 +173,23 @@ class Alerts(keras.callbacks.Callback):
                 much = "more" if ratio > high else "less"
                 limit = high if ratio > high else low
                 message = f"A step changes layer '{layer}' by {ratio:.1e} of its norm, {much} than "
-                yield "update", layer, f"{message}{limit:g}."
+                yield "update", layer, last, f"{message}{limit:g}."
 
     def _signals(self, frame):
-        """`(kind, layer, message)` of what signals show."""
-        final = frame[frame.step == frame.step.max()]
+        """`(kind, layer, step, message)` of what signals show."""
+        last = frame.step.max()
+        final = frame[frame.step == last]
         bad = _not_finite(frame)
         if len(bad):
-            layer = bad.layer.iloc[0]  # it spreads from there to the layers above
-            yield "not finite", layer, f"The signal of layer '{layer}' is not finite."
+            first = bad.iloc[0]  # it spreads from there to the layers above
+            message = f"The signal of layer '{first.layer}' is not finite."
+            yield "not finite", first.layer, first.step, message
             return
         dead = final[(final.statistic == "dead") & final.signal.isin(["output", "h"])]
         for layer, values in dead.groupby("layer", sort=False).value:
             if values.max() > self.thresholds["dead"]:
                 message = f"In layer '{layer}' {values.max():.0%} of the units are dead: 0 for "
-                yield "dead", layer, message + "every example."
+                yield "dead", layer, last, message + "every example."
         stuck = final[final.statistic.isin(["closed", "open"])]
         stuck = stuck[~((stuck.signal == "f") & (stuck.statistic == "open"))]
         for layer, rows in stuck.groupby("layer", sort=False):
@@ -170,10 +197,16 @@ class Alerts(keras.callbacks.Callback):
             if worst.value > self.thresholds["saturated"]:
                 gate = {"i": "input", "f": "forget", "o": "output"}[worst.signal]
                 message = f"In layer '{layer}', depth {worst.depth:.0f}, {worst.value:.0%} of the "
-                yield "saturated", layer, f"{message}{gate} gates are {worst.statistic}."
+                yield "saturated", layer, last, f"{message}{gate} gates are {worst.statistic}."
 
 
 def _not_finite(frame):
     """The rows with NaN or infinite values of the first step that has any."""
     bad = frame[~np.isfinite(frame.value)]
     return bad[bad.step == bad.step.min()]
+
+
+def _last_recorded(frame, step, count):
+    """The rows of the last `count` recorded steps up to `step`."""
+    steps = np.unique(frame.step[frame.step <= step])
+    return frame[frame.step.isin(steps[-count:])].reset_index(drop=True)

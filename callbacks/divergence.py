@@ -13,10 +13,14 @@ from keras_deeplstm.callbacks.tap_callback import TapCallback
 class DivergenceGuard(TapCallback):
     """Stop `model.fit` on NaN, infinity or a loss far above the first, with the good weights back.
 
-    Every training step is watched: the loss that Keras reports (the mean of the epoch so far) and
-    all gradients. When one goes wrong, training stops, and weights and optimizer get the values
-    that they had at the end of the last good epoch (or before the first). Put it before callbacks
-    that save, such as `ModelCheckpoint`: what they then save at the end of the epoch is good.
+    Every training step is watched: the loss that Keras reports (the mean of the epoch so far), what
+    each layer returns, and all gradients. When loss or gradients go wrong, training stops, and
+    weights and optimizer get the values that they had at the end of the last good epoch (or before
+    the first). Put it before callbacks that save, such as `ModelCheckpoint`: what they then save at
+    the end of the epoch is good.
+
+    The layer that went wrong first is named: on the way forward the first one whose output is not
+    finite, else, on the way back, the last one whose gradient is not.
 
     Gradients that are not finite are no divergence under dynamic loss scaling, which skips such
     steps: with a `LossScaleOptimizer` only the loss is watched.
@@ -28,6 +32,8 @@ class DivergenceGuard(TapCallback):
     Attributes:
         diverged: Whether training was stopped.
         step: The training step at which it was, counted from 1; None if it was not.
+        layer: Name of the layer that went wrong first; None if no layer did, or it was not seen:
+            one in a loop of the model's own, or within a forward pass of a custom `train_step`.
         reason: Why, in words; "" if it was not.
 
     Raises:
@@ -44,17 +50,22 @@ class DivergenceGuard(TapCallback):
     >>> guard = DivergenceGuard()
     >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[guard])
     >>> guard.diverged, guard.step, guard.reason, len(history.epoch)
-    (True, 1, 'the loss is nan', 1)
+    (True, 1, 'the loss is nan, and the inputs are not finite', 1)
     """
+
+    wants_forward = True
 
     def __init__(self, factor=10.0):
         super().__init__()
         self.factor = validation.finite("factor", factor, positive=True)
         if self.factor <= 1:
             raise ValueError(f"Argument `factor` must be above 1. Received: factor={factor!r}")
-        self.diverged, self.step, self.reason = False, None, ""
+        self._forget()
 
-    # What the tap asks.
+    def _forget(self):
+        self.diverged, self.step, self.layer, self.reason = False, None, None, ""
+
+    # The tap.
 
     def is_due(self, steps):
         """Every step is watched."""
@@ -68,7 +79,15 @@ class DivergenceGuard(TapCallback):
             gradients = []
         # A sum is finite only if all are; half precision could overflow in it.
         sums = [ops.sum(ops.cast(g, "float32")) for g in gradients]
-        return {"finite": ops.isfinite(ops.stack(sums))} if sums else {}
+        return {"gradients": ops.isfinite(ops.stack(sums))} if sums else {}
+
+    def summarize_forward(self, inputs, outputs):
+        """Whether inputs and outputs of the layers are finite; traced into the compiled step."""
+        self._layers = [layer.name for layer, _ in outputs]
+        floats = [x for x in inputs if keras.backend.is_float_dtype(x.dtype)]
+        finite = [ops.all(ops.isfinite(output)) for _, output in outputs]
+        finite.insert(0, ops.all(ops.stack([ops.all(ops.isfinite(x)) for x in floats] or [True])))
+        return {"forward": ops.stack(finite)}
 
     def receive(self, steps, summary, logs):
         """Judge the step before: it is done by now, so that nobody waits for the device."""
@@ -82,19 +101,33 @@ class DivergenceGuard(TapCallback):
         (step, summary, loss), self._waiting = self._waiting, None
         step = min(step, self._step)  # the last call of an epoch may have run fewer
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
-        finite = ops.convert_to_numpy(summary["finite"]) if summary else ()
+        # Of several replicas, means of 0 and 1.
+        forward, gradients = (
+            ops.convert_to_numpy(summary[key]) == 1 if key in summary else np.ones(0, bool)
+            for key in ("forward", "gradients")
+        )
+        layer = None
         if self._first_loss is None and loss:
             self._first_loss = abs(loss)
         if loss is not None and not abs(loss) < float("inf"):
             reason = f"the loss is {loss}"
-        elif not np.all(finite):
-            bad = [path for path, ok in zip(self._paths, finite, strict=True) if not ok]
-            reason = f"the gradient of {bad[0]} is not finite"
+            if len(forward) and not forward[0]:
+                reason += ", and the inputs are not finite"
+            elif not forward.all():
+                layer = self._layers[forward.argmin() - 1]
+                reason += f", and layer '{layer}' the first whose output is not finite"
+            elif len(forward) > 1:
+                reason += ", though all layers return finite values"
+        elif not gradients.all():
+            # It spreads from there to the layers below.
+            path = [path for path, ok in zip(self._paths, gradients, strict=True) if not ok][-1]
+            layer = path.split("/")[-2]
+            reason = f"the gradient of {path} is not finite"
         elif None not in (loss, self._first_loss) and loss > self.factor * self._first_loss:
             reason = f"the loss {loss:.4g} is above {self.factor:g} x {self._first_loss:.4g}"
         else:
             return
-        self.diverged, self.step, self.reason = True, step, reason
+        self.diverged, self.step, self.layer, self.reason = True, step, layer, reason
         self._model.stop_training = True
 
     # When Keras calls.
@@ -102,7 +135,7 @@ class DivergenceGuard(TapCallback):
     def on_train_begin(self, logs=None):
         """Start anew."""
         super().on_train_begin(logs)
-        self.diverged, self.step, self.reason = False, None, ""
+        self._forget()
         self._waiting, self._first_loss, self._good, self._step = None, None, None, 0
 
     def on_epoch_begin(self, epoch, logs=None):

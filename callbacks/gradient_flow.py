@@ -49,6 +49,7 @@ class GradientFlow(StepRecorder):
             act; NaN while gradients are only accumulated), "histogram" (share of entries by
             log10 |g|, in half decades, estimated from up to 16,384 entries of each weight).
         layers: Names of the layers to record (all those inside a layer of that name); None: all.
+        keep: Keep only so many recorded steps, the last ones; None: all.
         tensorboard: Folder for TensorBoard (scalars, and histograms if recorded); None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
 
@@ -81,15 +82,23 @@ class GradientFlow(StepRecorder):
     'The gradient arrives'
     """
 
-    def __init__(self, every=1, statistics=("norm",), layers=None, tensorboard=None, csv=None):
-        super().__init__(every, tensorboard, csv)
+    def __init__(
+        self,
+        every=1,
+        statistics=("norm",),
+        layers=None,
+        keep=None,
+        tensorboard=None,
+        csv=None,
+    ):
+        super().__init__(every, keep, tensorboard, csv)
         self.statistics = validation.names("statistics", statistics)
         for statistic in self.statistics:
             validation.one_of("statistics", statistic, STATISTICS)
         self.layers = None if layers is None else validation.names("layers", layers)
         self.wants_update = "update_ratio" in self.statistics
         self._weights, self._entries = [], {}  # of the compiled step
-        self._records = Records()
+        self._records = Records(self.keep)
 
     # The tap.
 

@@ -40,7 +40,8 @@ class Records:
     statistics to arrays with an entry for each depth step.
     """
 
-    def __init__(self):
+    def __init__(self, keep=None):
+        self._keep = keep  # so many records, the last ones; None: all
         self._pending = []  # with tensors on the device
         self._recorded = []
 
@@ -55,6 +56,8 @@ class Records:
             tensors: A list of tensors with one axis.
         """
         self._pending.append((step, weights, entries, tensors))
+        if self._keep is not None:
+            self._pending = self._pending[-self._keep :]
 
     def fetch(self, last=math.inf):
         """All records; the new ones come from the device. None is of a step beyond `last`.
@@ -73,6 +76,8 @@ class Records:
             new.append((min(step, last), weights, measured))
         self._pending = []
         self._recorded += new
+        if self._keep is not None:
+            self._recorded = self._recorded[-self._keep :]
         return self._recorded, new
 
     def get_state(self):

@@ -6,7 +6,7 @@ import math
 import keras
 from keras import ops
 
-from keras_deeplstm.callbacks.gradient_tap import inner_optimizer
+from keras_deeplstm.callbacks.tapped_step import inner_optimizer
 
 # Edges of the histograms of log10 |g|: a bin for each half decade, and one at either end.
 HISTOGRAM_EDGES = [exponent / 2 for exponent in range(-24, 9)]

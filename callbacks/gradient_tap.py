@@ -9,6 +9,8 @@ What is wrapped, on the instances and only during `fit`:
 
 - the optimizer's `apply` (TensorFlow, torch) or `stateless_apply` (JAX), where gradients pass;
 - the model's `train_step`, which adds the summaries to the logs it returns;
+- on JAX the model's `compute_loss_and_updates`: what is taken from the forward pass leaves the
+  differentiated function at the end of the non-trainable variables;
 - the model's `make_train_function`. It makes two functions, the step with the tap and the step as
   it would be without, and each call takes the one that it needs: a step that nobody records costs
   nothing. Each is compiled only when it is first used;
@@ -20,13 +22,14 @@ them.
 """
 
 import contextlib
-import functools
 import threading
 import warnings
-from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from keras_deeplstm.callbacks.layer_outputs import LayerOutputs
+from keras_deeplstm.callbacks.tapped_step import before_averaging, tapped_step
 
 KEY = "__keras_deeplstm_gradients__"
 _ATTRIBUTE = "_keras_deeplstm_tap"
@@ -45,6 +48,9 @@ class GradientTap:
       `TappedStep`. It returns a dict of tensors;
     - `summarize_update(step, values)`, if its `wants_update` is true, is traced after the step,
       with the values that it has given `step.variables`. It returns a dict, too;
+    - `summarize_forward(inputs, outputs)`, if its `wants_forward` is true, is traced after the
+      forward pass, with the tensors of x and the list of `LayerOutputs.watched`. It returns a dict,
+      too. It is not called if a custom `train_step` has a forward pass that cannot be seen;
     - `receive(steps, summary, logs)` is called after each such call, with these tensors, on the
       device, or None where nothing was due, and with the step's logs.
     """
@@ -82,7 +88,8 @@ class GradientTap:
         self._subscribers = []
         # By the threads that trace a step: of a MirroredStrategy each replica is one, and they take
         # turns in the middle of a step.
-        self._summaries = {}
+        self._running = {}
+        self._outputs = LayerOutputs(model)
         self._on_batch = False
         self._apply = getattr(model.optimizer, self._apply_name)
         self._train_step = model.train_step
@@ -94,10 +101,14 @@ class GradientTap:
         object.__setattr__(model, "make_train_function", self._tapped_make_train_function)
         object.__setattr__(model, "train_on_batch", self._tapped_train_on_batch)
         object.__setattr__(model, _ATTRIBUTE, self)
+        if self._jax:
+            self._compute_loss = model.compute_loss_and_updates
+            object.__setattr__(model, "compute_loss_and_updates", self._tapped_compute_loss)
 
     def _remove(self):
         object.__delattr__(self._optimizer, self._apply_name)
-        for name in ("train_step", "make_train_function", "train_on_batch", _ATTRIBUTE):
+        names = ("train_step", "make_train_function", "train_on_batch", _ATTRIBUTE)
+        for name in (*names, "compute_loss_and_updates") if self._jax else names:
             object.__delattr__(self.model, name)
         self.model.train_function = None
 
@@ -144,159 +155,99 @@ class GradientTap:
     def _tapped_train_step(self, *args, **kwargs):
         if self.model.optimizer is not self._optimizer:
             return self._train_step(*args, **kwargs)  # compiled anew since; this tap is dead
+        running = _RunningStep(_inputs_of(args[-1] if args else kwargs["data"]))
+        outputs = contextlib.nullcontext() if self._jax else self._watched_outputs()
         thread = threading.get_ident()
-        self._summaries[thread] = None
+        self._running[thread] = running
         try:
-            result = self._train_step(*args, **kwargs)
+            with outputs as seen:
+                result = self._train_step(*args, **kwargs)
         finally:
-            summaries = self._summaries.pop(thread)
+            del self._running[thread]
+        if seen is not None:
+            running.add(self._summarize_forward(running.inputs, seen))
+        if self._jax:
+            logs, (trainable, others, *state) = result
+            if others and isinstance(others[-1], dict):  # from `_tapped_compute_loss`
+                *others, summaries = others
+                running.add(summaries)
+            result = logs, (trainable, others, *state)
         if not self.model.trainable_variables:
             warnings.warn(
                 f"Model {self.model.name!r} has no trainable variables: there are no gradients",
                 stacklevel=2,
             )
-            return result
-        if summaries is None:
+        elif not running.applied:
             raise RuntimeError(
                 f"The `train_step` of {self.model.name!r} did not call "
                 f"`self.optimizer.{self._apply_name}`, so that its gradients cannot be watched"
             )
+        if not running.summaries:
+            return result
         logs = result[0] if self._jax else result
-        logs = {**logs, KEY: summaries}
+        logs = {**logs, KEY: running.summaries}
         return (logs, *result[1:]) if self._jax else logs
 
+    def _watched_outputs(self):
+        wanted = any(subscriber.wants_forward for subscriber in self._subscribers)
+        return self._outputs.watched() if wanted else contextlib.nullcontext()
+
+    def _summarize_forward(self, inputs, outputs):
+        return {
+            str(i): subscriber.summarize_forward(inputs, outputs)
+            for i, subscriber in enumerate(self._subscribers)
+            if subscriber.wants_forward
+        }
+
+    def _tapped_compute_loss(self, *args, **kwargs):
+        running = self._running.get(threading.get_ident())
+        with self._watched_outputs() if running else contextlib.nullcontext() as outputs:
+            loss, aux = self._compute_loss(*args, **kwargs)
+        if outputs is None or len(aux) != 4:  # Keras' method, or one of the user's own?
+            return loss, aux
+        unscaled_loss, y_pred, others, metrics = aux
+        others = [*others, self._summarize_forward(running.inputs, outputs)]
+        return loss, (unscaled_loss, y_pred, others, metrics)
+
     def _tapped_apply(self, *args, **kwargs):
-        thread = threading.get_ident()
-        if thread not in self._summaries:
+        running = self._running.get(threading.get_ident())
+        if running is None:
             return self._apply(*args, **kwargs)
-        if self._summaries[thread] is not None:
+        if running.applied:
             raise RuntimeError(
                 f"The `train_step` of {self.model.name!r} applies gradients more than once, so "
                 "that it is not clear which are its gradients"
             )
-        step = self._tapped(*args, **kwargs)
-        summaries = {str(i): s.summarize(step) for i, s in enumerate(self._subscribers)}
-        self._summaries[thread] = summaries
+        running.applied = True
+        step = tapped_step(self.model, running.inputs, *args, **kwargs)
+        running.add({str(i): s.summarize(step) for i, s in enumerate(self._subscribers)})
         updated = {str(i): s for i, s in enumerate(self._subscribers) if s.wants_update}
         if not updated:
             return self._apply(*args, **kwargs)
         before = [ops.copy(value) for value in step.values]
-        with _before_averaging(self._optimizer, step.variables) as values:
+        with before_averaging(self._optimizer, step.variables) as values:
             result = self._apply(*args, **kwargs)
         if not values:
             values = [result[0][i] for i in step.numbers] if self._jax else step.variables
         step = step._replace(values=before)
-        for i, subscriber in updated.items():
-            summaries[i] |= subscriber.summarize_update(step, values)
+        running.add({i: s.summarize_update(step, values) for i, s in updated.items()})
         return result
 
-    def _tapped(self, *args, **kwargs):
-        if self._jax:
-            names = ("optimizer_variables", "grads", "trainable_variables")
-        else:
-            names = ("grads", "trainable_variables")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        gradients = list(given["grads"])
-        variables = list((not self._jax and given.get("trainable_variables")) or [])
-        variables = variables or list(self.model.trainable_variables)
-        if len(gradients) != len(variables):
-            raise RuntimeError(
-                f"The `train_step` of {self.model.name!r} hands {len(gradients)} gradients to the "
-                f"optimizer, but {len(variables)} variables are trainable: they cannot be told "
-                "apart"
-            )
-        scope = functools.partial(self._scope, given.get("optimizer_variables"))
-        with scope():
-            # What the loss was multiplied by: `loss_scale_factor`, or a dynamic scale.
-            scale = self._optimizer.scale_loss(1.0)
-        values = given["trainable_variables"] if self._jax else variables
-        # With overwrite_with_gradient, what arrives is a new value, not a gradient.
-        numbers = [
-            i
-            for i, (variable, gradient) in enumerate(zip(variables, gradients, strict=True))
-            if gradient is not None and not variable.overwrite_with_gradient
-        ]
-        return TappedStep(
-            self._optimizer,
-            numbers,
-            [variables[i] for i in numbers],
-            [values[i] for i in numbers],
-            [_true_gradient(gradients[i], scale) for i in numbers],
-            scope,
-        )
 
-    def _scope(self, optimizer_variables):
-        if optimizer_variables is None:
-            return contextlib.nullcontext()
-        mapping = zip(self._optimizer.variables, optimizer_variables, strict=True)
-        return keras.StatelessScope(state_mapping=list(mapping))
+class _RunningStep:
+    """What a thread has seen of the training step that it traces, or on torch runs."""
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+        self.applied = False  # whether gradients have been handed to the optimizer
+        self.summaries = {}  # by the number of the subscriber
+
+    def add(self, summaries):
+        for i, summary in summaries.items():
+            self.summaries[i] = {**self.summaries.get(i, {}), **summary}
 
 
-class TappedStep(NamedTuple):
-    """A training step that is about to be applied, in the training step that is being traced.
-
-    Attributes:
-        optimizer: The optimizer.
-        numbers: The places of the variables below among all trainable ones.
-        variables: The trainable variables that have a gradient.
-        values: Their values before the step.
-        gradients: Their true gradients: loss scale divided out, duplicate rows of sparse gradients
-            summed, replicas all-reduced.
-        scope: A function to a context in which the optimizer's variables have their values.
-    """
-
-    optimizer: Any
-    numbers: list
-    variables: list
-    values: list
-    gradients: list
-    scope: Any
-
-
-def inner_optimizer(optimizer):
-    """The optimizer itself, or the one that a `LossScaleOptimizer` wraps."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-@contextlib.contextmanager
-def _before_averaging(optimizer, variables):
-    """The values that a step gives the variables, before it puts their averages in their place.
-
-    With `ema_overwrite_frequency` the optimizer does that at some steps. The values come in a list,
-    which stays empty if no step does it, and within a `LossScaleOptimizer`: on TensorFlow that runs
-    the step as a branch, out of which no value comes.
-    """
-    values = []
-    if not (optimizer.use_ema and optimizer.ema_overwrite_frequency):
-        yield values
-        return
-    # A private method: nothing that is public is called between the step and the averages.
-    name = "_update_model_variables_moving_average"
-    update = getattr(optimizer, name)
-
-    def observed(trainable_variables):
-        for variable in variables:
-            value = ops.copy(variable)
-            values.append(variable.constraint(value) if variable.constraint else value)
-        return update(trainable_variables)
-
-    object.__setattr__(optimizer, name, observed)
-    try:
-        yield values
-    finally:
-        object.__delattr__(optimizer, name)
-
-
-def _true_gradient(gradient, scale):
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Of an embedding: rows with their indices, some of them more than once. Dense sums them.
-        gradient = tf.convert_to_tensor(gradient)
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            # Keras divides the loss of each replica by their number.
-            gradient = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
-    if isinstance(scale, float) and scale == 1.0:
-        return gradient
-    return ops.divide(gradient, ops.cast(scale, gradient.dtype))
+def _inputs_of(data):
+    """The tensors of x in what a `train_step` gets."""
+    x = data[0] if isinstance(data, (tuple, list)) and data else data
+    return [tensor for tensor in keras.tree.flatten(x) if tensor is not None]

@@ -1,6 +1,7 @@
-"""SignalFlow: activations, states and gates by layer and depth step, on a probe batch."""
+"""SignalFlow: activations, states and gates by layer and depth step, while a model trains."""
 
 import pandas as pd
+from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import signal_plots
@@ -9,18 +10,26 @@ from keras_deeplstm.diagnostics import signals
 
 
 class SignalFlow(StepRecorder):
-    """Record the forward signals of a model on a fixed probe batch while `model.fit` runs.
+    """Record the forward signals of a model while `model.fit` runs.
 
-    What `diagnostics.SignalProbe` measures, after some of the training steps: norm, mean and spread
-    of what each layer returns, and the share of dead units; of layers of this package also of their
-    states at each depth step, and the shares of gates that are closed or open. The probe is a
-    function of its own, in inference mode: the training step, its kernels, the model's weights and
-    its random numbers are not touched.
+    With a probe batch, `diagnostics.SignalProbe` measures after some of the training steps: norm,
+    mean and spread of what each layer returns, and the share of dead units; of layers of this
+    package also of their states at each depth step, and the shares of gates that are closed or
+    open. The probe is a function of its own, in inference mode.
+
+    Without one, the outputs of the layers are taken from the training step itself: those of its own
+    batch, with dropout, before the step changes the weights. States and gates are not, since the
+    kernels of a training step do not return them; nor are layers that run in a loop of the model's
+    own, or are rematerialized. Replicas of a MirroredStrategy give the mean of their statistics.
+
+    In both cases training is not changed: not its kernels, its weights, its random numbers.
 
     Args:
-        x: The probe batch, as for `predict`; 64 examples tell enough.
-        every: After which training steps to record, as for `GradientFlow`.
+        x: The probe batch, as for `predict`; 64 examples tell enough. None: the batch of the
+            training step.
+        every: Which training steps to record, as for `GradientFlow`.
         layers: Names of the layers to record; None: all.
+        keep: Keep only so many recorded steps, the last ones; None: all.
         tensorboard: Folder for TensorBoard; None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
 
@@ -29,6 +38,8 @@ class SignalFlow(StepRecorder):
     Raises:
         ValueError: An argument is out of its range; in `fit`: the model is not compiled, or has no
             layer of one of the names.
+        RuntimeError: In `fit`, without a probe batch: the forward pass of a custom `train_step`
+            cannot be seen.
 
     Example:
 
@@ -49,27 +60,47 @@ class SignalFlow(StepRecorder):
     'depth (1: next to the input)'
     """
 
-    def __init__(self, x, every=1, layers=None, tensorboard=None, csv=None):
-        super().__init__(every, tensorboard, csv)
+    def __init__(self, x=None, every=1, layers=None, keep=None, tensorboard=None, csv=None):
+        super().__init__(every, keep, tensorboard, csv)
         self.x = x
         self.layers = None if layers is None else validation.names("layers", layers)
+        self.wants_forward = x is None
         self._probe = None
         self._steps, self._frames, self._written = [], [], 0
 
-    # The tap: it counts the steps, and none of them is compiled with anything in it.
+    # The tap. With a probe batch it counts the steps, and is compiled into none of them.
 
     def is_due(self, steps):
-        """Nothing is taken from the training step; note whether to measure after it."""
+        """Whether to record: here what the step returns, or the probe after it."""
         self._wanted = super().is_due(steps)
-        return False
+        return self._wanted and self.x is None
 
     def summarize(self, step):
-        """Nothing is taken from the training step."""
+        """Nothing is taken from the gradients."""
         return {}
 
+    def summarize_forward(self, inputs, outputs):
+        """The statistics of what the layers return; traced into the compiled step."""
+        layers = signals.chosen_layers(self._model, self.layers)
+        seen = [
+            (layer, [{"output": signals.output_statistics(output)}])
+            for layer, output in outputs
+            if layer in layers
+        ]
+        self._rows, values = signals.flattened(seen)
+        return {"outputs": values}
+
     def receive(self, steps, summary, logs):
-        """Count the steps."""
+        """Count the steps, and keep what was recorded without waiting for the device."""
         self.count(steps, self._wanted)
+        if self.x is not None or summary is None:
+            return
+        if not summary:
+            raise RuntimeError(
+                f"The forward pass of the `train_step` of {self._model.name!r} cannot be seen. "
+                "Pass a probe batch to SignalFlow"
+            )
+        self._keep((self._rows, summary["outputs"]))
 
     # Keras hooks, and what is written.
 
@@ -77,22 +108,26 @@ class SignalFlow(StepRecorder):
         """Forget the compiled probe of an earlier model."""
         super().on_train_begin(logs)
         self._probe, self._wanted = None, False
-        if self.model.built:
-            self._make_probe()  # a wrong name is an error now
+        if self.model.built:  # a wrong name is an error now
+            signals.chosen_layers(self.model, self.layers)
 
     def on_train_batch_end(self, batch, logs=None):
         """Measure, if this step is to be recorded."""
-        if self._wanted:
+        if self._wanted and self.x is not None:
             self._wanted = False
             if self._probe is None:
-                self._make_probe()
+                self._probe = signals.SignalProbe(self.model, self.x, self.layers)
             # Asking for `self.model` brings the weights up to date on JAX.
             self._probe.model = self.model
-            self._steps.append(self._step)
-            self._frames.append(self._probe.measure())
+            self._keep(self._probe.measure())
 
-    def _make_probe(self):
-        self._probe = signals.SignalProbe(self.model, self.x, self.layers)
+    def _keep(self, frame):
+        self._steps.append(self._step)
+        self._frames.append(frame)
+        if self.keep is not None:
+            dropped = len(self._frames[: -self.keep])
+            del self._frames[:dropped], self._steps[:dropped]
+            self._written = max(0, self._written - dropped)
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
@@ -133,6 +168,10 @@ class SignalFlow(StepRecorder):
         return self._frame(0)
 
     def _frame(self, start):
+        for i, one in enumerate(self._frames):
+            if isinstance(one, tuple):  # still on the device
+                rows, values = one
+                self._frames[i] = signals.frame_of(rows, ops.convert_to_numpy(values))
         steps, frames = self._steps[start:], self._frames[start:]
         if not frames:
             return pd.DataFrame(columns=["step", *signals.COLUMNS])

@@ -14,12 +14,13 @@ class StepRecorder(TapCallback):
     a `TensorBoardWriter`, or to None.
     """
 
-    def __init__(self, every, tensorboard, csv):
+    def __init__(self, every, keep, tensorboard, csv):
         super().__init__()
         self.every = every
         if not (callable(every) or every == "epoch"):
             also = "'epoch' or a function"
             self.every = validation.positive_integer("every", every, or_else=also)
+        self.keep = None if keep is None else validation.positive_integer("keep", keep)
         self.tensorboard = tensorboard
         self.csv = csv
         self._step = None  # the optimizer's, before the first `fit`

@@ -5,7 +5,9 @@ import warnings
 import keras
 from keras import ops
 
-from keras_deeplstm.callbacks.gradient_tap import GradientTap, inner_optimizer
+from keras_deeplstm.callbacks.gradient_tap import GradientTap
+from keras_deeplstm.callbacks.tapped_step import inner_optimizer
+from keras_deeplstm.nested import leaf_layers
 
 
 class TapCallback(keras.callbacks.Callback):
@@ -16,6 +18,7 @@ class TapCallback(keras.callbacks.Callback):
     """
 
     wants_update = False  # whether it has a `summarize_update`
+    wants_forward = False  # whether it has a `summarize_forward`
 
     def __init__(self):
         super().__init__()
@@ -62,7 +65,9 @@ class TapCallback(keras.callbacks.Callback):
 
     def _build_optimizer(self):
         """Make the optimizer's variables, which TensorFlow would do in the first step."""
-        if self.model.built and not self.model.optimizer.built:
+        # A subclassed model may call itself built before its layers have their weights.
+        built = self.model.built and all(layer.built for layer in leaf_layers(self.model))
+        if built and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
 
     def _iterations(self):

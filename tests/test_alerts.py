@@ -95,6 +95,41 @@ def test_the_layer_below_which_a_gradient_is_nan(eager):
     assert found[0].layer == "below" and "gradient" in found[0].message
 
 
+class Log(keras.layers.Layer):
+    def call(self, x):
+        return ops.log(x)
+
+
+def test_the_step_and_the_layer_where_a_nan_appears():
+    """On the way forward, at step 7: all that follows from it is no alert of its own."""
+    layers = [keras.layers.Dense(6, "relu", name="below"), Log(name="log")]
+    model = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(2, name="readout")])
+    model.compile("sgd", "mse")
+    x = np.ones((20, 6), "float32")
+    x[12, 0] = -9  # relu(-9) = 0, log(0) = -infinity
+    model.layers[0].set_weights([np.eye(6), np.zeros(6)])
+    recorders = GradientFlow(keep=50), SignalFlow(keep=50), SignalFlow(x[:2], keep=50)
+    alerts = Alerts(*recorders, action=lambda alert: None, keep=3)
+    fit = {"batch_size": 2, "shuffle": False, "verbose": 0}
+    model.fit(x, np.zeros((20, 2)), callbacks=[*recorders, alerts], **fit)
+    (alert,) = alerts.found
+    assert alert == ("not finite", "log", 7, "The signal of layer 'log' is not finite.")
+    assert [frame.step.unique().tolist() for frame in alerts.kept[alert]] == [[5, 6, 7]] * 3
+    assert {"norm", "dead"} <= set(alerts.kept[alert][1].statistic)
+
+
+def test_recorders_that_keep_the_last_steps():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    recorders = [GradientFlow(keep=3), SignalFlow(keep=3), SignalFlow(X[:2], every=4, keep=3)]
+    model.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=recorders)
+    steps = [recorder.to_frame().step.unique().tolist() for recorder in recorders]
+    assert steps == [[14, 15, 16], [14, 15, 16], [8, 12, 16]]
+    for recorder in (GradientFlow, SignalFlow):
+        with pytest.raises(ValueError, match="`keep` must be a positive integer"):
+            recorder(keep=0)
+
+
 def test_steps_that_are_too_large_or_too_small():
     """Of kernels, by the median of the epoch: biases start at 0."""
     rows = [

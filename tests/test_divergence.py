@@ -148,8 +148,34 @@ def test_a_gradient_that_is_not_finite_stops():
     guard = DivergenceGuard()
     with pytest.warns(UserWarning, match="is not finite"):
         fit(model, guard)
-    assert guard.step == 1
+    assert (guard.step, guard.layer) == (1, model.layers[0].name)
     np.testing.assert_array_equal(model.layers[0].get_weights()[0], np.zeros((3, 1)))
+
+
+class Log(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.log(x)  # NaN below 0
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_layer_that_went_wrong_first(jit_compile):
+    if keras.backend.backend() == "torch" and jit_compile:
+        pytest.skip("the same")
+    inner = keras.Sequential([keras.layers.Dense(3, use_bias=False, name="below"), Log(name="log")])
+    layers = [inner, keras.layers.Dense(3, name="above"), keras.layers.Dense(1, name="last")]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(keras.optimizers.SGD(1e-6), "mse", jit_compile=jit_compile)
+    inner.layers[0].set_weights([np.eye(3)])
+    guard = DivergenceGuard()
+    for x, y, layer, reason in (
+        (-X[:4], Y[:4], "log", "and layer 'log' the first whose output is not finite"),
+        (np.nan * X[:4], Y[:4], None, "and the inputs are not finite"),
+        (X[:4], np.nan * Y[:4], None, "though all layers return finite values"),
+    ):
+        data = [np.concatenate([good, bad]) for good, bad in ((X[:8], x), (Y[:8], y))]
+        with pytest.warns(UserWarning, match=f"in step 3: the loss is nan.*{reason}"):
+            fit(model, guard, *data)
+        assert (guard.step, guard.layer) == (3, layer) and guard.reason.endswith(reason)
 
 
 def test_wrong_use():

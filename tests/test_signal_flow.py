@@ -9,7 +9,7 @@ import pytest
 import reference
 from keras import ops
 
-from keras_deeplstm.callbacks import GradientFlow, SignalFlow, signal_plots
+from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow, SignalFlow, signal_plots
 from keras_deeplstm.diagnostics import SignalProbe
 from keras_deeplstm.layers import DenseStack, GridLSTM2D, UnfoldedLSTMBlock, kernels
 
@@ -213,6 +213,142 @@ def test_each_record_is_of_the_weights_after_its_step(tmp_path):
     by_epoch = SignalFlow(X, every="epoch")
     fit(build(), by_epoch)
     assert by_epoch.to_frame().step.unique().tolist() == [1, 4]
+
+
+def compiled(layers, jit_compile="auto"):
+    model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(2, name="readout")])
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+    return model
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_outputs_of_the_training_step_itself(jit_compile):
+    if BACKEND == "torch" and jit_compile:
+        pytest.skip("Keras does not compile the training step of torch on this machine")
+
+    def make():
+        keras.utils.set_random_seed(3)
+        hidden = keras.layers.Dense(5, "relu", name="hidden")
+        return compiled([hidden, UnfoldedLSTMBlock(4, 3, name="block")], jit_compile)
+
+    expected = []
+
+    class Outside(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            x = X[2 * batch : 2 * batch + 2]
+            outputs = {}
+            for layer in self.model.layers:
+                x = layer(x)
+                outputs[layer.name] = statistics(numpy_of(x))
+            expected.append(outputs)
+
+    flow, weights = SignalFlow(), []
+    for callbacks in ([], [flow], [Outside()]):
+        model = make()
+        model.fit(X, X[:, :2], batch_size=2, shuffle=False, verbose=0, callbacks=callbacks)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    frame = flow.to_frame()
+    assert frame.layer.unique().tolist() == ["hidden", "block", "readout"]
+    assert set(frame.signal) == {"output"} and frame.depth.isna().all()
+    for step, outputs in enumerate(expected, start=1):
+        for name, values in outputs.items():
+            one = frame[(frame.step == step) & (frame.layer == name)].set_index("statistic").value
+            assert one.to_dict() == pytest.approx(values, rel=1e-5, abs=1e-6)
+
+
+def test_the_training_step_shows_its_dropout_and_chosen_layers_of_nested_models():
+    inner = keras.Sequential([keras.layers.Dense(64, "sigmoid"), keras.layers.Dropout(0.5)])
+    inner.layers[1].name = "dropped"
+    flow = SignalFlow(every=2, layers=["dropped"], keep=2)
+    model = compiled([inner])
+    model.fit(X, X[:, :2], batch_size=1, epochs=2, verbose=0, callbacks=[flow])
+    frame = flow.to_frame()
+    assert frame.step.unique().tolist() == [10, 12] and set(frame.layer) == {"dropped"}
+    dead = frame[frame.statistic == "dead"].value  # of one example: the share that is dropped
+    assert dead.between(0.2, 0.8).all()
+    assert "call" not in inner.layers[1].__dict__
+
+
+class Looped(keras.layers.Layer):
+    """Runs another layer in a loop of the backend."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.Dense(3, name="inner")
+        self.layers = [self.inner]  # as a model has, so that the layer is one to be watched
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return ops.fori_loop(0, 2, lambda i, y: self.inner(y), x)
+
+
+class WithLoop(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.loop = keras.layers.Dense(3, name="first"), Looped()
+
+    def call(self, x):
+        return self.loop(self.first(x))
+
+
+def test_layers_in_a_loop_or_rematerialized_are_left_out():
+    with keras.RematScope(mode="full"):
+        remat = keras.layers.Dense(3, name="inner")
+    # On JAX `fori_loop` has no gradient, and Keras' rematerialization no Dense on TensorFlow.
+    models = {
+        "tensorflow": [WithLoop()],
+        "jax": [keras.Sequential([keras.layers.Dense(3, name="first"), remat])],
+    }
+    for model in models.get(BACKEND, []):
+        flow, guard = SignalFlow(), DivergenceGuard()
+        model.compile("sgd", "mse", jit_compile=False)
+        model.fit(X, X, verbose=0, callbacks=[flow, guard])
+        assert not guard.diverged
+        assert "inner" not in set(SignalProbe(model, X).measure().layer)
+        names = set(flow.to_frame().layer)
+        assert "first" in names and "inner" not in names
+
+
+class OwnForward(keras.Model):
+    """A model whose training step does not use Keras' function of the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+    if BACKEND == "jax":
+
+        def compute_loss_and_updates(self, trainable, others, x, y):
+            y_pred, others = self.stateless_call(trainable, others, x)
+            return ops.mean(ops.square(y - y_pred)), (y_pred, others)
+
+        def train_step(self, state, data):
+            import jax
+
+            trainable, others, optimizer, metrics = state
+            x, y = data
+            compute = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
+            (loss, (_, others)), gradients = compute(trainable, others, x, y)
+            applied = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+            return {"loss": loss}, (applied[0], others, applied[1], metrics)
+
+
+def test_a_training_step_whose_forward_pass_cannot_be_seen():
+    model, guard = OwnForward(), DivergenceGuard()
+    model.compile("sgd", "mse")
+    model.build((None, 3))
+    model.fit(X, X, verbose=0, callbacks=[guard, SignalFlow(X)])
+    assert not guard.diverged
+    if BACKEND == "jax":
+        with pytest.raises(RuntimeError, match="Pass a probe batch"):
+            model.fit(X, X, verbose=0, callbacks=[SignalFlow()])
 
 
 def test_tensorboard(tmp_path):

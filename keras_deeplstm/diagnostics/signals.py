@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled
-from keras_deeplstm.diagnostics.untouched import call_replaced, kept
+from keras_deeplstm.diagnostics.untouched import call_replaced, current_trace, kept
 from keras_deeplstm.layers.probes import watching
 from keras_deeplstm.nested import leaf_layers
 
@@ -23,12 +23,27 @@ RESHAPING = (
 )
 
 
+def chosen_layers(model, names):
+    """The layers of these names; None: all but those that only reshape.
+
+    Raises:
+        ValueError: The model has no layer of one of the names.
+    """
+    available = {layer.name: layer for layer in leaf_layers(model)}
+    if names is None:
+        return [layer for layer in available.values() if not isinstance(layer, RESHAPING)]
+    for name in validation.names("layers", names):
+        validation.one_of("layers", name, list(available))
+    return [available[name] for name in names]
+
+
 class SignalProbe:
     """Measures the signals of a model on one fixed batch, again and again.
 
     The function is compiled once; each `measure()` uses the model's weights of that moment. The
     model runs in inference mode and stays as it is. Layers of this package run as a loop here,
-    whatever kernel their training step has, since a fused kernel shows no gates.
+    whatever kernel their training step has, since a fused kernel shows no gates. Layers that the
+    model runs in a loop of its own, or rematerializes, are left out.
 
     Args:
         model: A Keras model.
@@ -53,13 +68,7 @@ class SignalProbe:
 
     def __init__(self, model, x, layers=None):
         self.model = model
-        available = {layer.name: layer for layer in leaf_layers(model)}
-        names = [name for name, layer in available.items() if not isinstance(layer, RESHAPING)]
-        if layers is not None:
-            names = validation.names("layers", layers)
-        for name in names:
-            validation.one_of("layers", name, list(available))
-        self._layers = [available[name] for name in names]
+        self._layers = chosen_layers(model, layers)
         self._x = keras.tree.map_structure(ops.convert_to_tensor, x)
         self._run, self._rows = None, []
 
@@ -81,55 +90,78 @@ class SignalProbe:
         with kept(self.model):
             if self._run is None:
                 self._run = compiled(self._signals, self.model.variables)
-            values, start, rows = self._run(), 0, []
-            for row, shape in self._rows:
-                end = start + math.prod(shape)
-                by_step = values[start:end].reshape(shape)
-                start = end
-                if by_step.ndim > 1:  # of each layer of a grid, all times
-                    by_step = by_step.mean(axis=tuple(range(1, by_step.ndim)), dtype="float64")
-                depths = range(1, len(by_step) + 1) if by_step.ndim else [np.nan]
-                for depth, value in zip(depths, np.atleast_1d(by_step).tolist(), strict=True):
-                    rows.append((*row[:3], depth, row[3], value))
-        return pd.DataFrame(rows, columns=COLUMNS).astype({"depth": "float64"})
+            values = self._run()  # the first time, it writes the rows
+        return frame_of(self._rows, values)
 
     def _signals(self):
-        """All numbers, one after the other; what they are is kept in `_rows`."""
-        self._rows, parts = [], []
-
-        def add(layer, direction, found):
-            for signal, statistics in found.items():
-                for statistic, value in statistics.items():
-                    row = (layer.name, signal, direction, statistic)
-                    self._rows.append((row, tuple(value.shape)))
-                    parts.append(ops.reshape(value, (-1,)))
-
-        def add_all(layer, seen, level=0):
-            for one in seen:
-                if isinstance(one, dict):
-                    add(layer, (np.nan, "depth", "time")[level], one)
-                else:
-                    add_all(layer, one, level + 1)
-
+        """All numbers, one after the other; their rows stay in `_rows`."""
+        seen = []
         with contextlib.ExitStack() as stack:
             for layer in self._layers:
-                stack.enter_context(call_replaced(layer, _watched(layer, add_all)))
+                stack.enter_context(call_replaced(layer, _watched(layer, seen)))
             self.model(self._x, training=False)
-        return ops.concatenate(parts)
+        self._rows, values = flattened(seen)
+        return values
 
 
-def _watched(layer, receive):
-    """The layer's `call`, whose signals go to `receive`."""
-    original = layer.call
+def flattened(seen):
+    """Statistics of the signals of layers as one tensor.
+
+    Args:
+        seen: A list of `(layer, signals)`. `signals` is a list; a dict in it holds, by the name of
+            a signal and of a statistic, tensors without axes; in a list in it they have the depth
+            steps as an axis, and in a list in that the times, too.
+
+    Returns:
+        `(rows, values)`: what `frame_of` takes.
+    """
+    rows, parts = [], []
+
+    def add(layer, signals, level=0):
+        for one in signals:
+            if not isinstance(one, dict):
+                add(layer, one, level + 1)
+                continue
+            direction = (np.nan, "depth", "time")[level]
+            for signal, statistics in one.items():
+                for statistic, value in statistics.items():
+                    rows.append(((layer.name, signal, direction, statistic), tuple(value.shape)))
+                    parts.append(ops.reshape(value, (-1,)))
+
+    for layer, signals in seen:
+        add(layer, signals)
+    return rows, ops.concatenate(parts)
+
+
+def frame_of(rows, values):
+    """The table of what `flattened` returned, with the values as a NumPy array."""
+    start, table = 0, []
+    for (layer, signal, direction, statistic), shape in rows:
+        end = start + math.prod(shape)
+        by_step = values[start:end].reshape(shape)
+        start = end
+        if by_step.ndim > 1:  # of each layer of a grid, all times
+            by_step = by_step.mean(axis=tuple(range(1, by_step.ndim)), dtype="float64")
+        depths = range(1, len(by_step) + 1) if by_step.ndim else [np.nan]
+        for depth, value in zip(depths, np.atleast_1d(by_step).tolist(), strict=True):
+            table.append((layer, signal, direction, depth, statistic, value))
+    return pd.DataFrame(table, columns=COLUMNS).astype({"depth": "float64"})
+
+
+def _watched(layer, seen):
+    """The layer's `call`, whose signals are appended to `seen`."""
+    original, trace = layer.call, current_trace()
     is_ours = hasattr(layer, "probe_shapes")
 
     def call(*args, **kwargs):
-        with watching(_summaries) if is_ours else contextlib.nullcontext([]) as seen:
+        if trace != current_trace():  # within a loop, or rematerialized
+            return original(*args, **kwargs)
+        with watching(_summaries) if is_ours else contextlib.nullcontext([]) as signals:
             outputs = original(*args, **kwargs)
         first = keras.tree.flatten(outputs)[0]
         if keras.backend.is_float_dtype(first.dtype):
-            seen = [{"output": _statistics(first)}, *seen]
-        receive(layer, seen)
+            signals = [{"output": output_statistics(first)}, *signals]
+        seen.append((layer, signals))
         return outputs
 
     return call
@@ -138,12 +170,13 @@ def _watched(layer, receive):
 def _summaries(signals):
     """The statistics of each signal, by name: what `watching` asks for."""
     return {
-        name: _saturation(signal) if name in GATES else _statistics(signal)
+        name: _saturation(signal) if name in GATES else output_statistics(signal)
         for name, signal in signals.items()
     }
 
 
-def _statistics(signal):
+def output_statistics(signal):
+    """Norm, mean, spread and share of dead units of a tensor `(batch, ..., units)`."""
     rows = ops.cast(ops.reshape(signal, (-1, signal.shape[-1])), "float32")
     return {
         "norm": ops.mean(ops.sqrt(ops.sum(ops.square(rows), axis=-1))),

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 from keras import ops
 
 
@@ -25,3 +26,20 @@ def kept(model):
     finally:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+
+
+def current_trace():
+    """A value that is another one within a loop, or a function, that the backend traces.
+
+    A tensor from there is none of the surrounding function.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return id(tf.compat.v1.get_default_graph())
+    if backend == "jax":
+        import jax
+
+        return jax.core.get_opaque_trace_state(convention="keras_deeplstm")
+    return None  # torch computes at once
