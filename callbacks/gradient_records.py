@@ -57,12 +57,7 @@ class Records:
         self._pending.append((step, weights, entries, tensors))
 
     def fetch(self, last=math.inf):
-        """All records; the new ones come from the device. None is of a step beyond `last`.
-
-        Returns:
-            `(records, new)`, two lists.
-        """
-        new = []
+        """All records; the new ones come from the device. None is of a step beyond `last`."""
         for step, weights, entries, tensors in self._pending:
             values = np.concatenate([ops.convert_to_numpy(tensor) for tensor in tensors])
             measured, start = [{} for _ in weights], 0
@@ -70,10 +65,9 @@ class Records:
                 end = start + math.prod(shape)
                 measured[number][statistic] = values[start:end].reshape(shape)
                 start = end
-            new.append((min(step, last), weights, measured))
+            self._recorded.append((min(step, last), weights, measured))
         self._pending = []
-        self._recorded += new
-        return self._recorded, new
+        return self._recorded
 
     def get_state(self):
         """What a checkpoint keeps: `layouts`, nested lists of the weights and the shapes of their

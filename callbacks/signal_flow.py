@@ -23,6 +23,8 @@ class SignalFlow(StepRecorder):
         layers: Names of the layers to record; None: all.
         tensorboard: Folder for TensorBoard; None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
+        log: A function `(values, step)`, as for `GradientFlow`; a tag is
+            "signal_open/block/f/depth_002".
 
     A second `fit` with the same callback goes on recording where the first ended.
 
@@ -49,12 +51,12 @@ class SignalFlow(StepRecorder):
     'depth (1: next to the input)'
     """
 
-    def __init__(self, x, every=1, layers=None, tensorboard=None, csv=None):
-        super().__init__(every, tensorboard, csv)
+    def __init__(self, x, every=1, layers=None, tensorboard=None, csv=None, log=None):
+        super().__init__(every, tensorboard, csv, log)
         self.x = x
         self.layers = None if layers is None else validation.names("layers", layers)
         self._probe = None
-        self._steps, self._frames, self._written = [], [], 0
+        self._records = []  # steps and their frames
 
     # The tap: it counts the steps, and none of them is compiled with anything in it.
 
@@ -88,8 +90,7 @@ class SignalFlow(StepRecorder):
                 self._make_probe()
             # Asking for `self.model` brings the weights up to date on JAX.
             self._probe.model = self.model
-            self._steps.append(self._step)
-            self._frames.append(self._probe.measure())
+            self._records.append((self._step, self._probe.measure()))
 
     def _make_probe(self):
         self._probe = signals.SignalProbe(self.model, self.x, self.layers)
@@ -99,13 +100,18 @@ class SignalFlow(StepRecorder):
         super().on_train_end(logs)
         self._probe = None
 
-    def write(self, writer):
-        """Hand what is new to a `TensorBoardWriter` or None."""
-        if self._steps and self._steps[-1] > self._step:
-            self._steps[-1] = self._step  # the last call of an epoch may have run fewer steps
-        new, self._written = self._frame(self._written), len(self._frames)
-        if writer is not None:
-            writer.signals(new)
+    def _recorded(self):
+        if self._records and self._records[-1][0] > self._step:
+            # The last call of an epoch may have run fewer steps.
+            self._records[-1] = self._step, self._records[-1][1]
+        return self._records
+
+    def _frame(self, records):
+        columns = ["step", *signals.COLUMNS]
+        if not records:
+            return pd.DataFrame(columns=columns)
+        frames = [frame.assign(step=step) for step, frame in records]
+        return pd.concat(frames, ignore_index=True)[columns]
 
     # Checkpoints.
 
@@ -122,22 +128,16 @@ class SignalFlow(StepRecorder):
         self._step, self._continues = state["step"], True
         frame = pd.DataFrame(state["frame"])
         by_step = frame.groupby("step", sort=False) if len(frame) else []
-        self._steps = [step for step, _ in by_step]
-        self._frames = [one.drop(columns="step").reset_index(drop=True) for _, one in by_step]
-        self._written = len(self._frames)
+        self._records = [
+            (step, one.drop(columns="step").reset_index(drop=True)) for step, one in by_step
+        ]
+        self._handed_on = len(self._records)
 
     # Results.
 
     def to_frame(self):
         """Return what was recorded: `step`, and the columns of `SignalProbe.measure`."""
-        return self._frame(0)
-
-    def _frame(self, start):
-        steps, frames = self._steps[start:], self._frames[start:]
-        if not frames:
-            return pd.DataFrame(columns=["step", *signals.COLUMNS])
-        frames = [frame.assign(step=step) for step, frame in zip(steps, frames, strict=True)]
-        return pd.concat(frames, ignore_index=True)[["step", *signals.COLUMNS]]
+        return self._frame(self._recorded())
 
     def plot(self, kind="depth", ax=None, **options):
         """Draw what was recorded.
