@@ -49,9 +49,12 @@ class GradientFlow(StepRecorder):
             act; NaN while gradients are only accumulated), "histogram" (share of entries by
             log10 |g|, in half decades, estimated from up to 16,384 entries of each weight).
         layers: Names of the layers to record (all those inside a layer of that name); None: all.
-        keep: Keep only so many recorded steps, the last ones; None: all.
         tensorboard: Folder for TensorBoard (scalars, and histograms if recorded); None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
+        log: A function `(values, step)`, called at the end of each epoch for each step that the
+            epoch recorded, in order. The values are a dict from TensorBoard's tags, such as
+            "gradient_norm/block/recurrent_kernel/depth_002", to floats.
+        keep: Keep only so many recorded steps, the last ones; None: all.
 
     A second `fit` with the same callback goes on recording where the first ended.
 
@@ -87,11 +90,12 @@ class GradientFlow(StepRecorder):
         every=1,
         statistics=("norm",),
         layers=None,
-        keep=None,
         tensorboard=None,
         csv=None,
+        log=None,
+        keep=None,
     ):
-        super().__init__(every, keep, tensorboard, csv)
+        super().__init__(every, tensorboard, csv, log, keep)
         self.statistics = validation.names("statistics", statistics)
         for statistic in self.statistics:
             validation.one_of("statistics", statistic, STATISTICS)
@@ -179,14 +183,17 @@ class GradientFlow(StepRecorder):
         if self.model.built:  # if not, it is checked when the step is compiled
             self._wanted(self._paths(self.model.trainable_variables))
 
-    def write(self, writer):
-        """Fetch what is new from the device, and hand it to a `TensorBoardWriter` or None."""
-        _, new = self._fetch()
-        if writer is not None:
-            writer.gradients(frame_of(new, self.statistics), histograms_of(new))
+    def _hand_on(self):
+        new = super()._hand_on()
+        if self._writer is not None:  # no other sink knows TensorBoard's histograms
+            self._writer.histograms(histograms_of(new))
+        return new
 
-    def _fetch(self):
+    def _recorded(self):
         return self._records.fetch(last=self._step)
+
+    def _frame(self, records):
+        return frame_of(records, self.statistics)
 
     # Checkpoints.
 
@@ -198,7 +205,7 @@ class GradientFlow(StepRecorder):
             a record holds; NumPy arrays `steps` and `layout` with an entry for each record, and
             `values`, all their values one after the other.
         """
-        self._fetch()
+        self._recorded()
         return {"step": self._step, **self._records.get_state()}
 
     def set_state(self, state):
@@ -211,6 +218,7 @@ class GradientFlow(StepRecorder):
         """
         self._step, self._continues = state["step"], True
         self._records.set_state(state)
+        self._handed_on = self._step
 
     # Results.
 
@@ -229,8 +237,8 @@ class GradientFlow(StepRecorder):
             ValueError: `by` is neither.
         """
         validation.one_of("by", by, ("weight", "layer"))
-        records, _ = self._fetch()
-        return frame_of(by_layer(records) if by == "layer" else records, self.statistics)
+        records = self._recorded()
+        return self._frame(by_layer(records) if by == "layer" else records)
 
     def histograms(self):
         """Return the recorded histograms.
@@ -239,7 +247,7 @@ class GradientFlow(StepRecorder):
         of the bin of log10 |g| (infinite at the ends; zeros fall into the lowest); `share` of the
         entries, which sum to 1.
         """
-        return histograms_of(self._fetch()[0])
+        return histograms_of(self._recorded())
 
     def verdict(self):
         """Return one sentence: does the gradient reach the first depth step?"""

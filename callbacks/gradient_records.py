@@ -60,12 +60,7 @@ class Records:
             self._pending = self._pending[-self._keep :]
 
     def fetch(self, last=math.inf):
-        """All records; the new ones come from the device. None is of a step beyond `last`.
-
-        Returns:
-            `(records, new)`, two lists.
-        """
-        new = []
+        """All records; the new ones come from the device. None is of a step beyond `last`."""
         for step, weights, entries, tensors in self._pending:
             values = np.concatenate([ops.convert_to_numpy(tensor) for tensor in tensors])
             measured, start = [{} for _ in weights], 0
@@ -73,12 +68,11 @@ class Records:
                 end = start + math.prod(shape)
                 measured[number][statistic] = values[start:end].reshape(shape)
                 start = end
-            new.append((min(step, last), weights, measured))
+            self._recorded.append((min(step, last), weights, measured))
         self._pending = []
-        self._recorded += new
         if self._keep is not None:
             self._recorded = self._recorded[-self._keep :]
-        return self._recorded, new
+        return self._recorded
 
     def get_state(self):
         """What a checkpoint keeps: `layouts`, nested lists of the weights and the shapes of their

@@ -29,9 +29,11 @@ class SignalFlow(StepRecorder):
             training step.
         every: Which training steps to record, as for `GradientFlow`.
         layers: Names of the layers to record; None: all.
-        keep: Keep only so many recorded steps, the last ones; None: all.
         tensorboard: Folder for TensorBoard; None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
+        log: A function `(values, step)`, as for `GradientFlow`; a tag is
+            "signal_open/block/f/depth_002".
+        keep: Keep only so many recorded steps, the last ones; None: all.
 
     A second `fit` with the same callback goes on recording where the first ended.
 
@@ -60,13 +62,15 @@ class SignalFlow(StepRecorder):
     'depth (1: next to the input)'
     """
 
-    def __init__(self, x=None, every=1, layers=None, keep=None, tensorboard=None, csv=None):
-        super().__init__(every, keep, tensorboard, csv)
+    def __init__(
+        self, x=None, every=1, layers=None, tensorboard=None, csv=None, log=None, keep=None
+    ):
+        super().__init__(every, tensorboard, csv, log, keep)
         self.x = x
         self.layers = None if layers is None else validation.names("layers", layers)
         self.wants_forward = x is None
         self._probe = None
-        self._steps, self._frames, self._written = [], [], 0
+        self._records = []  # steps and their frames
 
     # The tap. With a probe batch it counts the steps, and is compiled into none of them.
 
@@ -122,25 +126,31 @@ class SignalFlow(StepRecorder):
             self._keep(self._probe.measure())
 
     def _keep(self, frame):
-        self._steps.append(self._step)
-        self._frames.append(frame)
+        self._records.append((self._step, frame))
         if self.keep is not None:
-            dropped = len(self._frames[: -self.keep])
-            del self._frames[:dropped], self._steps[:dropped]
-            self._written = max(0, self._written - dropped)
+            del self._records[: -self.keep]
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
         super().on_train_end(logs)
         self._probe = None
 
-    def write(self, writer):
-        """Hand what is new to a `TensorBoardWriter` or None."""
-        if self._steps and self._steps[-1] > self._step:
-            self._steps[-1] = self._step  # the last call of an epoch may have run fewer steps
-        new, self._written = self._frame(self._written), len(self._frames)
-        if writer is not None:
-            writer.signals(new)
+    def _recorded(self):
+        if self._records and self._records[-1][0] > self._step:
+            # The last call of an epoch may have run fewer steps.
+            self._records[-1] = self._step, self._records[-1][1]
+        for i, (step, one) in enumerate(self._records):
+            if isinstance(one, tuple):  # still on the device
+                rows, values = one
+                self._records[i] = step, signals.frame_of(rows, ops.convert_to_numpy(values))
+        return self._records
+
+    def _frame(self, records):
+        columns = ["step", *signals.COLUMNS]
+        if not records:
+            return pd.DataFrame(columns=columns)
+        frames = [frame.assign(step=step) for step, frame in records]
+        return pd.concat(frames, ignore_index=True)[columns]
 
     # Checkpoints.
 
@@ -157,26 +167,16 @@ class SignalFlow(StepRecorder):
         self._step, self._continues = state["step"], True
         frame = pd.DataFrame(state["frame"])
         by_step = frame.groupby("step", sort=False) if len(frame) else []
-        self._steps = [step for step, _ in by_step]
-        self._frames = [one.drop(columns="step").reset_index(drop=True) for _, one in by_step]
-        self._written = len(self._frames)
+        self._records = [
+            (step, one.drop(columns="step").reset_index(drop=True)) for step, one in by_step
+        ]
+        self._handed_on = self._step
 
     # Results.
 
     def to_frame(self):
         """Return what was recorded: `step`, and the columns of `SignalProbe.measure`."""
-        return self._frame(0)
-
-    def _frame(self, start):
-        for i, one in enumerate(self._frames):
-            if isinstance(one, tuple):  # still on the device
-                rows, values = one
-                self._frames[i] = signals.frame_of(rows, ops.convert_to_numpy(values))
-        steps, frames = self._steps[start:], self._frames[start:]
-        if not frames:
-            return pd.DataFrame(columns=["step", *signals.COLUMNS])
-        frames = [frame.assign(step=step) for step, frame in zip(steps, frames, strict=True)]
-        return pd.concat(frames, ignore_index=True)[["step", *signals.COLUMNS]]
+        return self._frame(self._recorded())
 
     def plot(self, kind="depth", ax=None, **options):
         """Draw what was recorded.

@@ -1,5 +1,6 @@
-"""The base of the callbacks that record some training steps: which ones, and to what files."""
+"""The base of the callbacks that record some training steps: which ones, and who reads them."""
 
+import math
 import pathlib
 
 from keras_deeplstm import validation
@@ -8,13 +9,13 @@ from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 
 
 class StepRecorder(TapCallback):
-    """Decides which steps are recorded, and writes the records at the end of each epoch.
+    """Decides which steps are recorded, and hands the records on at the end of each epoch.
 
-    A subclass has `to_frame()`, and `write(writer)`, which hands what is new since its last call to
-    a `TensorBoardWriter`, or to None.
+    A subclass has `to_frame()`; `_recorded()`, a list of records, tuples that begin with the number
+    of the step; and `_frame(records)`, the frame of some of them.
     """
 
-    def __init__(self, every, keep, tensorboard, csv):
+    def __init__(self, every, tensorboard, csv, log, keep):
         super().__init__()
         self.every = every
         if not (callable(every) or every == "epoch"):
@@ -23,6 +24,10 @@ class StepRecorder(TapCallback):
         self.keep = None if keep is None else validation.positive_integer("keep", keep)
         self.tensorboard = tensorboard
         self.csv = csv
+        if log is not None and not callable(log):
+            validation.refuse("log", "a function of a dict and a step, or None", log)
+        self.log = log
+        self._handed_on = 0  # the last step whose record was
         self._step = None  # the optimizer's, before the first `fit`
         self._continues = False  # whether the next `fit` continues another one
         self._writer = None
@@ -64,17 +69,28 @@ class StepRecorder(TapCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Write what the epoch recorded."""
         super().on_epoch_end(epoch, logs)
-        self.write(self._writer)
+        self._hand_on()
         if self.csv is not None:
             self._write_csv()
 
     def on_train_end(self, logs=None):
         """Close the tap: the model is as it was before."""
-        self.write(None)
+        self._hand_on()  # what a loop of one's own has not ended with an epoch
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         super().on_train_end(logs)
+
+    def _hand_on(self):
+        """Hand what is new to TensorBoard and to `log`, and return it."""
+        new = [record for record in self._recorded() if record[0] > self._handed_on]
+        self._handed_on = self._step  # before anything can fail: no step is handed on twice
+        sinks = [self._writer and self._writer.scalars, self.log]
+        sinks = [sink for sink in sinks if sink is not None]
+        for step, values in by_step(self._frame(new)) if sinks else ():
+            for sink in sinks:
+                sink(values, step)
+        return new
 
     def _write_csv(self):
         try:
@@ -82,3 +98,21 @@ class StepRecorder(TapCallback):
             self.to_frame().to_csv(self.csv, index=False)
         except OSError as error:
             raise OSError(f"Cannot write logs to '{self.csv}': {error.strerror}") from error
+
+
+def by_step(frame):
+    """The scalars of a frame of `GradientFlow` or `SignalFlow`, as TensorBoard names them.
+
+    Yields:
+        `(step, values)` of each recorded step, in order: its number, and a dict from tags, such as
+        "gradient_norm/block/kernel/depth_002" or "signal_open/block/f/depth_002", to floats.
+    """
+    kind, part = ("signal", "signal") if "signal" in frame else ("gradient", "weight")
+    for step, rows in frame.groupby("step", sort=False):
+        values = {}
+        for row in rows.itertuples():
+            tag = f"{kind}_{row.statistic}/{row.layer}/{getattr(row, part)}"
+            if not math.isnan(row.depth):
+                tag += f"/{getattr(row, 'direction', 'depth')}_{row.depth:03.0f}"
+            values[tag] = row.value
+        yield int(step), values

@@ -25,27 +25,20 @@ class TensorBoardWriter:
         except tf.errors.OpError as error:
             raise OSError(f"Cannot write logs to '{folder}': {error.message}") from None
 
-    def gradients(self, frame, histograms):
-        """Write frames of `GradientFlow`: a scalar per row, a histogram per weight and step."""
+    def scalars(self, values, step):
+        """Write a dict from tags to numbers."""
         with self._writer.as_default():
-            for row in frame.itertuples():
-                depth = "" if np.isnan(row.depth) else f"/depth_{row.depth:03.0f}"
-                tag = f"gradient_{row.statistic}/{row.layer}/{row.weight}{depth}"
-                self._summary.scalar(tag, row.value, step=row.step)
-            keys = ["step", "layer", "weight"]
-            for (step, layer, weight), group in histograms.groupby(keys, sort=False):
-                share = group.groupby(["low", "high"], sort=True).share.mean()
-                self._histogram(f"gradient_log10/{layer}/{weight}", share, step)
+            for tag, value in values.items():
+                self._summary.scalar(tag, value, step=step)
         self._writer.flush()
 
-    def signals(self, frame):
-        """Write a frame of `SignalFlow`: a scalar per row."""
+    def histograms(self, frame):
+        """Write a frame of `GradientFlow.histograms`: a histogram per weight and step."""
         with self._writer.as_default():
-            for row in frame.itertuples():
-                tag = f"signal_{row.statistic}/{row.layer}/{row.signal}"
-                if not np.isnan(row.depth):
-                    tag += f"/{row.direction}_{row.depth:03.0f}"
-                self._summary.scalar(tag, row.value, step=row.step)
+            keys = ["step", "layer", "weight"]
+            for (step, layer, weight), group in frame.groupby(keys, sort=False):
+                share = group.groupby(["low", "high"], sort=True).share.mean()
+                self._histogram(f"gradient_log10/{layer}/{weight}", share, step)
         self._writer.flush()
 
     def _histogram(self, tag, share, step):
