@@ -6,6 +6,7 @@ from keras_deeplstm.callbacks.divergence import DivergenceGuard
 from keras_deeplstm.callbacks.filter_images import FilterImages, filter_images, plot_filters
 from keras_deeplstm.callbacks.gabor import GaborSimilarity, gabor_similarity
 from keras_deeplstm.callbacks.gradient_flow import GradientFlow
+from keras_deeplstm.callbacks.gradient_noise import GradientNoise
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio
 from keras_deeplstm.callbacks.signal_flow import SignalFlow
 from keras_deeplstm.callbacks.state_gradients import StateGradients
@@ -18,6 +19,7 @@ __all__ = [
     "FilterImages",
     "GaborSimilarity",
     "GradientFlow",
+    "GradientNoise",
     "SignalFlow",
     "StateGradients",
     "filter_images",

@@ -79,7 +79,7 @@ class DivergenceGuard(TapCallback):
             gradients = []
         # A sum is finite only if all are; half precision could overflow in it.
         sums = [ops.sum(ops.cast(g, "float32")) for g in gradients]
-        return {"gradients": ops.isfinite(ops.stack(sums))} if sums else {}
+        return {"gradients": _as_numbers(ops.isfinite(ops.stack(sums)))} if sums else {}
 
     def summarize_forward(self, inputs, outputs):
         """Whether inputs and outputs of the layers are finite; traced into the compiled step."""
@@ -87,7 +87,7 @@ class DivergenceGuard(TapCallback):
         floats = [x for x in inputs if keras.backend.is_float_dtype(x.dtype)]
         finite = [ops.all(ops.isfinite(output)) for _, output in outputs]
         finite.insert(0, ops.all(ops.stack([ops.all(ops.isfinite(x)) for x in floats] or [True])))
-        return {"forward": ops.stack(finite)}
+        return {"forward": _as_numbers(ops.stack(finite))}
 
     def receive(self, steps, summary, logs):
         """Judge the step before: it is done by now, so that nobody waits for the device."""
@@ -101,7 +101,6 @@ class DivergenceGuard(TapCallback):
         (step, summary, loss), self._waiting = self._waiting, None
         step = min(step, self._step)  # the last call of an epoch may have run fewer
         loss = None if loss is None else float(ops.convert_to_numpy(loss))
-        # Of several replicas, means of 0 and 1.
         forward, gradients = (
             ops.convert_to_numpy(summary[key]) == 1 if key in summary else np.ones(0, bool)
             for key in ("forward", "gradients")
@@ -176,3 +175,8 @@ class DivergenceGuard(TapCallback):
             self._restore()
         self._good = None
         super().on_train_end(logs)
+
+
+def _as_numbers(truths):
+    """0 and 1, of which a MirroredStrategy takes the means over its replicas."""
+    return ops.cast(truths, "float32")

@@ -9,14 +9,13 @@ from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.callbacks.gradient_records import (
     NORMS,
     QUOTIENTS,
-    Records,
     Weight,
     by_layer,
     frame_of,
     histograms_of,
 )
 from keras_deeplstm.callbacks.gradient_statistics import clipping, measure
-from keras_deeplstm.callbacks.step_recorder import StepRecorder
+from keras_deeplstm.callbacks.step_recorder import WeightRecorder
 from keras_deeplstm.callbacks.verdict import verdict
 
 STATISTICS = (
@@ -25,7 +24,7 @@ STATISTICS = (
 )
 
 
-class GradientFlow(StepRecorder):
+class GradientFlow(WeightRecorder):
     """Record statistics of the gradient of every trainable weight while `model.fit` runs.
 
     They are those of the actual training step, on every backend, compiled or not, with no second
@@ -102,7 +101,6 @@ class GradientFlow(StepRecorder):
         self.layers = None if layers is None else validation.names("layers", layers)
         self.wants_update = "update_ratio" in self.statistics
         self._weights, self._entries = [], {}  # of the compiled step
-        self._records = Records(self.keep)
 
     # The tap.
 
@@ -189,36 +187,8 @@ class GradientFlow(StepRecorder):
             self._writer.histograms(histograms_of(new))
         return new
 
-    def _recorded(self):
-        return self._records.fetch(last=self._step)
-
     def _frame(self, records):
         return frame_of(records, self.statistics)
-
-    # Checkpoints.
-
-    def get_state(self):
-        """Return what was recorded and how far it counted, for `set_state`; call between epochs.
-
-        Returns:
-            A dict: `step`, a number; `layouts`, nested lists that say which weights and statistics
-            a record holds; NumPy arrays `steps` and `layout` with an entry for each record, and
-            `values`, all their values one after the other.
-        """
-        self._recorded()
-        return {"step": self._step, **self._records.get_state()}
-
-    def set_state(self, state):
-        """Go on, in the next `fit`, where `get_state` was called.
-
-        That `fit` continues another one, so its first step is recorded only if it is due.
-
-        Args:
-            state: What `get_state` has returned.
-        """
-        self._step, self._continues = state["step"], True
-        self._records.set_state(state)
-        self._handed_on = self._step
 
     # Results.
 

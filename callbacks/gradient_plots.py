@@ -6,7 +6,12 @@ from matplotlib.ticker import MaxNLocator
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import axes
-from keras_deeplstm.callbacks.gradient_tables import depth_profile, first_last_ratio, state_profile
+from keras_deeplstm.callbacks.gradient_tables import (
+    depth_profile,
+    first_last_ratio,
+    noise_scale,
+    state_profile,
+)
 
 
 def plot_depth(frame, ax=None, steps=None):
@@ -159,6 +164,35 @@ def plot_histograms(histograms, ax=None):
         ax.figure.colorbar(mesh, ax=ax, label="share of weights")
     ax.set(xlabel="training step", ylabel="log10 |gradient| (lowest: zeros)")
     ax.set_title("Distribution of the gradient")
+    return ax
+
+
+def plot_noise(frame, ax=None):
+    """Draw the gradient noise scale over training, in ten parts.
+
+    Args:
+        frame: A frame of `GradientNoise.to_frame()`.
+        ax: Matplotlib axes; new ones by default.
+
+    Returns:
+        The axes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": [2, 2], "layer": "dense", "weight": "kernel",
+    ...                       "depth": float("nan"), "statistic": ["signal", "noise"],
+    ...                       "value": [2.0, 60.0]})
+    >>> gradient_plots.plot_noise(frame).lines[0].get_ydata().tolist()
+    [30.0]
+    """
+    ax = axes.or_new(ax)
+    scales = noise_scale(frame)
+    ax.plot(scales.step, scales.noise_scale, marker=".")
+    axes.log_scale(ax, scales.noise_scale)
+    ax.set(xlabel="training step", ylabel="noise scale (examples)")
+    ax.set_title("Batch size at which noise and gradient are as large")
     return ax
 
 

@@ -127,6 +127,41 @@ def clipping(frame):
     return by_weight.agg({"share": "mean", "factor": "median"}).reset_index()
 
 
+def noise_scale(frame, parts=10):
+    """Return the gradient noise scale over training, in examples.
+
+    Sums over many pairs of steps are divided, since the estimate of a single pair is far off
+    (arXiv 1812.06162, appendix A.1).
+
+    Args:
+        frame: A frame of `GradientNoise.to_frame()`.
+        parts: Number of parts of training, each with as many pairs; fewer if there are fewer pairs.
+
+    Returns:
+        A DataFrame `step, pairs, noise, signal, noise_scale`, a row for each part: its last step,
+        the number of its pairs, the means of the estimates of tr(S) and |G|^2 over them, and the
+        quotient; NaN if the signal is not above 0.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> frame = pd.DataFrame({"step": [2, 2, 3, 3], "layer": "dense", "weight": "kernel",
+    ...                       "depth": float("nan"), "statistic": ["signal", "noise"] * 2,
+    ...                       "value": [1.0, 30.0, 2.0, 60.0]})
+    >>> gradient_tables.noise_scale(frame, parts=1).values.tolist()
+    [[3.0, 2.0, 45.0, 1.5, 30.0]]
+    """
+    sums = frame.pivot_table(index="step", columns="statistic", values="value", aggfunc="sum")
+    rows = []
+    for part in np.array_split(np.arange(len(sums)), min(parts, len(sums)) or 1):
+        if len(part):
+            noise, signal = (float(sums[name].iloc[part].mean()) for name in ("noise", "signal"))
+            scale = noise / signal if signal > 0 else math.nan
+            rows.append((sums.index[part[-1]], len(part), noise, signal, scale))
+    return pd.DataFrame(rows, columns=["step", "pairs", "noise", "signal", "noise_scale"])
+
+
 def state_profile(states):
     """Return the norms of state gradients against depth.
 

@@ -1,9 +1,10 @@
-"""The base of the callbacks that record some training steps: which ones, and who reads them."""
+"""The bases of the callbacks that record some training steps: which ones, and who reads them."""
 
 import math
 import pathlib
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks.gradient_records import Records
 from keras_deeplstm.callbacks.tap_callback import TapCallback
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 
@@ -98,6 +99,40 @@ class StepRecorder(TapCallback):
             self.to_frame().to_csv(self.csv, index=False)
         except OSError as error:
             raise OSError(f"Cannot write logs to '{self.csv}': {error.strerror}") from error
+
+
+class WeightRecorder(StepRecorder):
+    """Keeps a record of weights, of `gradient_records`, for each recorded step."""
+
+    def __init__(self, every, tensorboard, csv, log, keep):
+        super().__init__(every, tensorboard, csv, log, keep)
+        self._records = Records(self.keep)
+
+    def _recorded(self):
+        return self._records.fetch(last=self._step)
+
+    def get_state(self):
+        """Return what was recorded and how far it counted, for `set_state`; call between epochs.
+
+        Returns:
+            A dict: `step`, a number; `layouts`, nested lists that say which weights and statistics
+            a record holds; NumPy arrays `steps` and `layout` with an entry for each record, and
+            `values`, all their values one after the other.
+        """
+        self._recorded()
+        return {"step": self._step, **self._records.get_state()}
+
+    def set_state(self, state):
+        """Go on, in the next `fit`, where `get_state` was called.
+
+        That `fit` continues another one, so its first step is recorded only if it is due.
+
+        Args:
+            state: What `get_state` has returned.
+        """
+        self._step, self._continues = state["step"], True
+        self._records.set_state(state)
+        self._handed_on = self._step
 
 
 def by_step(frame):

@@ -19,7 +19,7 @@ class TappedStep(NamedTuple):
         gradients: Their true gradients: loss scale divided out, duplicate rows of sparse gradients
             summed, replicas all-reduced.
         scope: A function to a context in which the optimizer's variables have their values.
-        inputs: The tensors of the batch's x.
+        batch_size: Number of examples, that of all replicas together: an integer, or a tensor.
     """
 
     optimizer: Any
@@ -28,7 +28,7 @@ class TappedStep(NamedTuple):
     values: list
     gradients: list
     scope: Any
-    inputs: list
+    batch_size: Any
 
 
 def tapped_step(model, inputs, *args, **kwargs):
@@ -65,7 +65,7 @@ def tapped_step(model, inputs, *args, **kwargs):
         [values[i] for i in numbers],
         [_true_gradient(gradients[i], scale) for i in numbers],
         scope,
-        inputs,
+        _batch_size(inputs),
     )
 
 
@@ -108,6 +108,19 @@ def before_averaging(optimizer, variables):
         yield values
     finally:
         object.__delattr__(optimizer, name)
+
+
+def _batch_size(inputs):
+    if not inputs:
+        return None
+    size = ops.shape(inputs[0])[0]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            size = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.convert_to_tensor(size))
+    return size
 
 
 def _true_gradient(gradient, scale):
