@@ -15,11 +15,23 @@ def or_new(ax):
 
 def draw_moments(ax, profile, steps):
     """Draw `value` against `depth`, a line for each of these training steps, on a log scale."""
-    for step, color in zip(steps, sns.color_palette("viridis", len(steps)), strict=True):
+    for step, color in zip(steps, colors(len(steps)), strict=True):
         one = profile[profile.step == step].sort_values("depth")
         ax.plot(one.depth, one.value, color=color, marker=".", label=f"training step {step}")
     log_scale(ax, profile.value)
     legend_beside(ax)
+
+
+def colors(count):
+    """So many colours that follow each other."""
+    return sns.color_palette("viridis", count)
+
+
+def band(ax, low, high, label):
+    """A band behind the lines for values as they should be; on a log scale it widens no axis."""
+    limits = ax.get_ylim()
+    ax.axhspan(low, high, color="#029e73", alpha=0.12, linewidth=0, zorder=0, label=label)
+    ax.set_ylim(limits)
 
 
 def moments(steps):

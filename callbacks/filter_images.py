@@ -111,9 +111,10 @@ def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common"
         model, image_shape, layer: As for `filter_images`.
         count: The number of filters of each kind, those with the largest L2 norm first; None draws
             all.
-        scaling: "common": one scale for the whole figure, symmetric around zero. "own": each
-            filter has its own, so that small ones can be seen as well. Filters of colour images
-            always have their own.
+        scaling: "common": one scale for the whole figure, symmetric around zero. A number: that
+            scale ends there, so that several figures can be compared. "own": each filter has its
+            own, so that small ones can be seen as well. Filters of colour images always have their
+            own.
         title: Title of the figure; by default the layer's name.
 
     Returns:
@@ -130,7 +131,7 @@ def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common"
     >>> [axes.get_title() for axes in figure.axes[:2]]
     ['kernel, input gate (9 of 16)', 'kernel, forget gate (9 of 16)']
     """
-    validation.one_of("scaling", scaling, ("common", "own"))
+    _check_scaling(scaling)
     kinds = filter_images(model, image_shape, layer)
     most = max(len(images) for images in kinds.values())
     count = most if count is None else min(validation.positive_integer("count", count), most)
@@ -142,6 +143,8 @@ def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common"
     if scaling == "own":
         kinds = {kind: _each_to_one(images) for kind, images in kinds.items()}
     limit = max(np.abs(images).max() for images in kinds.values()) or 1.0
+    beyond = not isinstance(scaling, str) and limit > scaling
+    limit = limit if isinstance(scaling, str) else scaling
     axes = figure.subplots(down, across, squeeze=False).reshape(-1)
     colors = plt.get_cmap("RdBu_r").with_extremes(bad="0.3")  # white would read as a zero
     for ax, (kind, images) in zip(axes, kinds.items(), strict=False):
@@ -152,9 +155,16 @@ def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common"
     for ax in axes:
         ax.set_axis_off()
     if picture.ndim == 2:
-        label = "weight" if scaling == "common" else "weight / largest of the filter"
-        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+        label = "weight / largest of the filter" if scaling == "own" else "weight"
+        extend = "both" if beyond else "neither"
+        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, extend=extend)
     return figure
+
+
+def _check_scaling(scaling):
+    if isinstance(scaling, str):
+        return validation.one_of("scaling", scaling, ("common", "own"))
+    return validation.finite("scaling", scaling, positive=True)
 
 
 def _each_to_one(images):
@@ -225,7 +235,7 @@ class FilterImages(EpochCallback):
         self.image_shape = image_shape
         self.layer = layer
         self.count = None if count is None else validation.positive_integer("count", count)
-        self.scaling = validation.one_of("scaling", scaling, ("common", "own"))
+        self.scaling = _check_scaling(scaling)
         self.tensorboard = tensorboard
         self.show = validation.boolean("show", show)
         self._writer = None

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks import axes
 from keras_deeplstm.callbacks.epochs import EpochCallback
 from keras_deeplstm.callbacks.filter_images import filter_images
 
@@ -183,6 +184,8 @@ class GaborSimilarity(EpochCallback):
     >>> frame = gabor.to_frame()  # of which `groupby("epoch").r_squared.median()` tells the most
     >>> frame.epoch.tolist(), bool(frame.r_squared.between(0, 1).all())
     ([0, 0, 0, 2, 2, 2], True)
+    >>> [text.get_text() for text in gabor.plot().get_legend().get_texts()]
+    ['before training', 'after 2 epochs']
     """
 
     def __init__(self, count=24, image_shape=None, layer=None):
@@ -220,3 +223,34 @@ class GaborSimilarity(EpochCallback):
             for epoch, images in sorted(self._measured.items())
         ]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def verdict(self):
+        """Return one sentence: do the filters become more like Gabor filters?"""
+        medians = self.to_frame().groupby("epoch").r_squared.median() if self._measured else ()
+        if not len(medians):
+            return "No filters were compared."
+        parts = [f"{share:.0%} {_moment(epoch)}" for epoch, share in medians.items()]
+        return f"Of a filter, a Gabor filter explains {' and '.join(parts)} (medians)."
+
+    def plot(self, ax=None):
+        """Draw how many filters are explained to which share, before and after training.
+
+        Args:
+            ax: Matplotlib axes; new ones by default.
+
+        Returns:
+            The axes.
+        """
+        ax = axes.or_new(ax)
+        if self._measured:
+            bins = np.linspace(0, 1, 21)
+            for epoch, one in self.to_frame().groupby("epoch"):
+                ax.hist(one.r_squared, bins, alpha=0.6, label=_moment(epoch))
+        ax.set(xlabel="share explained by a Gabor filter (R²)", ylabel="filters")
+        ax.set_title("How much filters look like Gabor filters")
+        axes.legend_beside(ax)
+        return ax
+
+
+def _moment(epoch):
+    return f"after {epoch} epoch{'' if epoch == 1 else 's'}" if epoch else "before training"

@@ -228,18 +228,20 @@ class GradientFlow(WeightRecorder):
 
         Args:
             kind: "depth" (norm against depth at several moments of training), "heatmap" (depth x
-                step), "ratio" (first to last depth step over training) or "histogram" (of all
+                step), "ratio" (first to last depth step over training), "updates" (how far each
+                step moves the weights; needs the statistic "update_ratio") or "histogram" (of all
                 weights over training; needs the statistic).
             ax: Matplotlib axes; new ones by default.
 
         Returns:
             The axes.
         """
-        validation.one_of("kind", kind, ("depth", "heatmap", "ratio", "histogram"))
+        validation.one_of("kind", kind, ("depth", "heatmap", "ratio", "updates", "histogram"))
         if kind == "histogram":
             if "histogram" not in self.statistics:
                 raise ValueError("No histograms were recorded. Pass statistics=('histogram',)")
             return gradient_plots.plot_histograms(self.histograms(), ax=ax)
-        if "norm" not in self.statistics:
-            raise ValueError(f"Norms were not recorded, only {self.statistics}")
+        needed = "update_ratio" if kind == "updates" else "norm"
+        if needed not in self.statistics:
+            raise ValueError(f"{needed!r} was not recorded, only {self.statistics}")
         return getattr(gradient_plots, f"plot_{kind}")(self.to_frame(), ax=ax)

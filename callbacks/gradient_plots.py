@@ -12,6 +12,7 @@ from keras_deeplstm.callbacks.gradient_tables import (
     noise_scale,
     state_profile,
 )
+from keras_deeplstm.callbacks.verdict import ARRIVES_WITHIN
 
 
 def plot_depth(frame, ax=None, steps=None):
@@ -37,10 +38,54 @@ def plot_depth(frame, ax=None, steps=None):
     """
     profile = _one_layer(depth_profile(frame))
     ax = axes.or_new(ax)
-    axes.draw_moments(ax, profile, axes.moments(profile.step) if steps is None else steps)
+    steps = axes.moments(profile.step) if steps is None else steps
+    axes.draw_moments(ax, profile, steps)
+    last = profile[profile.step == steps[-1]].sort_values("depth").value if len(steps) else ()
+    if len(last) and 0 < last.iloc[-1] < np.inf:
+        low, high = last.iloc[-1] / ARRIVES_WITHIN, last.iloc[-1] * ARRIVES_WITHIN
+        axes.band(ax, low, high, f"arrives, at step {steps[-1]}")
+        axes.legend_beside(ax)
     ax.set(xlabel=axes.DEPTH, ylabel="gradient norm (L2)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title("Gradient norm against depth")
+    return ax
+
+
+HEALTHY_UPDATES = (1e-4, 1e-2)  # around 1e-3, the rule of thumb of Stanford's course CS231n
+
+
+def plot_updates(frame, ax=None):
+    """Draw how far each training step moves the kernels, relative to their norms.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()` with the statistic "update_ratio".
+        ax: Matplotlib axes; new ones by default.
+
+    Returns:
+        The axes: a line for each layer, the median over its kernels and their depth steps; a band
+        of a factor of 10 around 1e-3, which is usual for a training that works.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_plots
+    >>> frame = pd.DataFrame({"step": [1, 2], "layer": "dense", "weight": "kernel",
+    ...                       "depth": float("nan"), "statistic": "update_ratio",
+    ...                       "value": [0.003, 0.002]})
+    >>> gradient_plots.plot_updates(frame).lines[0].get_ydata().tolist()
+    [0.003, 0.002]
+    """
+    ax = axes.or_new(ax)
+    kernels = frame[(frame.statistic == "update_ratio") & frame.weight.str.endswith("kernel")]
+    layers = dict(iter(kernels.groupby("layer", sort=False)))
+    for (layer, one), color in zip(layers.items(), axes.colors(len(layers)), strict=True):
+        medians = one.groupby("step").value.median()
+        ax.plot(medians.index, medians, color=color, label=plain(layer))
+    axes.log_scale(ax, kernels.value)
+    axes.band(ax, *HEALTHY_UPDATES, "usual")
+    ax.set(xlabel="training step", ylabel="change / norm of the weight")
+    axes.legend_beside(ax)
+    ax.set_title("How far a step moves the weights")
     return ax
 
 
@@ -123,10 +168,9 @@ def plot_ratio(frame, ax=None):
     for layer, one in ratios.groupby("layer"):
         ax.plot(one.step, one.ratio, label=plain(layer))
     axes.log_scale(ax, ratios.ratio)
-    ax.axhline(1, color="0.6", linewidth=1, zorder=0)
+    axes.band(ax, 1 / ARRIVES_WITHIN, ARRIVES_WITHIN, "arrives")
     ax.set(xlabel="training step", ylabel="first / last gradient norm")
-    if ratios.layer.nunique() > 1:
-        axes.legend_beside(ax)
+    axes.legend_beside(ax)
     ax.set_title("How much of the gradient arrives at the first depth step")
     return ax
 

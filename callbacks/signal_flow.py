@@ -6,6 +6,7 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import signal_plots
 from keras_deeplstm.callbacks.step_recorder import StepRecorder
+from keras_deeplstm.callbacks.verdict import signal_verdict
 from keras_deeplstm.diagnostics import signals
 
 
@@ -177,6 +178,10 @@ class SignalFlow(StepRecorder):
     def to_frame(self):
         """Return what was recorded: `step`, and the columns of `SignalProbe.measure`."""
         return self._frame(self._recorded())
+
+    def verdict(self):
+        """Return one sentence: does the signal pass, and are gates stuck or units dead?"""
+        return signal_verdict(self.to_frame())
 
     def plot(self, kind="depth", ax=None, **options):
         """Draw what was recorded.

@@ -1,7 +1,5 @@
 """Pictures of the frames that `SignalFlow` records."""
 
-import seaborn as sns
-
 from keras_deeplstm.callbacks import axes
 from keras_deeplstm.callbacks.gradient_plots import plain
 
@@ -99,7 +97,8 @@ def plot_dead(frame, ax=None):
         ax: Matplotlib axes; new ones by default.
 
     Returns:
-        The axes: a line for each layer, and for each depth at most five of a layer with depth.
+        The axes: a line for each layer, and for each depth at most five of a layer with depth; one
+        line for all that have no dead unit at any time.
 
     Example:
 
@@ -118,9 +117,12 @@ def plot_dead(frame, ax=None):
     lines = {name: one for name, one in dead[dead.signal == "output"].groupby("layer", sort=False)}
     for layer, of_layer in stacked.groupby("layer", sort=False):
         lines |= {f"{layer}, depth {d:.0f}": of_layer[of_layer.depth == d] for d in shown}
-    for (name, one), color in zip(
-        lines.items(), sns.color_palette("viridis", len(lines)), strict=True
-    ):
+    alive = [name for name, one in lines.items() if not one.value.any()]
+    if len(alive) > 1:  # they would lie on each other
+        lines = {f"no dead unit: {len(alive)} lines": lines[alive[0]]} | {
+            name: one for name, one in lines.items() if name not in alive
+        }
+    for (name, one), color in zip(lines.items(), axes.colors(len(lines)), strict=True):
         ax.plot(one.step, one.value, color=color, marker=".", label=plain(name))
     ax.set(xlabel="training step", ylabel="share of dead units", ylim=(-0.03, 1.03))
     axes.legend_beside(ax)

@@ -5,6 +5,7 @@ import pandas as pd
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.callbacks.epochs import EpochCallback
+from keras_deeplstm.callbacks.verdict import state_verdict
 from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe
 
 COLUMNS = ["layer", "direction", "state", "path", "depth", "time", "value", "epoch"]
@@ -87,6 +88,10 @@ class StateGradients(EpochCallback):
         """Return the measurements: the columns of `state_gradients`, and `epoch` (0: before)."""
         frames = [frame.assign(epoch=epoch) for epoch, frame in sorted(self._measured.items())]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+    def verdict(self):
+        """Return one sentence: does the gradient of the states arrive, and by which path?"""
+        return state_verdict(self.to_frame())
 
     def plot(self, ax=None):
         """Draw the last measurement: each path against depth.

@@ -1,4 +1,4 @@
-"""Whether the gradient arrives: the one definition, and the sentence."""
+"""Whether the gradient arrives: the one definition; and what was recorded, in one sentence."""
 
 import math
 
@@ -9,6 +9,7 @@ from keras_deeplstm.callbacks.gradient_tables import (
     first_last_ratio,
     last_steps,
     path_ratios,
+    state_profile,
 )
 
 ARRIVES_WITHIN = 10.0  # factors between the last depth step and the first
@@ -85,12 +86,108 @@ def verdict(frame, states=None):
         f"The gradient {fate(ratio)}: at depth step {first:.0f} it is {_times(ratio)} that at "
         f"depth step {last:.0f}"
     )
-    if states is not None:
-        sentence += "".join(
-            f"; through the {path} path alone {_times(ratio)}"
-            for path, ratio in path_ratios(states).items()
-        )
-    return sentence + "."
+    return sentence + ("" if states is None else _paths_alone(states)) + "."
+
+
+def state_verdict(states):
+    """Return one sentence: does the gradient of the states arrive, and by which path?
+
+    Args:
+        states: A frame of `StateGradients.to_frame()` or of `diagnostics.state_gradients`; of
+            several epochs the last one counts.
+
+    Returns:
+        A sentence about dLoss/dc (dLoss/dh, where there is no memory cell), with the words of
+        `fate`.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks.verdict import state_verdict
+    >>> states = pd.DataFrame({"direction": "depth", "state": "c",
+    ...                        "path": ["total", "total", "memory", "memory"],
+    ...                        "depth": [1, 30] * 2, "value": [6.0, 1.0, 0.5, 1.0]})
+    >>> print(state_verdict(states))
+    The gradient of c arrives: at depth step 1 it is 6 times that at depth step 30; through the memory path alone 0.5 times.
+    """  # noqa: E501
+    profile = state_profile(states)
+    if "epoch" in profile:
+        profile = profile[profile.epoch == profile.epoch.max()]
+    total = profile[profile.path == "total"].sort_values("depth")
+    state = "c" if "c" in set(total.state) else "h"
+    total = total[total.state == state]
+    if total.empty:
+        return "No gradients of states against depth were measured."
+    first, last = total.iloc[0], total.iloc[-1]
+    if not np.isfinite(total.value).all():
+        return f"The gradient of {state} is not finite at some depth step."
+    if last.value == 0:
+        return f"The gradient of {state} is zero at depth step {last.depth:.0f}."
+    ratio = first.value / last.value
+    return (
+        f"The gradient of {state} {fate(ratio)}: at depth step {first.depth:.0f} it is "
+        f"{_times(ratio)} that at depth step {last.depth:.0f}{_paths_alone(states)}."
+    )
+
+
+def signal_verdict(frame):
+    """Return one sentence: does the signal pass, and are gates stuck or units dead?
+
+    Args:
+        frame: A frame of `SignalFlow.to_frame()`; the last recorded step counts.
+
+    Returns:
+        A sentence about the hidden states of the first layer that has depth steps, or else about
+        what the layers return.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks.verdict import signal_verdict
+    >>> frame = pd.DataFrame({"step": 1, "layer": "block", "signal": "h", "direction": "depth",
+    ...                       "depth": [1.0, 9.0] * 2, "statistic": ["norm"] * 2 + ["dead"] * 2,
+    ...                       "value": [2.0, 3.0, 0.0, 0.0]})
+    >>> signal_verdict(frame)
+    'The signal at depth step 9 is 1.5 times that at depth step 1; no unit is dead.'
+    """
+    final = frame[frame.step == frame.step.max()]
+    if final.empty:
+        return "No signals were recorded."
+    bad = final[~np.isfinite(final.value.astype("float64"))]
+    if len(bad):
+        return f"The signal of layer '{bad.layer.iloc[0]}' is not finite."
+    norms = final[final.statistic == "norm"]
+    stacked = norms[(norms.signal == "h") & (norms.direction == "depth")]
+    if len(stacked):
+        norms = stacked[stacked.layer == stacked.layer.iloc[0]].sort_values("depth")
+        where = [f"depth step {depth:.0f}" for depth in norms.depth]
+    else:
+        norms = norms[norms.signal == "output"]
+        where = [f"layer '{layer}'" for layer in norms.layer]
+    first, last = norms.value.iloc[0], norms.value.iloc[-1]
+    ratio = last / first if first > 0 else math.nan
+    parts = [f"The signal at {where[-1]} is {_times(ratio)} that at {where[0]}"]
+    stuck = final[final.statistic.isin(["closed", "open"])]
+    # Forget gates that are open are how a memory lasts.
+    stuck = stuck[(stuck.signal != "f") | (stuck.statistic == "closed")]
+    if len(stuck):
+        worst = stuck.loc[stuck.value.idxmax()]
+        gate = {"i": "input", "f": "forget", "o": "output"}[worst.signal]
+        some = f"up to {worst.value:.0%} of the {gate} gates are {worst.statistic}"
+        parts.append(some if worst.value >= 0.01 else "no gate is stuck")
+    dead = final[(final.statistic == "dead") & final.signal.isin(["output", "h"])]
+    if len(dead):
+        worst = dead.loc[dead.value.idxmax()]
+        some = f"up to {worst.value:.0%} of the units of layer '{worst.layer}' are dead"
+        parts.append(some if worst.value else "no unit is dead")
+    return "; ".join(parts) + "."
+
+
+def _paths_alone(states):
+    return "".join(
+        f"; through the {path} path alone {_times(ratio)}"
+        for path, ratio in path_ratios(states).items()
+    )
 
 
 def _times(ratio):

@@ -12,7 +12,6 @@ import warnings
 
 import keras
 import matplotlib.pyplot as plt
-import numpy as np
 
 from keras_deeplstm import models
 from keras_deeplstm.callbacks import (
@@ -20,6 +19,7 @@ from keras_deeplstm.callbacks import (
     FilterImages,
     GaborSimilarity,
     GradientFlow,
+    GradientNoise,
     SignalFlow,
     StateGradients,
 )
@@ -67,19 +67,23 @@ def callbacks(folder):
     digits = get_task("digits").load(None)
     model = classifier(digits, depth=30)
     x, y = digits.validation
-    flow = GradientFlow(statistics=("norm", "histogram"))
+    flow = GradientFlow(statistics=("norm", "update_ratio", "histogram"))
     states, signals = StateGradients(x[:64], y[:64]), SignalFlow(x[:64], every=20)
-    filters, gabor = FilterImages(folder, every=20, count=9), GaborSimilarity(count=100)
+    # One scale for both pictures, which ends near the largest trained weight.
+    filters = FilterImages(folder, every=20, count=9, scaling=0.4)
+    gabor = GaborSimilarity(count=100)
+    noise = GradientNoise()
     model.fit(
         *digits.train,
         batch_size=64,
         epochs=20,
         validation_data=digits.validation,
-        callbacks=[flow, states, signals, filters, gabor],
+        callbacks=[flow, states, signals, filters, gabor, noise],
         verbose=0,
     )
-    print(flow.verdict())
-    for kind in ("depth", "heatmap", "ratio", "histogram"):
+    for watcher in (flow, states, signals, gabor, noise):
+        print(watcher.verdict())
+    for kind in ("depth", "heatmap", "ratio", "updates", "histogram"):
         figure, ax = plt.subplots(**SIZE)
         flow.plot(kind, ax=ax)
         save(figure, folder / f"gradient-flow-{kind}.png")
@@ -87,19 +91,13 @@ def callbacks(folder):
         figure, ax = plt.subplots(**SIZE)
         signals.plot(kind, ax=ax)
         save(figure, folder / f"signal-flow-{kind}.png")
-    figure, ax = plt.subplots(**SIZE)
-    states.plot(ax=ax)
-    save(figure, folder / "state-gradients.png")
+    watchers = {"state-gradients": states, "gabor": gabor, "gradient-noise": noise}
+    for name, watcher in watchers.items():
+        figure, ax = plt.subplots(**SIZE)
+        watcher.plot(ax=ax)
+        save(figure, folder / f"{name}.png")
     (folder / "epoch_0000.png").rename(folder / "filters-before.png")
     (folder / "epoch_0020.png").rename(folder / "filters-after.png")
-    figure, ax = plt.subplots(**SIZE)
-    frame = gabor.to_frame()
-    bins = np.linspace(0, 1, 21)
-    for epoch, label in ((0, "before training"), (20, "after 20 epochs")):
-        ax.hist(frame[frame.epoch == epoch].r_squared, bins, alpha=0.6, label=label)
-    ax.set(xlabel="share explained by a Gabor filter (R²)", ylabel="filters")
-    ax.legend(frameon=False)
-    save(figure, folder / "gabor.png")
 
 
 def guard(folder):

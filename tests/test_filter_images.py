@@ -70,6 +70,18 @@ def test_the_largest_filters_come_first():
     np.testing.assert_array_equal(drawn, [[3, 3], [3, 3]])
 
 
+def test_one_scale_for_figures_that_are_compared():
+    model = keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    first_kernel(model).assign(np.array([[1, -3, 2]] * 4, "float32"))
+    for scaling, limit, extend in (("common", 3, "neither"), (2, 2, "both"), (5.0, 5, "neither")):
+        figure = plot_filters(model, scaling=scaling)
+        assert figure.axes[0].images[0].get_clim() == (-limit, limit)
+        assert figure.axes[0].images[0].colorbar.extend == extend
+    for scaling in (0, -1.0, "commom"):
+        with pytest.raises(ValueError, match="`scaling` must be"):
+            FilterImages(scaling=scaling)
+
+
 def test_wrong_use():
     with pytest.raises(ValueError, match="`every` must be a positive integer"):
         FilterImages("x", every=0)

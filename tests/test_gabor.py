@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +91,15 @@ def test_the_callback_keeps_filters_before_and_after(eager):
     model.fit(x, np.arange(8) % 3, epochs=2, verbose=0, callbacks=[callback])
     after = np.concatenate(list(filter_images(model).values()))[[0, 5, 10, 15]]
     assert not np.array_equal(before, after)
+
+    labels = callback.plot().get_legend_handles_labels()[1]
+    assert labels == ["before training", "after 2 epochs"]
+    assert [sum(bar.get_height() for bar in bars) for bars in callback.plot().containers] == [4, 4]
+    medians = [100 * gabor_similarity(images).r_squared.median() for images in (before, after)]
+    found = re.search(r"explains (\d+)% before training and (\d+)% after 2", callback.verdict())
+    assert [float(share) for share in found.groups()] == pytest.approx(medians, abs=0.6)
+    assert GaborSimilarity().verdict() == "No filters were compared."
+    assert not GaborSimilarity().plot().containers
 
     other = GaborSimilarity(count=4)
     other.set_state(callback.get_state())

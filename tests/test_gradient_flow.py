@@ -761,6 +761,13 @@ def test_first_last_ratio():
     assert first_last_ratio(chain[chain.step == 1]).ratio.tolist() == [1e-6]
 
 
+def bands_of(ax):
+    """The bands behind the lines, by their labels."""
+    return {
+        band.get_label(): (band.get_y(), band.get_y() + band.get_height()) for band in ax.patches
+    }
+
+
 def test_plots_show_the_numbers():
     frame = frame_of(
         {step: {d: 10.0**-d for d in range(2, 31)} for step in (1, 10, 20, 30, 40, 50)}
@@ -774,6 +781,14 @@ def test_plots_show_the_numbers():
     np.testing.assert_allclose(ax.collections[0].get_array().data[0], [1e-2] * 6)
     ax = gradient_plots.plot_ratio(frame)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 1e28)
+    assert bands_of(ax) == {"arrives": pytest.approx((0.1, 10))}
+    ax = gradient_plots.plot_depth(frame)  # of the last step: within 10 times 1e-30
+    assert bands_of(ax) == {"arrives, at step 50": pytest.approx((1e-31, 1e-29), rel=1e-6, abs=0)}
+    updates = frame.assign(statistic="update_ratio", weight="kernel")
+    ax = gradient_plots.plot_updates(updates)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1e-16] * 6)  # the median over depth
+    assert bands_of(ax) == {"usual": pytest.approx((1e-4, 1e-2))}
+    assert not gradient_plots.plot_updates(frame).lines
     matplotlib.pyplot.close("all")
     # Nothing recorded and zero gradients are pictures too, not errors.
     for empty in (frame.iloc[:0], frame.assign(value=0.0), frame.assign(value=np.nan)):
@@ -781,6 +796,7 @@ def test_plots_show_the_numbers():
             gradient_plots.plot_depth,
             gradient_plots.plot_heatmap,
             gradient_plots.plot_ratio,
+            gradient_plots.plot_updates,
         ):
             plot(empty)
     matplotlib.pyplot.close("all")

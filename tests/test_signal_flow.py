@@ -10,6 +10,7 @@ import reference
 from keras import ops
 
 from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow, SignalFlow, signal_plots
+from keras_deeplstm.callbacks.verdict import signal_verdict
 from keras_deeplstm.diagnostics import SignalProbe
 from keras_deeplstm.layers import DenseStack, GridLSTM2D, UnfoldedLSTMBlock, kernels
 
@@ -394,8 +395,33 @@ def test_pictures_show_the_numbers():
     np.testing.assert_allclose(labels["forget gate, open"].get_ydata(), expected)
     assert not flow.plot("gates", direction="time").lines  # no grid
     assert flow.plot("gates", layer="block").lines
-    names = {line.get_label() for line in flow.plot("dead").lines}
-    assert {"block, depth 1", "block, depth 3", model.layers[-1].name} <= names
+    (line,) = flow.plot("dead").lines  # lines at 0 would lie on each other
+    assert line.get_label() == "no dead unit: 6 lines" and not line.get_ydata().any()
+    dying = (frame.statistic == "dead") & (frame.depth == 3) & (frame.step == 6)
+    died = frame.assign(value=frame.value.where(~dying, 0.5))
+    labels = [line.get_label() for line in signal_plots.plot_dead(died).lines]
+    assert labels == ["no dead unit: 5 lines", "block, depth 3"]
+    norms = measured(last, "block", "h", "norm")
+    sentence = flow.verdict()
+    assert sentence.startswith(
+        f"The signal at depth step 3 is {norms[-1] / norms[0]:.2g} times that at depth step 1; "
+    )
+    assert sentence.endswith("; no unit is dead.")
+    stuck = (frame.signal == "f") & (frame.statistic == "closed") & (frame.depth == 2)
+    worse = frame.assign(value=frame.value.where(~stuck, 0.97).where(~dying, 0.5))
+    assert signal_verdict(worse).endswith(
+        "; up to 97% of the forget gates are closed; up to 50% of the units of layer 'block' are "
+        "dead."
+    )
+    bad = frame.assign(value=frame.value.where(~stuck, np.nan))
+    assert signal_verdict(bad) == "The signal of layer 'block' is not finite."
     chain = frame[frame.direction.isna()]
+    norms = chain[(chain.step == 6) & (chain.statistic == "norm")].value.to_list()
+    names = [layer.name for layer in model.layers]
+    assert signal_verdict(chain) == (
+        f"The signal at layer '{names[-1]}' is {norms[-1] / norms[0]:.2g} times that at layer "
+        f"'{names[0]}'; no unit is dead."
+    )
+    assert signal_verdict(frame[:0]) == "No signals were recorded."
     ticks = [tick.get_text() for tick in signal_plots.plot_depth(chain).get_xticklabels()]
     assert ticks == [layer.name for layer in model.layers]

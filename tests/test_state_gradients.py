@@ -14,6 +14,7 @@ from keras_deeplstm import models
 from keras_deeplstm.callbacks import StateGradients, verdict
 from keras_deeplstm.callbacks.gradient_plots import plot_paths
 from keras_deeplstm.callbacks.gradient_tables import path_ratios, state_profile, state_ratios
+from keras_deeplstm.callbacks.verdict import state_verdict
 from keras_deeplstm.diagnostics import StateGradientProbe, state_gradients
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
@@ -249,6 +250,14 @@ def test_the_verdict_names_the_paths(eager):
     )
     assert 0.9 < float(found[1]) <= 1, sentence
     assert "; through the hidden path alone 10^-" in sentence
+    of_states = state_verdict(states)
+    memory = states[(states.state == "c") & (states.path == "total")].sort_values("depth").value
+    assert of_states.startswith("The gradient of c ")
+    assert f"at depth step 1 it is {memory.iloc[0] / memory.iloc[-1]:.2g} times" in of_states
+    assert of_states.endswith(sentence[sentence.index("; through the memory path") :])
+    for value, words in ((np.nan, "is not finite"), (0.0, "is zero at depth step 20")):
+        assert words in state_verdict(states.assign(value=value))
+    assert state_verdict(states[:0]) == "No gradients of states against depth were measured."
 
 
 def test_paths_that_are_not_finite_cannot_be_told():
