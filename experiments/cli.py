@@ -201,7 +201,7 @@ def _unknown_columns(run):
 
 def _options(command: Any, line: str) -> dict[str, Any]:
     """Options for trainings of any kind; one that the user has not set is left to its default."""
-    names = ("data_dir", "overwrite", "checkpoint_share", "devices")
+    names = ("data_dir", "overwrite", "checkpoint_share", "devices", "tensorboard")
     options = {name: getattr(command, name, None) for name in names}
     share = options["checkpoint_share"]
     if share is not None and not 0 <= share <= 1:

@@ -31,6 +31,13 @@ Folders = Annotated[
 ]
 Share = Annotated[float | None, tyro.conf.arg(metavar="SHARE")]
 Devices = Literal["one", "all"]
+Events = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Also write loss, metrics and recorded gradients for TensorBoard, to the folder "
+        "tensorboard of a run; tensorboard --logdir runs shows all runs."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,7 @@ class TrainCommand(Command):
     checkpoint_share: Share = None
     """Share of the training time that checkpoints may take, 0.02 if not given. Epochs, or what is
     reported in their place, all get one if they are long against writing it; with 1 in any case."""
+    tensorboard: Events = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +172,7 @@ class StudyCommand(Command):
     rate is a result."""
     checkpoint_share: Share = None
     """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
+    tensorboard: Events = False
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def run_study(
     restarts: int = 1,
     overwrite: bool = False,
     checkpoint_share: float | None = None,
+    tensorboard: bool = False,
     command: str = "",
 ) -> tuple[bool, Path]:
     """Train the runs that are not yet finished, say so in the terminal, and write the report.
@@ -69,6 +70,7 @@ def run_study(
     with runs.lock(folder):
         write_plan(folder, study.name, command, plan, restarts)
         options: dict[str, Any] = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
+        options["tensorboard"] = tensorboard
         if checkpoint_share is not None:
             options["checkpoint_share"] = checkpoint_share
         with Worker() as worker, signals.delayed(worker.stop) as check_signals:

@@ -6,6 +6,7 @@ import time
 
 import pandas as pd
 import pytest
+from event_files import assert_metrics
 
 from keras_deeplstm.experiments import cli, commands, runs, studies
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
@@ -158,13 +159,16 @@ def test_run(folder, capsys):
     assert run.result["gradient_ratio_start"] == pytest.approx(first / last)
 
     # The same settings and seed give the same result.
-    assert status([*argv[:-1], "b"]) == 0
+    assert status([*argv[:-1], "b", "--tensorboard"]) == 0
     again = runs.load(folder / "runs" / "b")
+    assert again.config == run.config
+    gradients = assert_metrics(again.folder / "tensorboard", again.metrics, "epoch")
+    assert [step for step, _ in gradients["gradient_norm/block/kernel"]] == [1, 4, 8, 12, 16, 20]
     assert again.result["test_loss"] == run.result["test_loss"]
     pd.testing.assert_frame_equal(again.gradients, run.gradients)
 
     capsys.readouterr()
-    assert status(argv) == 0
+    assert status([*argv, "--tensorboard"]) == 0
     assert "Run 'a' is already finished: test accuracy" in capsys.readouterr().out
     assert status([*argv, "--seed", "1"]) == 3
     assert "Run 'a' has other settings (seed: 0 -> 1). Use --over" in capsys.readouterr().err
@@ -217,9 +221,14 @@ def test_study(tiny_study, folder, capsys):
     ).read_text(encoding="utf-8")
 
     # Only the others are trained when the study is started again.
-    assert status(["study", "depth"]) == 0
+    assert status(["study", "depth", "--tensorboard"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 runs (1 finished), 2 to train now"
+    boards = list((folder / "runs/depth-digits").glob("*/tensorboard"))
+    assert len(boards) == 2
+    for board in boards:
+        gradients = assert_metrics(board, runs.load(board.parent).metrics, "epoch")
+        assert all(tag.startswith("gradient_norm/") for tag in gradients) and gradients
     assert lines[1].startswith("Estimated time: about ")
     assert lines[2].startswith("2/3 UnfoldedLSTMBlock untied, depth 3: test accuracy ")
     assert lines[3].startswith("3/3 DenseStack, depth 3: test accuracy ")

@@ -12,8 +12,10 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from event_files import assert_metrics
 from golden import assert_same, whole_and_killed
 
+from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 from keras_deeplstm.diagnostics import state_gradients
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.processes.signals import Interrupted
@@ -40,7 +42,9 @@ class Killed(BaseException):
     """Ends a run as SIGKILL does: nobody handles it."""
 
 
-def go_on(folder, config=CONFIG, kill_after=None, share=1.0, at_epoch=lambda epoch: None):
+def go_on(
+    folder, config=CONFIG, kill_after=None, share=1.0, at_epoch=lambda epoch: None, **options
+):
     """Train; die after an epoch; return what the user is told."""
     said = []
 
@@ -49,7 +53,8 @@ def go_on(folder, config=CONFIG, kill_after=None, share=1.0, at_epoch=lambda epo
         if row["epoch"] == kill_after:
             raise Killed
 
-    train(config, folder, checkpoint_share=share, on_epoch=on_epoch, on_message=said.append)
+    told = {"on_epoch": on_epoch, "on_message": said.append}
+    train(config, folder, checkpoint_share=share, **told, **options)
     return said
 
 
@@ -75,9 +80,24 @@ def test_a_killed_run_goes_on(folder, reference):
     # What a kill in the middle of a write leaves.
     for name in (".metrics.0a1b2c3d.csv", "checkpoints/.epoch_0003-ab.0a1b2c3d.npz"):
         (folder / name).touch()
+    # A process that was killed was ahead of its last checkpoint.
+    events = TensorBoardWriter(folder / "tensorboard")
+    for epoch in (1, 2, 3):
+        events.scalars({"loss": 9.0}, epoch)
+    events.close()
     keras.utils.set_random_seed(12345)  # no generator of the process has a part in it
-    assert go_on(folder) == ["Run 'run' goes on after epoch 2 of 4"]
-    assert_same(folder, reference)
+    assert go_on(folder, tensorboard=True) == ["Run 'run' goes on after epoch 2 of 4"]
+    run = runs.load(folder)
+    gradients = assert_metrics(folder / "tensorboard", run.metrics, "epoch")
+    frame = run.gradients[run.gradients["weight"] == "recurrent_kernel"]
+    for depth, rows in frame.groupby("depth"):
+        tag = f"gradient_norm/{rows['layer'].iloc[0]}/recurrent_kernel/depth_{depth:03.0f}"
+        steps, values = zip(*gradients[tag], strict=True)
+        assert steps == tuple(rows["step"]) == (1, 3, 6, 9, 12, 15, 18)
+        np.testing.assert_allclose(values, rows["value"], rtol=1e-6)
+    assert len(gradients) * 7 == len(run.gradients)
+    shutil.rmtree(folder / "tensorboard")
+    assert_same(folder, reference)  # which was trained without
     assert ".lock" in os.listdir(folder) and "checkpoints" not in os.listdir(folder)
 
     # A finished run is not trained again.

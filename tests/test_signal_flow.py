@@ -384,7 +384,7 @@ def test_pictures_show_the_numbers():
     line = flow.plot().lines[-1]
     np.testing.assert_allclose(line.get_ydata(), measured(last, "block", "h", "norm"))
     low, high = flow.plot().get_ylim()
-    assert high / low >= 100
+    assert high / low >= 99.9  # two decades, but for rounding
     labels = {line.get_label(): line for line in flow.plot("gates").lines}
     assert set(labels) == {
         f"{gate} gate, {what}"

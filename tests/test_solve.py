@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from event_files import assert_metrics
 from golden import whole_and_killed
 
 from keras_deeplstm.experiments import cli, runs
@@ -360,7 +361,9 @@ def test_guessing_solves_what_needs_no_learning(folder, capsys):
     assert task.score(outputs, batch)[0].all()
 
     argv = ["solve", "adding", "--model.block", "guess", "--sequences", 3200, "--name", "a"]
-    assert status(*argv, "--model.units", 2) == 0
+    assert status(*argv, "--model.units", 2, "--tensorboard") == 0
+    a = folder / "runs" / "a"
+    assert assert_metrics(a / "tensorboard", pd.read_csv(a / "metrics.csv"), "sequences") == {}
     assert "\nnot solved with 3,200 sequences; " in capsys.readouterr().out
     page = (folder / "runs" / "a" / "report.html").read_text()
     assert "0 of 1" in page and "<img" not in page
@@ -368,13 +371,15 @@ def test_guessing_solves_what_needs_no_learning(folder, capsys):
 
 def test_commands(folder, capsys):
     argv = ["solve", "periodic-bits", "--model.block", "lstm", "--model.units", 8]
-    argv += ["--learning-rate", 0.02, "--name", "a"]
+    argv += ["--learning-rate", 0.02, "--name", "a", "--tensorboard"]
     assert status(*argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "periodic-bits: LSTM, depth 1, 8 units"
     assert lines[2] == "Solved: all of 4 places to begin right"
     assert lines[3].startswith("992 sequences  loss ")
     assert lines[-3].startswith("solved with ")
+    a = folder / "runs" / "a"
+    assert assert_metrics(a / "tensorboard", pd.read_csv(a / "metrics.csv"), "sequences") == {}
     page = (folder / "runs" / "a" / "report.html").read_text()
     assert "1 of 1" in page and page.count("<img") == 2
     table = pd.read_csv(folder / "runs" / "a" / "table.csv")

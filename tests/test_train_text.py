@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from event_files import assert_metrics
 from golden import whole_and_killed
 
 from keras_deeplstm.experiments import cli, runs
@@ -428,7 +429,7 @@ def test_a_run_that_diverges_and_a_report_of_runs_that_have_not_come_far(trained
 
 
 def test_commands(folder, capsys):
-    argv = ["train-text", "numbers.txt", *SMALL, "--epochs", "2", "--name", "a"]
+    argv = ["train-text", "numbers.txt", *SMALL, "--epochs", "2", "--name", "a", "--tensorboard"]
     assert status(*argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "numbers.txt: GridLSTM2D, depth 2, 8 units"
@@ -439,8 +440,11 @@ def test_commands(folder, capsys):
     assert sorted(os.listdir(folder / "runs" / "a")) == [
         *(".lock", "best.keras", "config.json", "environment.json", "metrics.csv"),
         *("report.html", "result.json", "samples.txt", "summary.csv", "table.csv"),
-        "vocabulary.json",
+        *("tensorboard", "vocabulary.json"),
     ]
+    table = pd.read_csv(folder / "runs" / "a" / "metrics.csv")
+    assert {"loss", "bits", "val_loss", "learning_rate"} < set(table)
+    assert assert_metrics(folder / "runs" / "a" / "tensorboard", table, "step") == {}
     page = (folder / "runs" / "a" / "report.html").read_text()
     assert "<h2>Samples</h2>" in page and "data:image/png" in page and "numbers.txt" in page
     assert runs.load(folder / "runs" / "a").config.text == str(folder / "numbers.txt")

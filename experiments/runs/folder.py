@@ -2,8 +2,8 @@
 
 A run is a folder with `environment.json` and `config.json` from its start on; `metrics.csv` after
 each epoch, and `checkpoints/` while it is not finished; `gradient_flow.csv`, `state_gradients.csv`,
-`filters/`, `model.keras` and, last of all, `result.json` at its end; what a run of a text has in
-their place says `text/training.py`.
+`filters/`, `model.keras` and, last of all, `result.json` at its end; `tensorboard/` if wanted. What
+a run of a text has in their place says `text/training.py`.
 
 The state of a run is not a note that a killed process could leave behind, it is read off:
 `result.json` says "finished", "failed" or "diverged"; without it a run is "running" as long as a

@@ -191,6 +191,8 @@ class Settings(Dataclass):
     command: ClassVar[str]
     """The command of `deeplstm` that trains such runs; it also names the kind."""
     RESULTS: ClassVar[tuple[str, ...]] = ()
+    COUNTED: ClassVar[str] = "epoch"
+    """The column of `metrics.csv` that counts the training: the horizontal axis of TensorBoard."""
     FIXED: ClassVar[int] = 0
     """Time of an epoch that the depth does not change, in depth steps."""
 

@@ -89,6 +89,7 @@ class SequenceConfig(base.Settings):
     """One task, one model, one training setting, one seed; trained until the task is solved."""
 
     command: ClassVar = "solve"
+    COUNTED: ClassVar = "sequences"
     RESULTS: ClassVar = ("solved", "trained_sequences", "parameters", "units", "seconds")
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]

@@ -54,6 +54,7 @@ class TextConfig(base.Settings):
     """One text, one character language model, one training setting, one seed."""
 
     command: ClassVar = "train-text"
+    COUNTED: ClassVar = "step"
     RESULTS: ClassVar = (
         *("val_loss", "val_bits", "test_loss", "test_bits", "best_epoch", "symbols_per_second"),
         *("parameters", "units", "seconds"),

@@ -27,6 +27,7 @@ def train(
     overwrite: bool = False,
     checkpoint_share: float = CHECKPOINT_SHARE,
     devices: str = "one",
+    tensorboard: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_message: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Any]:
@@ -43,6 +44,8 @@ def train(
             one after every epoch.
         devices: "one", or for a `RunConfig` "all" of this machine, each with its part of every
             batch.
+        tensorboard: Also write the rows of `metrics.csv`, and what `gradient_flow.csv` holds, to
+            the folder `tensorboard` in that of the run.
         on_epoch: Called after each of them with its row of `metrics.csv`. That of a text also has
             the "sample" that was drawn, "" if there is none.
         on_message: Called with what the user should know: where the run goes on, and which
@@ -84,6 +87,7 @@ def train(
         overwrite=overwrite,
         checkpoint_share=checkpoint_share,
         devices=devices,
+        tensorboard=tensorboard,
         on_epoch=on_epoch,
         on_message=on_message,
     )

@@ -60,9 +60,10 @@ class Training:
                 f"batch_size={config.batch_size} exceeds {samples} samples; one batch per epoch"
             )
         evaluated = EVALUATED // parts * parts or parts
-        recording = recorders.make(config, model, data, session.folder)
+        recording = recorders.make(config, model, data, session)
         shuffled = Shuffled(*data.train, config.batch_size, config.seed, parts)
         journal = session.resume(model, shuffled, recording, config.epochs)
+        recorders.log_again(recording, session)
         session.fit(
             validation_data=even_parts(data.validation),
             validation_batch_size=evaluated,

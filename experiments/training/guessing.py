@@ -51,6 +51,7 @@ class Guessing:
         row = {"epoch": 1, "sequences": seen, **test, "seconds": round(seconds, 2)}
         table = pd.DataFrame([row]).to_csv(index=False)
         files.write_text(session.folder / "metrics.csv", table)
+        session.log_row(row)
         if session.on_epoch:
             session.on_epoch(row)
         return {

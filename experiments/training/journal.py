@@ -22,7 +22,7 @@ class Journal(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, folder, data, recorders, check_signals, on_epoch, share, epoch_name="epoch {}".format
+        self, folder, data, recorders, check_signals, on_epoch, share, log_row, epoch_name
     ):
         super().__init__()
         self.folder = folder
@@ -31,6 +31,7 @@ class Journal(keras.callbacks.Callback):
         self.check_signals = check_signals
         self.on_epoch = on_epoch
         self.share = share
+        self.log_row = log_row
         self.epoch_name = epoch_name
         self.rows = []
         self.torch_rng = None  # to be set at the begin of the first epoch
@@ -97,6 +98,7 @@ class Journal(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
         self.rows.append(row)
         files.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
+        self.log_row(row)
         if not math.isfinite(row["loss"]):
             raise DivergedError(f"The loss became {row['loss']} in {self.epoch_name(epoch + 1)}")
         if self.saving <= self.share * (time.perf_counter() - self.started):

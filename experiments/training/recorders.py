@@ -4,22 +4,30 @@ import math
 
 from keras_deeplstm.callbacks import FilterImages, GaborSimilarity, GradientFlow, StateGradients
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps, state_ratios
+from keras_deeplstm.callbacks.step_recorder import by_step
 from keras_deeplstm.diagnostics.state_gradients import layers_with_states
 from keras_deeplstm.experiments.runs import files
 
 PROBED = 64  # validation examples on which the gradients of the states are measured
 
 
-def make(config, model, data, folder):
+def make(config, model, data, session):
     """The callbacks that record a run, by the names under which checkpoints keep their state."""
-    recorders = {"gradients": GradientFlow(every=config.gradient_every)}
+    recorders = {"gradients": GradientFlow(every=config.gradient_every, log=session.log)}
     if layers_with_states(model):
         x, y = (part[:PROBED] for part in data.validation)
         recorders["states"] = StateGradients(x, y, every=config.epochs)
     if data.train[0].ndim == 4:  # images
-        recorders["filters"] = FilterImages(folder / "filters", every=config.epochs)
+        recorders["filters"] = FilterImages(session.folder / "filters", every=config.epochs)
         recorders["gabor"] = GaborSimilarity()
     return recorders
+
+
+def log_again(recorders, session):
+    """Write for TensorBoard, if that is wanted, what a checkpoint has put back."""
+    if session.log is not None:
+        for step, values in by_step(recorders["gradients"].to_frame()):
+            session.log(values, step)
 
 
 def write(recorders, config, folder):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.runs import checkpoints, files
@@ -48,12 +49,15 @@ class Session:
     def __init__(
         self,
         run: runs.Run,
+        counted: str,
         share: float,
         on_epoch: Callable[[Row], None] | None,
         on_message: Callable[[str], None],
         check_signals: Callable[[], None],
+        log: Callable[[dict[str, float], int], None] | None,
     ):
         self.name, self.folder = run.name, run.folder
+        self.log, self.counted = log, counted
         self.share, self.on_epoch = share, on_epoch
         self.on_message, self.check_signals = on_message, check_signals
 
@@ -74,8 +78,9 @@ class Session:
         self.model, self.data, self.epochs = model, data, epochs
         self.callbacks = list(recorders.values())
         self.journal = Journal(
-            self.folder, data, recorders, self.check_signals, self.on_epoch, self.share, epoch_name
-        )
+            self.folder, data, recorders, self.check_signals, self.on_epoch, self.share,
+            self.log_row, epoch_name,
+        )  # fmt: skip
         self.journal.set_model(model)
         checkpoint, damaged = checkpoints.newest(self.folder / "checkpoints")
         for epoch in damaged:
@@ -85,8 +90,17 @@ class Session:
             self.journal.restore(checkpoint)
             where = f"{epoch_name(checkpoint.epoch)} of {last or epochs}"
             self.on_message(f"Run '{self.name}' goes on after {where}")
+        for row in self.journal.rows:
+            self.log_row(row)
         self.first = checkpoint.epoch if checkpoint else 0
         return self.journal
+
+    def log_row(self, row: Row) -> None:
+        """Write the numbers of a row of `metrics.csv` for TensorBoard, if they are wanted."""
+        if self.log is not None:
+            step = row[self.counted]
+            values = {k: v for k, v in row.items() if isinstance(v, float | int)}
+            self.log({k: v for k, v in values.items() if k != self.counted}, step)
 
     def fit(self, **arguments: Any) -> None:
         """Train from there on; `arguments` are further ones of `fit`."""
@@ -116,6 +130,7 @@ def train(
     overwrite: bool,
     checkpoint_share: float,
     devices: str,
+    tensorboard: bool,
     on_epoch: Callable[[Row], None] | None,
     on_message: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -133,13 +148,37 @@ def train(
                 return run.result
             if run.state == "diverged":
                 raise DivergedError(run.reason)
-            with _failures_recorded(folder), signals.delayed() as check_signals:
-                session = Session(run, checkpoint_share, on_epoch, on_message, check_signals)
+            with (
+                _failures_recorded(folder),
+                _event_files(folder / "tensorboard", tensorboard) as log,
+                signals.delayed() as check_signals,
+            ):
+                session = Session(
+                    run, config.COUNTED, checkpoint_share, on_epoch, on_message, check_signals, log
+                )
                 result = {"state": "finished", **training.work(session)}
                 files.write_json(folder / "result.json", result)
             with suppress(OSError):  # a finished run has not failed: it is tidied when next seen
                 runs.tidy(folder)
             return result
+
+
+@contextmanager
+def _event_files(folder, wanted):
+    """Gives a function of scalars and their step, which writes them for TensorBoard; or None.
+
+    The files of an earlier process are removed: they may go beyond its last checkpoint. `resume`
+    writes again what that holds, so that no step is there twice.
+    """
+    if not wanted:
+        yield None
+        return
+    runs.remove([folder])
+    writer = TensorBoardWriter(folder)
+    try:
+        yield writer.scalars
+    finally:
+        writer.close()
 
 
 @contextmanager
