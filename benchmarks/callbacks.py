@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow
+from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow, GradientNoise, SignalFlow
 from keras_deeplstm.callbacks.gradient_flow import STATISTICS
 from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
 
@@ -99,7 +99,28 @@ class SecondBackward(keras.callbacks.Callback):
         )
 
 
-def variants(folder):
+class All(keras.callbacks.Callback):
+    """Several callbacks as one."""
+
+    def __init__(self, *callbacks):
+        super().__init__()
+        self.callbacks = callbacks
+
+    def __getattribute__(self, name):
+        if not name.startswith(("on_", "set_")):
+            return super().__getattribute__(name)
+
+        def call(*args, **kwargs):
+            for callback in self.callbacks:
+                getattr(callback, name)(*args, **kwargs)
+
+        return call
+
+    def to_frame(self):
+        return pd.concat([callback.to_frame() for callback in self.callbacks])
+
+
+def variants(folder, x):
     everything = [s for s in STATISTICS if s != "histogram"]
     return {
         "off": None,
@@ -107,6 +128,13 @@ def variants(folder):
         "all but histograms every step": GradientFlow(statistics=everything),
         "norms every 10th step": GradientFlow(every=10),
         "everything every 10th step": GradientFlow(every=10, statistics=STATISTICS),
+        "update ratios every 10th step": GradientFlow(every=10, statistics=("update_ratio",)),
+        "outputs every 10th step": SignalFlow(every=10),
+        "states and gates of 64 examples every 10th step": SignalFlow(x[:64], every=10),
+        "norms, update ratios and outputs every 10th step": All(
+            GradientFlow(every=10, statistics=("norm", "update_ratio")), SignalFlow(every=10)
+        ),
+        "noise scale every 10th step": GradientNoise(every=10),
         "DivergenceGuard": DivergenceGuard(),
         "second backward pass": SecondBackward(),
         "keras TensorBoard, histograms every 10th step": keras.callbacks.TensorBoard(
@@ -142,8 +170,12 @@ def rounds_of(model, callback, x, y):
         epoch = next(epochs)
         if callback is not None:
             callback.on_epoch_begin(epoch)
-        for _ in range(STEPS):
+        for step in range(STEPS):
+            if callback is not None:
+                callback.on_train_batch_begin(step)
             model.train_on_batch(x, y)
+            if callback is not None:
+                callback.on_train_batch_end(step, {})
             if isinstance(callback, SecondBackward):
                 callback.step(x, y)
         if callback is not None:
@@ -156,14 +188,18 @@ def rows_of(name, jit_compile, rounds, seconds):
     x, y = batch_for(name)
     with tempfile.TemporaryDirectory() as folder:
         # The two rounds of warming up compile, with and without the tap.
+        callbacks = variants(folder, x)
         times = measure.interleaved(
             {
                 variant: rounds_of(prepared(name, callback, jit_compile), callback, x, y)
-                for variant, callback in variants(folder).items()
+                for variant, callback in callbacks.items()
             },
             rounds,
             seconds=seconds,
         )
+    for variant, callback in callbacks.items():
+        recorded = not hasattr(callback, "to_frame") or len(callback.to_frame())
+        assert recorded, f"{variant} has recorded nothing"
     memory = {
         variant: float(
             measure.in_a_process(__file__, "--peak", name, variant, int(jit_compile)) or "nan"
@@ -191,7 +227,7 @@ def print_peak(name, variant, jit_compile):
     """The peak of memory in MB of three epochs with a variant."""
     x, y = batch_for(name)
     with tempfile.TemporaryDirectory() as folder:
-        callback = variants(folder)[variant]
+        callback = variants(folder, x)[variant]
         train = rounds_of(prepared(name, callback, jit_compile == "1"), callback, x, y)
         for _ in range(3):
             train()

@@ -16,7 +16,7 @@ from keras_deeplstm.callbacks import (
     GradientFlow,
     StateGradients,
 )
-from keras_deeplstm.experiments import runner, runs
+from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.processes.worker import TRAININGS
 from keras_deeplstm.experiments.runner import run_study
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
@@ -57,7 +57,7 @@ def test_two_hundred_runs_in_one_study(tmp_path, monkeypatch):
         )
         return ""
 
-    monkeypatch.setattr(runner, "outcome", measure)
+    monkeypatch.setattr(RunConfig, "outcome", measure)
     succeeded, _ = run_study(study, plan, tmp_path / "many")
     assert succeeded and len(seen) == RUNS
     for name, measured in zip(("parent", "worker"), zip(*seen, strict=True), strict=True):
