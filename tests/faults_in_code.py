@@ -158,7 +158,7 @@ FAULTS = [
     # The tap and what is read of it.
     Fault(
         "callbacks/gradient_tap.py",
-        "with _before_averaging(self._optimizer, step.variables) as values:",
+        "with before_averaging(self._optimizer, step.variables) as values:",
         "with contextlib.nullcontext([]) as values:",
         "test_update_ratios",
     ),
@@ -181,7 +181,7 @@ FAULTS = [
         "test_signal_flow",
     ),
     Fault(
-        "callbacks/gradient_tap.py",
+        "callbacks/tapped_step.py",
         "return ops.divide(gradient, ops.cast(scale, gradient.dtype))",
         "return gradient",
         FLOW,
@@ -199,7 +199,7 @@ FAULTS = [
         FLOW,
     ),
     Fault(
-        "callbacks/gradient_tap.py",
+        "callbacks/tapped_step.py",
         "gradient = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradient)",
         "gradient = replica.all_reduce(tf.distribute.ReduceOp.MEAN, gradient)",
         "test_contract",
@@ -216,6 +216,36 @@ FAULTS = [
         "variable.assign(value)",
         "pass",
         "test_divergence",
+    ),
+    Fault(
+        "callbacks/layer_outputs.py",
+        "if floating and first.ndim and trace == current_trace():",
+        "if floating and first.ndim:",
+        "test_signal_flow",
+    ),
+    Fault(
+        "callbacks/divergence.py",
+        "self._layers[forward.argmin() - 1]",
+        "self._layers[forward.argmin() - 2]",
+        "test_divergence",
+    ),
+    Fault(
+        "callbacks/alerts.py",
+        'if alert.kind != "not finite" or alert is first]',
+        "]",
+        "test_alerts",
+    ),
+    Fault(
+        "callbacks/gradient_noise.py",
+        'share = 1 / first["batch_size"] + 1 / summary["batch_size"]',
+        'share = 2 / first["batch_size"]',
+        "test_gradient_noise",
+    ),
+    Fault(
+        "callbacks/step_recorder.py",
+        "for record in self._recorded() if record[0] > self._handed_on]",
+        "for record in self._recorded()]",
+        "test_sinks",
     ),
     # Runs: checkpoints, files, locks, resuming.
     Fault(
