@@ -108,6 +108,11 @@ def _cut(carry, path):
     return carry
 
 
+def is_loop(unroll, length):
+    """Whether `scan` calls its step as part of a loop, and not once for each of its steps."""
+    return _loop(unroll, length) is not _loop_unrolled
+
+
 def _loop(unroll, length):
     backend = keras.backend.backend()
     if backend == "jax" and not unroll:

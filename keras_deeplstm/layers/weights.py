@@ -26,7 +26,8 @@ class LSTM(NamedTuple):
     @property
     def is_plain(self):
         """Whether there is neither normalization nor a peephole."""
-        return self.peephole is None and self.input.scale is None
+        norms = self.input, self.recurrent, self.memory
+        return self.peephole is None and all(norm.scale is None for norm in norms)
 
     @classmethod
     def of(cls, weights, direction):
@@ -59,7 +60,8 @@ class Weight(NamedTuple):
         name: Its name, also the attribute of the layer.
         shape: Its shape.
         role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
-            name), "peephole", "state" (a trainable initial state), "scale" or "offset" (of
+            name), "peephole", "state" (a trainable initial state), "scale" (of a normalization
+            before tanh, 0.1 at first), "gain" (of any other, 1 at first), "offset" (of
             normalization, and biases of projections), "mean" or "variance" (moving averages).
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
