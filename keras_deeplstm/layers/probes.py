@@ -73,7 +73,7 @@ def watching_step():
 
 @contextlib.contextmanager
 def unwatched():
-    """Within this context nobody watches: what a nested layer computes is no signal of the outer."""
+    """Within this context nobody watches: signals of a nested layer are not those of the outer."""
     token = _watcher.set(None)
     try:
         yield

@@ -103,6 +103,18 @@ def norm_weights(name, units):
     ]
 
 
+def normalization_weights(name, kind, units, role="gain"):
+    """Those of one normalization of rows, "layer", "rms" or None; the names are those of `Norm.of`.
+
+    `role` is that of the scale.
+    """
+    weights = [
+        Weight(f"{name}_scale", (units,), role),
+        Weight(f"{name}_offset", (units,), "offset"),
+    ]
+    return weights[: {None: 0, "rms": 1, "layer": 2}[kind]]
+
+
 def checked_gate_bias(name, value, bias_initializer, words=("depth", None)):
     """Return `value` if it is a number or one of `words`, and if no `GateBias` sets it already."""
     if value not in words:
