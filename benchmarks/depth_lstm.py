@@ -3,9 +3,9 @@
     python benchmarks/depth_lstm.py [--tables compile steps] [--output FOLDER]
 
 KERAS_BACKEND chooses the backend; `--jit` compiles with XLA on TensorFlow. Causal self-attention
-over a context of 64, 4 heads, Adam. The Transformer is `Residual` of attention and of a feed-forward
-part (units -> 4 units, relu -> units) in turn. One step of `DepthLSTM` and one layer of the
-Transformer have 12 units^2 weights.
+over a context of 64, 4 heads, Adam. The Transformer is `Residual` of attention and of a part with
+two Dense layers (units -> 4 units, relu -> units) in turn. One step of `DepthLSTM` and one layer of
+the Transformer have 12 units^2 weights.
 
 `compile`: seconds of the first training step, which traces and compiles, less those of the fifth;
 each in a process of its own. "tied" has one attention and one LSTM for all steps, "loop" is that
