@@ -65,8 +65,10 @@ PAYLOADS = {
 }
 # Where these would be valid values, or Keras judges them: by argument.
 HUGE = {"units": 10**9, "depth": 10**9, "batch_size": 10**12, "seed": 2**80}
-IN_FILES = ("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed")
-IN_FILES += ("layers",)
+IN_FILES = (
+    *("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed"),
+    "layers",  # of those round other layers
+)
 
 
 def registered(keras):
