@@ -111,7 +111,8 @@ class GradientFlow(WeightRecorder):
         for i in self._wanted(paths):
             layer, _, weight = paths[i].rpartition("/")
             steps = getattr(step.variables[i], "depth_steps", None)
-            shape = tuple(step.gradients[i].shape)
+            # Not of the gradient: TensorFlow does not know all of that for unknown lengths.
+            shape = tuple(step.variables[i].shape)
             size = math.prod(shape if steps is None else shape[1:])
             self._weights.append(Weight(layer, weight, steps, size))
             self._axes[i] = None if steps is None else tuple(range(1, len(shape)))

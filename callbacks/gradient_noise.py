@@ -86,7 +86,7 @@ class GradientNoise(WeightRecorder):
         for i, variable in enumerate(step.variables):
             layer, _, name = variable.path.removeprefix(f"{self._model.name}/").rpartition("/")
             depths = getattr(variable, "depth_steps", None)
-            self._weights.append(Weight(layer, name, depths, math.prod(step.gradients[i].shape)))
+            self._weights.append(Weight(layer, name, depths, math.prod(variable.shape)))
         gradients = {str(i): ops.cast(g, "float32") for i, g in enumerate(step.gradients)}
         return {**gradients, "batch_size": ops.cast(step.batch_size, "float32")}
 

@@ -144,7 +144,7 @@ FAULTS = [
         LAYERS,
     ),
     Fault(
-        "keras_deeplstm/layers/depth_layer.py",
+        "keras_deeplstm/layers/weighted_layer.py",
         "variable.depth_steps = weight.steps",
         "variable.depth_steps = None",
         LAYERS,

@@ -65,7 +65,10 @@ PAYLOADS = {
 }
 # Where these would be valid values, or Keras judges them: by argument.
 HUGE = {"units": 10**9, "depth": 10**9, "batch_size": 10**12, "seed": 2**80}
-IN_FILES = ("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed")
+IN_FILES = (
+    *("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed"),
+    "layers",  # of those round other layers
+)
 
 
 def registered(keras):
@@ -73,16 +76,24 @@ def registered(keras):
     from keras_deeplstm import layers, states
     from keras_deeplstm.initializers import GateBias, OrthogonalGates
 
+    def make(name):
+        if name in ("DepthLSTM", "Residual", "Highway"):
+            return getattr(layers, name)([keras.layers.Dense(4), keras.layers.Dense(4)])
+        return getattr(layers, name)(4, 2)
+
     x = keras.Input((4,))
     found = [GateBias(), OrthogonalGates(), states.CarriedStates(keras.Model(x, x), 2)]
-    found += [getattr(layers, name)(4, 2) for name in layers.__all__]
+    found += [make(name) for name in layers.__all__]
     return {type(one).__name__: one for one in found}
 
 
 def attempts(config):
     for argument in config:
         huge = {"huge": HUGE[argument]} if argument in HUGE else {}
-        for name, payload in {**PAYLOADS, **huge}.items():
+        payloads = {**PAYLOADS, **huge}
+        if argument == "layers":
+            payloads |= {f"[{name}]": [payload] for name, payload in PAYLOADS.items()}
+        for name, payload in payloads.items():
             yield argument, name, {**config, argument: payload}
 
 

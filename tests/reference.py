@@ -92,3 +92,79 @@ def residual(x, weights, *, depth, epsilon=1e-3):
             stream.append(h)
         outputs.append([norm(h, w["output_norm_scale"], w["output_norm_offset"]) for h in stream])
     return np.array(outputs)
+
+
+def layer_norm(h, scale, offset, epsilon=1e-3):
+    """Over the last axis."""
+    centred = h - h.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) * scale + offset
+
+
+def rms_norm(h, scale, epsilon=1e-3):
+    return h / np.sqrt((h**2).mean(axis=-1, keepdims=True) + epsilon) * scale
+
+
+def attention(x, weights, mask=None):
+    """Self-attention of `(batch, time, units)` with the weights of `MultiHeadAttention`.
+
+    `mask` says which positions (second axis) each position (first axis) of an example sees.
+    """
+    wq, bq, wk, bk, wv, bv, wo, bo = weights
+    out = np.zeros_like(x)
+    for n, sequence in enumerate(x):
+        for head in range(wq.shape[1]):
+            q, k, v = (sequence @ w[:, head] + b[head] for w, b in ((wq, bq), (wk, bk), (wv, bv)))
+            for t in range(len(sequence)):
+                seen = range(len(sequence)) if mask is None else np.flatnonzero(mask[n, t])
+                scores = np.array([q[t] @ k[s] / np.sqrt(wq.shape[2]) for s in seen])
+                shares = np.exp(scores - scores.max())
+                shares /= shares.sum()
+                out[n, t] += sum(a * v[s] for a, s in zip(shares, seen, strict=True)) @ wo[head]
+        out[n] += bo
+    return out
+
+
+def depth_lstm(x, layers, weights, c0=None, norm=None, memory_norm=None):
+    """h and c after each step, each `(depth, *x.shape)`; `layers` are functions of NumPy.
+
+    `weights` by name as in the layer, stacked over depth. `norm` and `memory_norm` take h or c, and
+    the number of the step from 0.
+    """
+    h, c = x, np.zeros_like(x) if c0 is None else c0
+    hidden, memory = [], []
+    for step, layer in enumerate(layers):
+        y = layer(h if norm is None else norm(h, step))
+        h_new, c_new = np.zeros_like(h), np.zeros_like(c)
+        for position in np.ndindex(*x.shape[:-1]):
+            z = y[position] @ weights["kernel"][step]
+            z = z + h[position] @ weights["recurrent_kernel"][step] + weights["bias"][step]
+            h_new[position], c_new[position] = lstm_step(z, c[position], x.shape[-1])
+            if memory_norm is not None:
+                seen = np.tanh(memory_norm(c_new[position], step))
+                h_new[position] = sigmoid(z[-x.shape[-1] :]) * seen
+        h, c = h_new, c_new
+        hidden.append(h)
+        memory.append(c)
+    return np.array(hidden), np.array(memory)
+
+
+def connected(kind, x, layers, weights):
+    """The output of `Residual` of a kind, or of `Highway` (kind "highway"), with layer norms."""
+    w, h = weights, x
+    for step, layer in enumerate(layers):
+        if "norm_scale" in w:
+            scale, offset = w["norm_scale"][step], w["norm_offset"][step]
+        if kind == "pre":
+            h = h + layer(layer_norm(h, scale, offset))
+        elif kind == "post":
+            h = layer_norm(h + layer(h), scale, offset)
+        elif kind == "rezero":
+            h = h + w["residual_weight"][step] * layer(h)
+        elif kind == "scaled":
+            h = h + layer(layer_norm(h, scale, offset) / np.sqrt(step + 1))
+        else:
+            t = sigmoid(h @ w["recurrent_kernel"][step] + w["bias"][step])
+            h = t * layer(layer_norm(h, scale, offset)) + (1 - t) * h
+    if "output_norm_scale" in w:
+        h = layer_norm(h, w["output_norm_scale"], w["output_norm_offset"])
+    return h

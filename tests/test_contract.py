@@ -16,8 +16,11 @@ from keras_contract import run_layer_test
 
 from keras_deeplstm.layers import (
     DenseStack,
+    DepthLSTM,
     GridLSTM2D,
+    Highway,
     HighwayBlock,
+    Residual,
     ResidualBlock,
     UnfoldedLSTMBlock,
 )
@@ -29,7 +32,15 @@ BACKEND = keras.backend.backend()
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FEATURES, TIME, UNITS = 5, 4, 3
 BLOCKS = [UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock]
-LAYERS = [*BLOCKS, GridLSTM2D]
+STACKS = [DepthLSTM, Residual, Highway]  # of Dense layers here
+LAYERS = [*BLOCKS, GridLSTM2D, *STACKS]
+# Of the three stacks one, where what is asked of them is the business of what they share.
+EACH = [
+    *BLOCKS,
+    GridLSTM2D,
+    DepthLSTM,
+    *(pytest.param(s, marks=pytest.mark.long) for s in STACKS[1:]),
+]
 
 
 def inputs(layer_class, rows=6):
@@ -37,8 +48,15 @@ def inputs(layer_class, rows=6):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def make(layer_class, depth=3, **options):
-    return layer_class(UNITS, depth, **options)
+def make(layer_class, depth=3, units=UNITS, **options):
+    if layer_class in STACKS:
+        return layer_class(lambda step: keras.layers.Dense(FEATURES, "tanh"), depth, **options)
+    return layer_class(units, depth, **options)
+
+
+def width(layer_class):
+    """Units of the output: a stack has as many as its input has features."""
+    return FEATURES if layer_class in STACKS else UNITS
 
 
 def numpy_of(tensor):
@@ -57,6 +75,10 @@ CHECKS = [
     (GridLSTM2D, {}, (UNITS,), 8, 0),
     (GridLSTM2D, {"return_sequences": True, "dropout": 0.2}, (TIME, UNITS), 8, 0),
     (GridLSTM2D, {"normalization": "layer", "output": "both", "unroll": True}, (2 * UNITS,), 16, 0),
+    (DepthLSTM, {"dropout": 0.2}, (FEATURES,), 5 + 3 * 2, 0),
+    (DepthLSTM, {"tied": True, "unroll": False, "output": "both"}, (2 * FEATURES,), 5 + 2, 0),
+    (Residual, {"kind": "scaled"}, (FEATURES,), 4 + 3 * 2, 0),
+    (Highway, {"normalization": "rms"}, (FEATURES,), 3 + 3 * 2, 0),
 ]
 
 
@@ -66,9 +88,11 @@ CHECKS = [
     ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_what_keras_checks_of_its_own_layers(layer_class, options, output, trainable, other):
+    nested = {"layers": lambda step: keras.layers.Dense(FEATURES)}
+    arguments = nested if layer_class in STACKS else {"units": UNITS}
     run_layer_test(
         layer_class,
-        {"units": UNITS, "depth": 3, **options},
+        {**arguments, "depth": 3, **options},
         inputs(layer_class).shape,
         expected_output_shape=(6, *output),
         expected_num_trainable_weights=trainable,
@@ -121,6 +145,8 @@ def all_layers():
     x = UnfoldedLSTMBlock(8, 3, normalization="batch")(x)
     for block in (ResidualBlock, HighwayBlock, DenseStack):
         x = block(8, 2)(x)
+    for stack in STACKS:
+        x = stack([keras.layers.Dense(8, "tanh") for _ in range(2)])(x)
     return keras.Model(sequences, x)
 
 
@@ -201,13 +227,14 @@ if not jax:
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow, GradientNoise, SignalFlow
-from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock
+from keras_deeplstm.layers import DepthLSTM, GridLSTM2D, UnfoldedLSTMBlock
 
 def train():
     keras.utils.set_random_seed(0)
     x = sequences = keras.Input((4, 5))
     x = GridLSTM2D(3, 2)(x)
     x = UnfoldedLSTMBlock(3, 4)(x)
+    x = DepthLSTM(lambda step: keras.layers.Dense(3, "tanh"), depth=2)(x)
     model = keras.Model(sequences, x)
     model.compile(keras.optimizers.SGD(0.1), "mse")
     rng = np.random.default_rng(0)
@@ -277,7 +304,7 @@ DEEP = WRITTEN_OUT + 2  # a loop
 @functools.cache
 def trained(layer_class, depth, jit, known=True):
     """Losses and weights after three steps, with shapes known when it is compiled or not."""
-    x, y = inputs(layer_class), np.zeros((6, UNITS), "float32")
+    x, y = inputs(layer_class), np.zeros((6, width(layer_class)), "float32")
     if layer_class is GridLSTM2D and depth == 1:
         x = x[:, :1]  # no loop at all
     keras.utils.set_random_seed(1)
@@ -295,12 +322,13 @@ def trained(layer_class, depth, jit, known=True):
 @pytest.mark.parametrize(
     "layer_class, depth",
     [
-        *((layer_class, DEEP) for layer_class in LAYERS),
+        *((layer_class, DEEP) for layer_class in [*BLOCKS, GridLSTM2D, DepthLSTM]),
         # Loops that do not run, for which XLA cannot reserve nothing.
         (UnfoldedLSTMBlock, 1),
         (GridLSTM2D, 1),
         *(pytest.param(block, 1, marks=pytest.mark.long) for block in BLOCKS[1:]),
         *(pytest.param(layer_class, 2, marks=pytest.mark.long) for layer_class in LAYERS),
+        *(pytest.param(stack, DEEP, marks=pytest.mark.long) for stack in STACKS[1:]),
     ],
 )
 def test_compiled_training_steps_agree(layer_class, depth):
@@ -311,7 +339,7 @@ def test_compiled_training_steps_agree(layer_class, depth):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("layer_class", EACH)
 @pytest.mark.parametrize("jit", [True, False])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
@@ -324,8 +352,11 @@ def test_training_with_unknown_shapes(layer_class, jit):
 @pytest.mark.skipif(BACKEND == "torch", reason="a loop in Python there")
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_the_program_does_not_grow_with_depth(layer_class):
+    """Of a stack only if it is tied, and asked to run in a loop."""
+    options = {"tied": True, "unroll": False} if layer_class in STACKS else {}
+
     def size(depth):
-        layer = make(layer_class, depth)
+        layer = make(layer_class, depth, **options)
         x = inputs(layer_class)
         layer.build(x.shape)
         if BACKEND == "jax":
@@ -348,7 +379,7 @@ def test_export_to_saved_model(tmp_path):
     import tensorflow as tf
 
     features = keras.Input((FEATURES,))
-    outputs = [make(layer_class, dropout=0.1)(features) for layer_class in BLOCKS]
+    outputs = [make(layer_class, dropout=0.1)(features) for layer_class in [*BLOCKS, *STACKS]]
     model = keras.Model(features, outputs)
     model.export(str(tmp_path), verbose=False)
     x = inputs(UnfoldedLSTMBlock)
@@ -369,7 +400,7 @@ def predictor(layer_class, **options):
     return keras.Sequential([keras.Input(shape), make(layer_class, **options)])
 
 
-@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("layer_class", EACH)
 def test_one_bad_value_spoils_only_its_row(layer_class):
     x = inputs(layer_class)
     good = predictor(layer_class).predict(x, verbose=0)
@@ -405,20 +436,21 @@ def test_shut_gates_let_nothing_through_and_open_ones_everything(bias):
 
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_one_row_one_unit_one_feature(layer_class):
-    x = inputs(layer_class)[:1, ..., :1]
-    layer = layer_class(1, 2)
-    assert tuple(layer(x).shape) == (1, 1)
+    if layer_class not in STACKS:
+        x = inputs(layer_class)[:1, ..., :1]
+        assert tuple(layer_class(1, 2)(x).shape) == (1, 1)
     one = predictor(layer_class).predict(inputs(layer_class)[:1], verbose=0)
     many = predictor(layer_class).predict(inputs(layer_class), verbose=0)
     np.testing.assert_allclose(one, many[:1], atol=1e-6)
 
 
-@pytest.mark.parametrize("layer_class", BLOCKS)
+@pytest.mark.parametrize("layer_class", [*BLOCKS, *STACKS])
 def test_an_empty_batch(layer_class):
-    assert tuple(make(layer_class)(np.zeros((0, FEATURES), "float32")).shape) == (0, UNITS)
+    empty = make(layer_class)(np.zeros((0, FEATURES), "float32"))
+    assert tuple(empty.shape) == (0, width(layer_class))
 
 
-@pytest.mark.parametrize("layer_class", BLOCKS)
+@pytest.mark.parametrize("layer_class", [*BLOCKS, *STACKS])
 def test_sequences_and_masks_pass_through_blocks(layer_class):
     x = np.random.default_rng(3).normal(size=(2, TIME, FEATURES)).astype("float32")
     layer = make(layer_class)
@@ -445,7 +477,7 @@ def test_a_grid_of_fifty_layers_trains_and_survives_a_file(tmp_path):
 
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_other_types_of_numbers(layer_class):
-    layer = layer_class(np.int64(UNITS), np.int32(2), dropout=np.float32(0))
+    layer = make(layer_class, np.int32(2), units=np.int64(UNITS), dropout=np.float32(0))
     expected = numpy_of(layer(inputs(layer_class)))
     assert keras.backend.standardize_dtype(expected.dtype) == "float32"
     wide = numpy_of(layer(inputs(layer_class).astype("float64")))

@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_deeplstm.layers import GridLSTM2D, HighwayBlock, UnfoldedLSTMBlock
+from keras_deeplstm.layers import DepthLSTM, GridLSTM2D, HighwayBlock, UnfoldedLSTMBlock
 
 pytestmark = pytest.mark.backends
 
 BACKEND = keras.backend.backend()
 X = np.random.default_rng(0).normal(size=(2, 10, 3)).astype("float32")
+
+
+def nested(step=None, dtype=None):
+    return keras.layers.Dense(3, "tanh", dtype=dtype)
+
+
 LAYERS = {
     "grid-1": lambda **dtype: GridLSTM2D(4, 1, **dtype),
     "grid-2": lambda **dtype: GridLSTM2D(4, 2, priority=None, **dtype),
@@ -25,6 +31,13 @@ LAYERS = {
     "block-tied": lambda **dtype: UnfoldedLSTMBlock(4, 10, tied=True, **dtype),
     "block-batch": lambda **dtype: UnfoldedLSTMBlock(4, 3, normalization="batch", **dtype),
     "highway": lambda **dtype: HighwayBlock(4, 10, **dtype),
+    # Layer normalization of three units bends too much for differences in float32.
+    "depth": lambda **dtype: DepthLSTM(
+        [nested(**dtype), nested(**dtype)], normalization="rms", **dtype
+    ),
+    "depth-loop": lambda **dtype: DepthLSTM(
+        nested(**dtype), 10, tied=True, normalization="rms", unroll=False, **dtype
+    ),
 }
 
 
@@ -35,7 +48,7 @@ def kinds(*fast):
     )
 
 
-TRANSFORMED = kinds("grid-2", "block-tied", "block-batch")
+TRANSFORMED = kinds("grid-2", "block-tied", "block-batch", "depth")
 
 
 @pytest.fixture
@@ -185,7 +198,7 @@ def test_torch(layer):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "mixed_float16"])
-@kinds("grid-2", "block-batch")
+@kinds("grid-2", "block-batch", "depth")
 def test_a_type_of_its_own(kind, dtype):
     """The output has it, in training and in inference; afterwards the weights have theirs."""
     layer = LAYERS[kind](dtype=dtype)

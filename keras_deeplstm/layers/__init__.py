@@ -1,7 +1,18 @@
 """Layers in which the depth of a network is an LSTM, and blocks to compare them with."""
 
+from keras_deeplstm.layers.depth_lstm import DepthLSTM
 from keras_deeplstm.layers.feedforward import DenseStack, HighwayBlock, ResidualBlock
 from keras_deeplstm.layers.grid_lstm import GridLSTM2D
+from keras_deeplstm.layers.skip_connections import Highway, Residual
 from keras_deeplstm.layers.unfolded_lstm import UnfoldedLSTMBlock
 
-__all__ = ["DenseStack", "GridLSTM2D", "HighwayBlock", "ResidualBlock", "UnfoldedLSTMBlock"]
+__all__ = [
+    "DenseStack",
+    "DepthLSTM",
+    "GridLSTM2D",
+    "Highway",
+    "HighwayBlock",
+    "Residual",
+    "ResidualBlock",
+    "UnfoldedLSTMBlock",
+]

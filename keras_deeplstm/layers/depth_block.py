@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers.depth_layer import MOVING, DepthLayer
+from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.masks import check_mask
 from keras_deeplstm.layers.probes import probe_of
 from keras_deeplstm.layers.scan import scan
+from keras_deeplstm.layers.weighted_layer import MOVING
 
 
 class DepthBlock(DepthLayer):

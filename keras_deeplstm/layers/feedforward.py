@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers import connections
 from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.weights import Weight
 
@@ -234,8 +235,7 @@ class HighwayBlock(FeedforwardBlock):
     def _step(self, h, weights):
         z = ops.matmul(h, weights["recurrent_kernel"])
         z_h, z_t = ops.split(z + weights["bias"] if self.use_bias else z, 2, axis=-1)
-        transform = ops.sigmoid(z_t)
-        return _dropped(transform * self.activation(z_h) + (1 - transform) * h, weights)
+        return _dropped(connections.highway(h, self.activation(z_h), z_t), weights)
 
     def get_config(self):
         """Return the arguments of the constructor."""
@@ -290,7 +290,7 @@ class ResidualBlock(FeedforwardBlock):
         matrix, vector = (self.units, self.units), (self.units,)
         weights = [Weight("kernel", (features, self.units), "kernel")]
         step = [
-            Weight("norm_scale", vector, "scale"),
+            Weight("norm_scale", vector, "gain"),
             Weight("norm_offset", vector, "offset"),
             Weight("recurrent_kernel", matrix, "recurrent"),
             Weight("output_kernel", matrix, "recurrent"),
@@ -299,13 +299,10 @@ class ResidualBlock(FeedforwardBlock):
             weights.append(Weight("input_bias", vector, "bias"))
             step += [Weight("bias", vector, "bias"), Weight("output_bias", vector, "bias")]
         output = [
-            Weight("output_norm_scale", vector, "scale"),
+            Weight("output_norm_scale", vector, "gain"),
             Weight("output_norm_offset", vector, "offset"),
         ]
         return weights + self._stacked(*step) + output
-
-    def _initializer(self, weight):
-        return "ones" if weight.role == "scale" else super()._initializer(weight)
 
     def _norm(self, h, weights, name):
         scale, offset = weights[f"{name}_scale"], weights[f"{name}_offset"]
@@ -316,10 +313,13 @@ class ResidualBlock(FeedforwardBlock):
         return h + weights["input_bias"] if self.use_bias else h
 
     def _step(self, h, weights):
-        z = ops.matmul(self._norm(h, weights, "norm"), weights["recurrent_kernel"])
-        z = self.activation(z + weights["bias"] if self.use_bias else z)
-        z = ops.matmul(z, weights["output_kernel"])
-        return h + _dropped(z + weights["output_bias"] if self.use_bias else z, weights)
+        def branch(x):
+            z = ops.matmul(x, weights["recurrent_kernel"])
+            z = self.activation(z + weights["bias"] if self.use_bias else z)
+            z = ops.matmul(z, weights["output_kernel"])
+            return _dropped(z + weights["output_bias"] if self.use_bias else z, weights)
+
+        return connections.pre(h, branch, lambda h: self._norm(h, weights, "norm"))
 
     def _run(self, x, row_mask, training):
         (h,), hidden = super()._run(x, row_mask, training)

@@ -17,6 +17,12 @@ MODULES = {
     "regularizer": keras.regularizers,
     "constraint": keras.constraints,
 }
+# Of the weights of a layer, by their roles.
+OF_WEIGHTS = tuple(
+    f"{role}_{kind}"
+    for kind in ("initializer", "regularizer", "constraint")
+    for role in ("kernel", "recurrent", "bias")
+)
 # Layers without weights that serve as activations.
 ACTIVATION_LAYERS = ("ELU", "LeakyReLU", "ReLU", "Softmax")
 
@@ -86,3 +92,14 @@ def config_of(layer, name):
             f"function decorated with @keras.saving.register_keras_serializable()"
         )
     return MODULES[name.rpartition("_")[2]].serialize(value)
+
+
+def take(layer, **given):
+    """Set the functions that a layer is given, by the names of its arguments, as attributes."""
+    for name, value in given.items():
+        setattr(layer, name, get(name, value))
+
+
+def configs_of(layer, names):
+    """What `get_config` says of several arguments, by name."""
+    return {name: config_of(layer, name) for name in names}

@@ -72,7 +72,7 @@ def recurrence(
     return hidden, state, "loop"
 
 
-def one_step(activations, x, state, w, shift=None):
+def one_step(activations, x, state, w, shift=None, norm=layer_norm):
     """`h', c' = LSTM(norm(x W) + norm(h U) + b, c)` of all rows at once.
 
     Args:
@@ -80,6 +80,7 @@ def one_step(activations, x, state, w, shift=None):
         x: `(..., features)`.
         state: `(h, c)`, each `(..., units)`.
         shift: As in `gates`.
+        norm: The normalization, `layer_norm` or `rms_norm`.
 
     Returns:
         `((h', c'), kernel)`: the new state, and what has run, "fused" or "products".
@@ -91,12 +92,12 @@ def one_step(activations, x, state, w, shift=None):
         x, *start = (ops.reshape(part, (-1, part.shape[-1])) for part in (x, h, c))
         _, state = fused(x[None], w, start)
         return tuple(ops.reshape(part, h.shape) for part in state), "fused"
-    z = layer_norm(product(x, w.W), w.input) + layer_norm(product(h, w.U), w.recurrent) + w.b
-    return _lstm(activations, z, c, w, shift), "products"
+    z = norm(product(x, w.W), w.input) + norm(product(h, w.U), w.recurrent) + w.b
+    return _lstm(activations, z, c, w, shift, norm), "products"
 
 
-def _lstm(activations, z, c, w, shift):
-    normalize = functools.partial(layer_norm, w=w.memory)
+def _lstm(activations, z, c, w, shift, norm=layer_norm):
+    normalize = functools.partial(norm, w=w.memory)
     return gates(z, c, *activations, normalize, shift, w.peephole)
 
 

@@ -27,6 +27,14 @@ def layer_norm(x, w, epsilon=EPSILON):
     return x if w.scale is None else ops.layer_normalization(x, w.scale, w.offset, epsilon=epsilon)
 
 
+def rms_norm(x, w, epsilon=EPSILON):
+    """Division by the root mean square of the last axis (arXiv 1910.07467)."""
+    return x if w.scale is None else ops.rms_normalization(x, w.scale, epsilon=epsilon)
+
+
+OF_ROWS = {None: layer_norm, "layer": layer_norm, "rms": rms_norm}  # those that see one row
+
+
 def batch_norm(x, w, epsilon, moments=None):
     """Batch normalization with the moments of a batch, or with the moving averages."""
     # Half precision overflows in sums over a batch.

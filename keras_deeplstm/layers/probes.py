@@ -71,6 +71,16 @@ def watching_step():
     return watching(_watcher.get()[0]) if is_watched() else contextlib.nullcontext([])
 
 
+@contextlib.contextmanager
+def unwatched():
+    """Within this context nobody watches: signals of a nested layer are not those of the outer."""
+    token = _watcher.set(None)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
 def is_watched():
     """Whether somebody watches, so that no kernel may hide the gates."""
     return _watcher.get() is not None

@@ -108,6 +108,11 @@ def _cut(carry, path):
     return carry
 
 
+def is_loop(unroll, length):
+    """Whether `scan` calls its step as part of a loop, and not once for each of its steps."""
+    return _loop(unroll, length) is not _loop_unrolled
+
+
 def _loop(unroll, length):
     backend = keras.backend.backend()
     if backend == "jax" and not unroll:
@@ -118,8 +123,16 @@ def _loop(unroll, length):
     return _loop_tensorflow if backend == "tensorflow" and not (unroll or few) else _loop_unrolled
 
 
+def _steps_of(x, length):
+    if keras.backend.backend() != "jax":
+        return ops.unstack(x, num=length, axis=0)
+    # The gradient of a slice is as large as all of x, and there is one for each step. That of a
+    # split puts the parts together.
+    return [ops.squeeze(part, axis=0) for part in ops.split(x, length, axis=0)]
+
+
 def _loop_unrolled(step, carry, xs, length):
-    columns = [ops.unstack(x, num=length, axis=0) for x in keras.tree.flatten(xs)]
+    columns = [_steps_of(x, length) for x in keras.tree.flatten(xs)]
     collected = []
     for i in range(length):
         carry, y = step(carry, keras.tree.pack_sequence_as(xs, [column[i] for column in columns]))

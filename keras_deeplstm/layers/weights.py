@@ -26,7 +26,8 @@ class LSTM(NamedTuple):
     @property
     def is_plain(self):
         """Whether there is neither normalization nor a peephole."""
-        return self.peephole is None and self.input.scale is None
+        norms = self.input, self.recurrent, self.memory
+        return self.peephole is None and all(norm.scale is None for norm in norms)
 
     @classmethod
     def of(cls, weights, direction):
@@ -59,7 +60,8 @@ class Weight(NamedTuple):
         name: Its name, also the attribute of the layer.
         shape: Its shape.
         role: "kernel", "recurrent" or "bias" (initializer, regularizer and constraint of that
-            name), "peephole", "state" (a trainable initial state), "scale" or "offset" (of
+            name), "peephole", "state" (a trainable initial state), "scale" (of a normalization
+            before tanh, 0.1 at first), "gain" (of any other, 1 at first), "offset" (of
             normalization, and biases of projections), "mean" or "variance" (moving averages).
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
@@ -99,6 +101,18 @@ def norm_weights(name, units):
         Weight(f"{name}_memory_scale", (units,), "scale"),
         Weight(f"{name}_memory_offset", (units,), "offset"),
     ]
+
+
+def normalization_weights(name, kind, units, role="gain"):
+    """Those of one normalization of rows, "layer", "rms" or None; the names are those of `Norm.of`.
+
+    `role` is that of the scale.
+    """
+    weights = [
+        Weight(f"{name}_scale", (units,), role),
+        Weight(f"{name}_offset", (units,), "offset"),
+    ]
+    return weights[: {None: 0, "rms": 1, "layer": 2}[kind]]
 
 
 def checked_gate_bias(name, value, bias_initializer, words=("depth", None)):
