@@ -266,7 +266,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("layer, options, message", WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("layer, options, message", WRONG, ids=[wrong[-1] for wrong in WRONG])
 def test_wrong_arguments_are_refused_by_the_constructor(layer, options, message):
     with pytest.raises(ValueError) as error:
         layer(**{"layers": dense, "depth": 2, **options})

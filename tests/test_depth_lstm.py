@@ -720,7 +720,7 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options, message", WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("options, message", WRONG, ids=[wrong[-1] for wrong in WRONG])
 def test_wrong_arguments_are_refused_by_the_constructor(options, message):
     with pytest.raises(ValueError) as error:
         DepthLSTM(**options)
