@@ -83,7 +83,7 @@ class GradientNoise(WeightRecorder):
     def summarize(self, step):
         """The gradients themselves, and the batch size; traced into the compiled step."""
         self._weights = []
-        for i, variable in enumerate(step.variables):
+        for variable in step.variables:
             layer, _, name = variable.path.removeprefix(f"{self._model.name}/").rpartition("/")
             depths = getattr(variable, "depth_steps", None)
             self._weights.append(Weight(layer, name, depths, math.prod(variable.shape)))
