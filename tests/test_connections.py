@@ -179,7 +179,13 @@ def test_dropout_hits_what_is_added(unroll):
 # One calling form.
 
 
-@pytest.mark.parametrize("kind", CONNECTIONS)
+LONG = ("pre", "post", "scaled", "highway")  # one line of each table stays in `make test`
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.long) if k in LONG else k for k in CONNECTIONS],
+)
 def test_a_study_changes_one_word(kind, tmp_path):
     """A causal model of each: it trains, does not see what comes, and survives a file."""
     tokens = keras.Input((None,), dtype="int32")

@@ -465,6 +465,7 @@ def language_model(layer):
     return keras.Model(tokens, keras.layers.Dense(7)(x))
 
 
+@pytest.mark.long  # test_contract trains it compiled, with unknown shapes
 def test_compiled_training_with_unknown_lengths():
     """Of a causal model, with XLA and without; then with another batch and length."""
     results = []
