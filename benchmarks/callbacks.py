@@ -99,27 +99,6 @@ class SecondBackward(keras.callbacks.Callback):
         )
 
 
-class All(keras.callbacks.Callback):
-    """Several callbacks as one."""
-
-    def __init__(self, *callbacks):
-        super().__init__()
-        self.callbacks = callbacks
-
-    def __getattribute__(self, name):
-        if not name.startswith(("on_", "set_")):
-            return super().__getattribute__(name)
-
-        def call(*args, **kwargs):
-            for callback in self.callbacks:
-                getattr(callback, name)(*args, **kwargs)
-
-        return call
-
-    def to_frame(self):
-        return pd.concat([callback.to_frame() for callback in self.callbacks])
-
-
 def variants(folder, x):
     everything = [s for s in STATISTICS if s != "histogram"]
     return {
@@ -131,8 +110,8 @@ def variants(folder, x):
         "update ratios every 10th step": GradientFlow(every=10, statistics=("update_ratio",)),
         "outputs every 10th step": SignalFlow(every=10),
         "states and gates of 64 examples every 10th step": SignalFlow(x[:64], every=10),
-        "norms, update ratios and outputs every 10th step": All(
-            GradientFlow(every=10, statistics=("norm", "update_ratio")), SignalFlow(every=10)
+        "norms, update ratios and outputs every 10th step": keras.callbacks.CallbackList(
+            [GradientFlow(every=10, statistics=("norm", "update_ratio")), SignalFlow(every=10)]
         ),
         "noise scale every 10th step": GradientNoise(every=10),
         "DivergenceGuard": DivergenceGuard(),
@@ -198,8 +177,9 @@ def rows_of(name, jit_compile, rounds, seconds):
             seconds=seconds,
         )
     for variant, callback in callbacks.items():
-        recorded = not hasattr(callback, "to_frame") or len(callback.to_frame())
-        assert recorded, f"{variant} has recorded nothing"
+        for recorder in getattr(callback, "callbacks", [callback]):
+            recorded = not hasattr(recorder, "to_frame") or len(recorder.to_frame())
+            assert recorded, f"{variant} has recorded nothing"
     memory = {
         variant: float(
             measure.in_a_process(__file__, "--peak", name, variant, int(jit_compile)) or "nan"

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 from keras_deeplstm import validation
+from keras_deeplstm.callbacks import signal_tables
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps
 from keras_deeplstm.callbacks.verdict import fate
+from keras_deeplstm.diagnostics.signals import GATES
 
 THRESHOLDS = {
     "dead": 0.5,  # share of a layer's units that are 0 for every example
@@ -185,17 +187,14 @@ class Alerts(keras.callbacks.Callback):
             message = f"The signal of layer '{first.layer}' is not finite."
             yield "not finite", first.layer, first.step, message
             return
-        dead = final[(final.statistic == "dead") & final.signal.isin(["output", "h"])]
-        for layer, values in dead.groupby("layer", sort=False).value:
+        for layer, values in signal_tables.dead_units(final).groupby("layer", sort=False).value:
             if values.max() > self.thresholds["dead"]:
                 message = f"In layer '{layer}' {values.max():.0%} of the units are dead: 0 for "
                 yield "dead", layer, last, message + "every example."
-        stuck = final[final.statistic.isin(["closed", "open"])]
-        stuck = stuck[~((stuck.signal == "f") & (stuck.statistic == "open"))]
-        for layer, rows in stuck.groupby("layer", sort=False):
+        for layer, rows in signal_tables.stuck_gates(final).groupby("layer", sort=False):
             worst = rows.loc[rows.value.idxmax()]
             if worst.value > self.thresholds["saturated"]:
-                gate = {"i": "input", "f": "forget", "o": "output"}[worst.signal]
+                gate = GATES[worst.signal]
                 message = f"In layer '{layer}', depth {worst.depth:.0f}, {worst.value:.0%} of the "
                 yield "saturated", layer, last, f"{message}{gate} gates are {worst.statistic}."
 

@@ -1,7 +1,5 @@
 """GradientFlow: gradient statistics of every weight and depth step, from inside `model.fit`."""
 
-import math
-
 from keras import ops
 
 from keras_deeplstm import validation
@@ -9,10 +7,10 @@ from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.callbacks.gradient_records import (
     NORMS,
     QUOTIENTS,
-    Weight,
     by_layer,
     frame_of,
     histograms_of,
+    weight_of,
 )
 from keras_deeplstm.callbacks.gradient_statistics import clipping, measure
 from keras_deeplstm.callbacks.step_recorder import WeightRecorder
@@ -109,13 +107,8 @@ class GradientFlow(WeightRecorder):
         self._weights, self._entries, self._axes = [], {}, {}
         paths = self._paths(step.variables)
         for i in self._wanted(paths):
-            layer, _, weight = paths[i].rpartition("/")
-            steps = getattr(step.variables[i], "depth_steps", None)
-            # Not of the gradient: TensorFlow does not know all of that for unknown lengths.
-            shape = tuple(step.variables[i].shape)
-            size = math.prod(shape if steps is None else shape[1:])
-            self._weights.append(Weight(layer, weight, steps, size))
-            self._axes[i] = None if steps is None else tuple(range(1, len(shape)))
+            weight, self._axes[i] = weight_of(paths[i], step.variables[i])
+            self._weights.append(weight)
         if not self._axes:
             return {}
         of_what = {"norm": step.gradients, "weight_norm": step.values}
@@ -144,10 +137,6 @@ class GradientFlow(WeightRecorder):
                 parts.append(ops.reshape(value, (-1,)))
         self._entries[key] = entries
         return ops.concatenate(parts)
-
-    def _paths(self, variables):
-        # Keras puts the name of some models, but not of all, before the names of their layers.
-        return [v.path.removeprefix(f"{self._model.name}/") for v in variables]
 
     def _wanted(self, paths):
         """The numbers of the paths that belong to the chosen layers."""

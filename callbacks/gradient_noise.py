@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_deeplstm.callbacks import gradient_plots
-from keras_deeplstm.callbacks.gradient_records import Weight, frame_of
+from keras_deeplstm.callbacks.gradient_records import frame_of, weight_of
 from keras_deeplstm.callbacks.gradient_tables import noise_scale
 from keras_deeplstm.callbacks.step_recorder import WeightRecorder
 
@@ -64,7 +64,7 @@ class GradientNoise(WeightRecorder):
 
     def __init__(self, every=1, tensorboard=None, csv=None, log=None, keep=None):
         super().__init__(every, tensorboard, csv, log, keep)
-        self._weights = []
+        self._weights, self._axes = [], []
         self._first = None  # of a pair: the gradients, and the size of their batch
         self._begins = False
 
@@ -82,11 +82,8 @@ class GradientNoise(WeightRecorder):
 
     def summarize(self, step):
         """The gradients themselves, and the batch size; traced into the compiled step."""
-        self._weights = []
-        for variable in step.variables:
-            layer, _, name = variable.path.removeprefix(f"{self._model.name}/").rpartition("/")
-            depths = getattr(variable, "depth_steps", None)
-            self._weights.append(Weight(layer, name, depths, math.prod(variable.shape)))
+        measured = list(map(weight_of, self._paths(step.variables), step.variables))
+        self._weights, self._axes = [w for w, _ in measured], [axes for _, axes in measured]
         gradients = {str(i): ops.cast(g, "float32") for i, g in enumerate(step.gradients)}
         return {**gradients, "batch_size": ops.cast(step.batch_size, "float32")}
 
@@ -99,9 +96,8 @@ class GradientNoise(WeightRecorder):
         if first is not None:
             entries, tensors = [], []
             share = 1 / first["batch_size"] + 1 / summary["batch_size"]
-            for i, weight in enumerate(self._weights):
+            for i, axes in enumerate(self._axes):
                 g1, g2 = first[str(i)], summary[str(i)]
-                axes = None if weight.steps is None else tuple(range(1, len(g1.shape)))
                 total = functools.partial(ops.sum, axis=axes)
                 values = total(g1 * g2), total(ops.square(g1 - g2)) / share
                 for name, value in zip(STATISTICS, values, strict=True):

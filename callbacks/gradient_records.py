@@ -33,6 +33,17 @@ class Weight(NamedTuple):
         return [np.nan] if self.steps is None else list(self.steps)
 
 
+def weight_of(path, variable):
+    """What is measured of a variable of this path, and over which axes: None takes all."""
+    layer, _, name = path.rpartition("/")
+    steps = getattr(variable, "depth_steps", None)
+    # Not of the gradient: TensorFlow does not know all of its shape for unknown lengths.
+    shape = tuple(variable.shape)
+    if steps is None:
+        return Weight(layer, name, None, math.prod(shape)), None
+    return Weight(layer, name, steps, math.prod(shape[1:])), tuple(range(1, len(shape)))
+
+
 class Records:
     """What was recorded, a record for each of some training steps.
 

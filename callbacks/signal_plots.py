@@ -2,9 +2,10 @@
 
 from keras_deeplstm.callbacks import axes
 from keras_deeplstm.callbacks.gradient_plots import plain
+from keras_deeplstm.callbacks.signal_tables import dead_units, depth_profile
+from keras_deeplstm.diagnostics.signals import GATES
 
 GATE_COLORS = {"i": "#0173b2", "f": "#b04a00", "o": "#029e73"}
-GATE_NAMES = {"i": "input gate", "f": "forget gate", "o": "output gate"}
 NAMED_LAYERS = 12  # up to so many, ticks have their names
 
 
@@ -31,14 +32,10 @@ def plot_depth(frame, ax=None):
     [3.0, 2.0]
     """
     ax = axes.or_new(ax)
-    norms = frame[frame.statistic == "norm"]
-    profile = norms[(norms.signal == "h") & (norms.direction == "depth")]
-    profile = profile[profile.layer == profile.layer.iloc[0]] if len(profile) else profile
+    profile = depth_profile(frame)
     label = axes.DEPTH
-    if profile.empty:
-        profile = norms[norms.signal == "output"]
+    if len(profile) and profile.signal.iloc[0] == "output":
         names = list(dict.fromkeys(profile.layer))
-        profile = profile.assign(depth=profile.layer.map(names.index) + 1)
         label = "layer (1: next to the input)"
         if len(names) <= NAMED_LAYERS:
             label = None
@@ -81,7 +78,7 @@ def plot_gates(frame, ax=None, layer=None, direction="depth"):
             one = gates[(gates.signal == gate) & (gates.statistic == statistic)]
             one = one.sort_values("depth")
             if len(one):
-                label = f"{GATE_NAMES[gate]}, {statistic}"
+                label = f"{GATES[gate]} gate, {statistic}"
                 ax.plot(one.depth, one.value, color=color, linestyle=style, marker=".", label=label)
     ax.set(xlabel=axes.DEPTH, ylabel="share of the gates", ylim=(-0.03, 1.03))
     axes.legend_beside(ax)
@@ -111,7 +108,7 @@ def plot_dead(frame, ax=None):
     [0.0, 0.25]
     """
     ax = axes.or_new(ax)
-    dead = frame[(frame.statistic == "dead") & (frame.signal.isin(["output", "h"]))]
+    dead = dead_units(frame)
     stacked = dead[(dead.signal == "h") & (dead.direction == "depth")]
     shown = axes.moments(stacked.depth) if len(stacked) else []
     lines = {name: one for name, one in dead[dead.signal == "output"].groupby("layer", sort=False)}

@@ -108,6 +108,10 @@ class WeightRecorder(StepRecorder):
         super().__init__(every, tensorboard, csv, log, keep)
         self._records = Records(self.keep)
 
+    def _paths(self, variables):
+        # Keras puts the name of some models, but not of all, before the names of their layers.
+        return [v.path.removeprefix(f"{self._model.name}/") for v in variables]
+
     def _recorded(self):
         return self._records.fetch(last=self._step)
 

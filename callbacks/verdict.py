@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_deeplstm.callbacks import signal_tables
 from keras_deeplstm.callbacks.gradient_tables import (
     depth_profile,
     first_last_ratio,
@@ -11,6 +12,7 @@ from keras_deeplstm.callbacks.gradient_tables import (
     path_ratios,
     state_profile,
 )
+from keras_deeplstm.diagnostics.signals import GATES
 
 ARRIVES_WITHIN = 10.0  # factors between the last depth step and the first
 GONE_BEYOND = 1000.0
@@ -107,9 +109,11 @@ def state_verdict(states):
     >>> states = pd.DataFrame({"direction": "depth", "state": "c",
     ...                        "path": ["total", "total", "memory", "memory"],
     ...                        "depth": [1, 30] * 2, "value": [6.0, 1.0, 0.5, 1.0]})
-    >>> print(state_verdict(states))
-    The gradient of c arrives: at depth step 1 it is 6 times that at depth step 30; through the memory path alone 0.5 times.
-    """  # noqa: E501
+    >>> for part in state_verdict(states).split("; "):
+    ...     print(part)
+    The gradient of c arrives: at depth step 1 it is 6 times that at depth step 30
+    through the memory path alone 0.5 times.
+    """
     profile = state_profile(states)
     if "epoch" in profile:
         profile = profile[profile.epoch == profile.epoch.max()]
@@ -156,26 +160,21 @@ def signal_verdict(frame):
     bad = final[~np.isfinite(final.value.astype("float64"))]
     if len(bad):
         return f"The signal of layer '{bad.layer.iloc[0]}' is not finite."
-    norms = final[final.statistic == "norm"]
-    stacked = norms[(norms.signal == "h") & (norms.direction == "depth")]
-    if len(stacked):
-        norms = stacked[stacked.layer == stacked.layer.iloc[0]].sort_values("depth")
-        where = [f"depth step {depth:.0f}" for depth in norms.depth]
-    else:
-        norms = norms[norms.signal == "output"]
-        where = [f"layer '{layer}'" for layer in norms.layer]
+    norms = signal_tables.depth_profile(final).sort_values("depth")
+    of_layers = norms.signal.iloc[0] == "output"
+    where = [
+        f"layer '{row.layer}'" if of_layers else f"depth step {row.depth:.0f}"
+        for row in norms.itertuples()
+    ]
     first, last = norms.value.iloc[0], norms.value.iloc[-1]
     ratio = last / first if first > 0 else math.nan
     parts = [f"The signal at {where[-1]} is {_times(ratio)} that at {where[0]}"]
-    stuck = final[final.statistic.isin(["closed", "open"])]
-    # Forget gates that are open are how a memory lasts.
-    stuck = stuck[(stuck.signal != "f") | (stuck.statistic == "closed")]
+    stuck = signal_tables.stuck_gates(final)
     if len(stuck):
         worst = stuck.loc[stuck.value.idxmax()]
-        gate = {"i": "input", "f": "forget", "o": "output"}[worst.signal]
-        some = f"up to {worst.value:.0%} of the {gate} gates are {worst.statistic}"
+        some = f"up to {worst.value:.0%} of the {GATES[worst.signal]} gates are {worst.statistic}"
         parts.append(some if worst.value >= 0.01 else "no gate is stuck")
-    dead = final[(final.statistic == "dead") & final.signal.isin(["output", "h"])]
+    dead = signal_tables.dead_units(final)
     if len(dead):
         worst = dead.loc[dead.value.idxmax()]
         some = f"up to {worst.value:.0%} of the units of layer '{worst.layer}' are dead"

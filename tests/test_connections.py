@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from keras import ops
+from layer_stacks import DEPTH, ROWS, TIME, UNITS, dense, inputs, numpy_of, randomized
 
 from keras_deeplstm.callbacks import GradientFlow
 from keras_deeplstm.diagnostics import float64, gradient_check, state_gradients
@@ -14,7 +14,6 @@ from keras_deeplstm.layers import DepthLSTM, Highway, HighwayBlock, Residual, Re
 
 pytestmark = pytest.mark.backends
 
-ROWS, TIME, UNITS, DEPTH = 2, 5, 6, 3
 KINDS = ("pre", "post", "rezero", "scaled")
 CONNECTIONS = {"lstm": DepthLSTM, "highway": Highway}
 CONNECTIONS |= {
@@ -24,33 +23,11 @@ CONNECTIONS |= {
 SKIPS = ("highway", *KINDS)
 
 
-def inputs(*shape, seed=1, dtype="float32"):
-    return np.random.default_rng(seed).normal(size=shape or (ROWS, TIME, UNITS)).astype(dtype)
-
-
-def numpy_of(tensor):
-    return np.array(ops.convert_to_numpy(tensor))
-
-
-def randomized(layer, shape, seed=2):
-    """The layer, built if it is not, with all weights drawn, so that none is zero or one."""
-    if not layer.built:
-        layer.build(shape)
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        weight.assign(rng.uniform(0.2, 0.6, weight.shape) * rng.choice([-1, 1], weight.shape))
-    return layer
-
-
 def own_weights(layer):
     """The weights of the connection, by name; stacked if they are tied."""
     values = {name: numpy_of(getattr(layer, name)) for name in layer.weight_shapes(UNITS)}
     tied = {k: np.stack([v] * layer.depth) for k, v in values.items() if "output" not in k}
     return values | tied if layer.tied else values
-
-
-def dense(step=None):
-    return keras.layers.Dense(UNITS, "tanh")
 
 
 def numpy_layers(layer):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reference
 from keras import ops
+from layer_stacks import DEPTH, ROWS, TIME, UNITS, dense, inputs, numpy_of, randomized
 
 from keras_deeplstm.callbacks import GradientFlow
 from keras_deeplstm.diagnostics import (
@@ -21,25 +22,6 @@ from keras_deeplstm.layers import DepthLSTM, UnfoldedLSTMBlock
 pytestmark = pytest.mark.backends
 
 BACKEND = keras.backend.backend()
-ROWS, TIME, UNITS, DEPTH = 2, 5, 6, 3
-
-
-def inputs(*shape, seed=1, dtype="float32"):
-    return np.random.default_rng(seed).normal(size=shape or (ROWS, TIME, UNITS)).astype(dtype)
-
-
-def numpy_of(tensor):
-    return np.array(ops.convert_to_numpy(tensor))
-
-
-def randomized(layer, shape, seed=2):
-    """The layer, built if it is not, with all weights drawn, so that none is zero or one."""
-    if not layer.built:
-        layer.build(shape)
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        weight.assign(rng.uniform(0.2, 0.6, weight.shape) * rng.choice([-1, 1], weight.shape))
-    return layer
 
 
 def convolution(step=None):
@@ -54,10 +36,6 @@ def own_weights(layer):
 
 def attention(step=None, **options):
     return keras.layers.MultiHeadAttention(2, 3, **options)
-
-
-def dense(step=None):
-    return keras.layers.Dense(UNITS, "tanh")
 
 
 def numpy_layers(layer):

@@ -160,7 +160,7 @@ class Log(keras.layers.Layer):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_the_layer_that_went_wrong_first(jit_compile):
     if keras.backend.backend() == "torch" and jit_compile:
-        pytest.skip("the same")
+        pytest.skip("Keras does not compile the training step of torch here")
     inner = keras.Sequential([keras.layers.Dense(3, use_bias=False, name="below"), Log(name="log")])
     layers = [inner, keras.layers.Dense(3, name="above"), keras.layers.Dense(1, name="last")]
     model = keras.Sequential([keras.Input((3,)), *layers])

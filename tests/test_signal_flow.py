@@ -312,6 +312,9 @@ def test_layers_in_a_loop_or_rematerialized_are_left_out():
         assert "inner" not in set(SignalProbe(model, X).measure().layer)
         names = set(flow.to_frame().layer)
         assert "first" in names and "inner" not in names
+        for nothing in (SignalFlow(layers=["inner"]), SignalFlow(X, layers=["inner"])):
+            model.fit(X, X, verbose=0, callbacks=[nothing])
+            assert nothing.to_frame().empty
 
 
 class OwnForward(keras.Model):

@@ -16,7 +16,7 @@ from keras_deeplstm.nested import leaf_layers
 
 COLUMNS = ["layer", "signal", "direction", "depth", "statistic", "value"]
 CLOSED, OPEN = 0.05, 0.95  # beyond which a gate is saturated
-GATES = ("i", "f", "o")
+GATES = {"i": "input", "f": "forget", "o": "output"}
 RESHAPING = (
     *(keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute),
     keras.layers.RepeatVector,
@@ -130,7 +130,7 @@ def flattened(seen):
 
     for layer, signals in seen:
         add(layer, signals)
-    return rows, ops.concatenate(parts)
+    return rows, ops.concatenate(parts) if parts else ops.zeros((0,))
 
 
 def frame_of(rows, values):

@@ -18,7 +18,7 @@ def post(h, branch, norm):
 
 
 def rezero(h, branch, norm, weight):
-    """h + weight * branch(norm(h)), the weight 0 at first: ReZero (arXiv 2003.04887, eq. 1)."""
+    """h + weight * branch(norm(h)), the weight 0 at first: ReZero (arXiv 2003.04887)."""
     return h + weight * branch(norm(h))
 
 
