@@ -33,7 +33,7 @@ CONTEXT, HEADS = 64, 4
 DEPTHS, COMPILED_UNITS, COMPILED_BATCH = (12, 48, 100), 64, 8
 CONTENDERS = ("DepthLSTM", "Transformer", "tied", "loop")
 # depth, units, batch
-SIZES = [(12, 64, 32), (6, 256, 32)]
+SIZES = [(12, 64, 32), (6, 256, 32), (36, 64, 8)]
 LIMIT = 1500  # seconds for one process that compiles
 
 

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_deeplstm import validation
+from keras_deeplstm.layers import PositionEmbedding
 from keras_deeplstm.layers.configured_layer import ConfiguredLayer
 from keras_deeplstm.layers.scan import with_rows
 
@@ -36,8 +37,8 @@ def with_states(model, inference=False):
         the layers, each `(batch, units)`.
 
     Raises:
-        ValueError: The model is no chain, or one of its layers is a model itself or reads sequences
-            backwards.
+        ValueError: The model is no chain, or one of its layers is a model itself, reads sequences
+            backwards or counts positions.
 
     Example:
 
@@ -88,6 +89,11 @@ def _chain(model):
             raise ValueError(
                 f"Layer {layer.name!r} is a model itself, whose states would not be seen. The "
                 f"model must be a chain of layers"
+            )
+        if isinstance(layer, PositionEmbedding):
+            raise ValueError(
+                f"Layer {layer.name!r} counts positions from the begin of each sequence, so that "
+                f"no state can be carried from one to the next"
             )
         backwards = getattr(layer, "go_backwards", False)
         if backwards or isinstance(layer, keras.layers.Bidirectional):

@@ -68,6 +68,61 @@ FAULTS = [
         "for gate, value in ((1, input_gate), (0, forget_gate)):",
         LAYERS,
     ),
+    Fault(
+        "keras_deeplstm/layers/gates.py",
+        "d / (1 + ops.exp(-z_f))",
+        "d",
+        "test_depth_lstm",
+    ),
+    Fault(
+        "keras_deeplstm/layers/gates.py",
+        "d / (1 + ops.exp(-z_f))",
+        "d * f",
+        "test_kernels",
+    ),
+    # Layers round layers.
+    Fault(
+        "keras_deeplstm/layers/depth_lstm.py",
+        "x, norm = branch(self._norm(h, w)),",
+        "x, norm = branch(h),",
+        "test_depth_lstm",
+    ),
+    Fault(
+        "keras_deeplstm/layers/connections.py",
+        "return h + branch(norm(h) * shrink)",
+        "return h + branch(norm(h)) * shrink",
+        "test_connections",
+    ),
+    Fault(
+        "keras_deeplstm/layers/connections.py",
+        "return transform * update + (1 - transform) * h",
+        "return transform * h + (1 - transform) * update",
+        "test_connections test_feedforward",
+    ),
+    Fault(
+        "keras_deeplstm/layers/nested_layers.py",
+        'offered = {**given, "training": training}',
+        "offered = dict(given)",
+        "test_depth_lstm",
+    ),
+    Fault(
+        "keras_deeplstm/models/connected.py",
+        "functools.partial(block, use_causal_mask=True)",
+        "block",
+        "test_models",
+    ),
+    Fault(
+        "keras_deeplstm/text/steps.py",
+        "moved = ops.where(seen < length,",
+        "moved = ops.where(seen <= length,",
+        "test_text",
+    ),
+    Fault(
+        "experiments/tasks/text/streams.py",
+        "self.first = epoch * self.steps",
+        "self.first = epoch % self.parts * self.steps",
+        "test_train_text",
+    ),
     # The loop.
     Fault(
         "keras_deeplstm/layers/scan.py",
@@ -300,7 +355,7 @@ FAULTS = [
     ),
     Fault("experiments/tasks/own.py", "largest = 255", "largest = 256", "test_tasks"),
     Fault(
-        "keras_deeplstm/text.py",
+        "keras_deeplstm/text/sampler.py",
         'ops.cast(logits[0, 0], "float32") / temperature',
         'ops.cast(logits[0, 0], "float32")',
         "test_text",

@@ -64,9 +64,9 @@ PAYLOADS = {
     "list": ["x", None],
 }
 # Where these would be valid values, or Keras judges them: by argument.
-HUGE = {"units": 10**9, "depth": 10**9, "batch_size": 10**12, "seed": 2**80}
+HUGE = {"units": 10**9, "depth": 10**9, "length": 10**9, "batch_size": 10**12, "seed": 2**80}
 IN_FILES = (
-    *("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed"),
+    *("activation", "kernel_initializer", "bias_regularizer", "units", "depth", "seed", "length"),
     "layers",  # of those round other layers
 )
 
@@ -79,6 +79,8 @@ def registered(keras):
     def make(name):
         if name in ("DepthLSTM", "Residual", "Highway"):
             return getattr(layers, name)([keras.layers.Dense(4), keras.layers.Dense(4)])
+        if name == "PositionEmbedding":
+            return layers.PositionEmbedding(5)
         return getattr(layers, name)(4, 2)
 
     x = keras.Input((4,))
@@ -121,7 +123,7 @@ def main(folder):
     for name, one in objects.items():
         if not isinstance(one, keras.layers.Layer) or name == "CarriedStates":
             continue
-        shape = (5, 4) if name == "GridLSTM2D" else (4,)
+        shape = (5, 4) if name in ("GridLSTM2D", "PositionEmbedding") else (4,)
         model = keras.Sequential([keras.Input(shape), one])
         path = os.path.join(folder, f"{name}.keras")
         model.save(path)

@@ -46,6 +46,22 @@ def test_a_cnn_has_convolutions_for_depth():
     assert model.label == "CNN dropout0.5"
 
 
+def test_a_deep_cnn_has_a_connection():
+    model = ModelConfig(block="deep_cnn", connection="rezero", depth=30, parameters=90_000)
+    assert model.builder().func is models.cnn_classifier
+    assert model.build_arguments() == {
+        "connection": "rezero",
+        "depth": 30,
+        "parameters": 90_000,
+        "dropout": 0.0,
+    }
+    assert model.label == "DeepCNN rezero"
+    lstm = ModelConfig(block="deep_cnn", tied=True, input_gate_bias="depth")
+    assert lstm.label == "DeepCNN lstm tied input-bias-depth"
+    arguments = lstm.build_arguments()
+    assert (arguments["connection"], arguments["tied"]) == ("lstm", True)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -60,6 +76,12 @@ def test_a_cnn_has_convolutions_for_depth():
             "`model.parameters` has no meaning for block 'cnn'",
         ),
         ({"block": "cnn", "depth": 2, "tied": True}, "`model.tied` has no meaning for block 'cnn'"),
+        (
+            {"block": "deep_cnn", "connection": "residual", "forget_bias": 1.0},
+            "`model.forget_bias` has no meaning for connection 'residual'",
+        ),
+        ({"connection": "rezero"}, "`model.connection` has no meaning for block 'unfolded_lstm'"),
+        ({"block": "deep_cnn", "connection": "pre"}, "`model.connection` must be one of"),
         (
             {"input_noise": -0.1},
             "`model.input_noise` must be at least 0. Received: model.in",

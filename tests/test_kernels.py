@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import GridLSTM2D, UnfoldedLSTMBlock, kernels
+from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.probes import Probe, probing
 
 pytestmark = pytest.mark.backends
@@ -197,6 +198,32 @@ def test_transforms_step_aside(monkeypatch):
 
 
 @ON_TORCH
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of XLA as TensorFlow compiles with it")
+def test_the_gradient_of_steps_written_out_grows_with_the_depth_not_its_square():
+    """XLA would compute the gradient of c anew for each gate of all the steps before."""
+    import tensorflow as tf
+
+    functions = keras.activations.tanh, keras.activations.sigmoid
+
+    def products(depth, **options):
+        @tf.function(jit_compile=True)
+        def gradient(x, kernels):
+            with tf.GradientTape() as tape:
+                tape.watch((x, kernels))
+                h = c = x
+                for kernel in kernels:
+                    h, c = gates(ops.matmul(h, kernel), c, *functions, **options)
+            return tape.gradient(h, (x, kernels))
+
+        tensors = tf.ones((4, 8)), [tf.ones((8, 32))] * depth
+        compiled = gradient.experimental_get_compiler_ir(*tensors)
+        return compiled("optimized_hlo").count(" multiply(")
+
+    few, more, many = (products(depth, written_out=True) for depth in (3, 6, 9))
+    assert many - more == more - few > 0
+    assert products(9) > 1.2 * many  # what it is for; equal once XLA no longer does that
+
+
 def test_another_default_type_changes_nothing():
     before = keras.config.floatx()
     layer, expected = block(dtype="float32"), block(dtype="float32")

@@ -47,6 +47,18 @@ BUDGETS = [
             (models.character_language_model, (11,)),
         )
     ),
+    *(
+        (build, arguments, {"connection": connection, "depth": 3, **options})
+        for build, arguments, some in (
+            (models.character_language_model, (11, "transformer"), {"context": 5, "heads": 2}),
+            (models.cnn_classifier, ((8, 8, 2), 3), {"kernel_size": 5}),
+        )
+        for connection, options in (
+            *((connection, {}) for connection in models.CONNECTIONS),
+            ("lstm", {"tied": True, "memory_normalization": "layer", **some}),
+        )
+    ),
+    (models.cnn_classifier, ((7, 8, 2), 3), {"filters": (3, 2, 2)}),
 ]
 
 
@@ -59,7 +71,10 @@ def test_a_budget_gives_the_largest_model_within_it(build, arguments, options):
     budget = 7_000
     model = build(*arguments, parameters=budget, **options)
     blocks = [layer for layer in model.layers if layer.name.startswith("block")]
-    units = blocks[0].units
+    units = (blocks or [model.layers[-3]])[0].units
+    assert models.count_parameters(build, *arguments, units=units, **options) == (
+        model.count_params()
+    )
     larger = build(*arguments, units=units + 1, **options)
     assert model.count_params() <= budget < larger.count_params()
 
@@ -75,6 +90,46 @@ def test_depth_and_width_against_known_counts():
     model = models.character_language_model(65, block="lstm", depth=2, units=128)
     assert model.count_params() == 65 * 128 + 2 * 4 * (128 * 256 + 128) + 129 * 65
     assert models.cnn_classifier((28, 28, 1), 10).count_params() == 3_274_634
+
+
+def test_a_transformer_of_lstm_and_one_of_residual_additions_are_equally_large():
+    build = models.character_language_model
+    lstm, residual = (
+        models.count_parameters(build, 65, "transformer", depth=12, units=64, connection=one)
+        for one in ("lstm", "residual")
+    )
+    # Embedding, positions; attention; LSTM or feed-forward part; normalizations; readout.
+    ends, attention = 65 * 64 + 64 * 64 + 65 * 65, 4 * (64 * 64 + 64)
+    assert lstm == ends + 12 * (attention + 8 * 64**2 + 4 * 64 + 2 * 64) + 2 * 64
+    assert residual == ends + 12 * (attention + 8 * 64**2 + 5 * 64 + 4 * 64) + 2 * 64
+    assert lstm == pytest.approx(residual, rel=0.004)
+
+
+@pytest.mark.parametrize("connection", models.CONNECTIONS)
+def test_a_transformer_does_not_see_what_follows(connection):
+    model = models.character_language_model(
+        7, "transformer", depth=2, units=8, context=6, connection=connection, seed=0
+    )
+    if connection == "rezero":  # whose layers do nothing at first
+        model.get_layer("block").residual_weight.assign(np.ones((4, 1)))
+    x = np.random.default_rng(0).integers(0, 7, (3, 6)).astype("int32")
+    logits = predict(model, x)
+    assert logits.shape == (3, 6, 7)
+    np.testing.assert_allclose(predict(model, x[:, :4]), logits[:, :4], atol=1e-5)
+    other = x.copy()
+    other[:, 0] = (x[:, 0] + 1) % 7
+    assert np.abs(predict(model, other) - logits)[:, -1].max() > 1e-3
+
+
+def test_a_deep_cnn_is_convolutions_a_block_and_a_mean():
+    model = models.cnn_classifier((6, 6, 1), 3, connection="lstm", depth=2, units=4, seed=0)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 1)).astype("float32")
+    h = model.layers[2](model.layers[1](x))
+    assert tuple(h.shape) == (2, 2, 2, 4)
+    h = keras.ops.convert_to_numpy(model.get_layer("block")(h))
+    scaled = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-3)
+    logits = model.get_layer("logits")(scaled.mean((1, 2)))
+    np.testing.assert_allclose(predict(model, x), keras.ops.convert_to_numpy(logits), atol=1e-5)
 
 
 def test_bounded_outputs_stay_in_their_range():
@@ -159,6 +214,22 @@ WRONG = [
     (lambda: models.classifier((4,), 3, "dense", output="both"), "is of block 'unfolded_lstm'"),
     (lambda: models.forecaster(0), "`horizon` must be a positive integer"),
     (lambda: models.character_language_model(5, stateful=True), "`batch_size` must be given"),
+    (
+        lambda: models.character_language_model(5, "transformer", batch_size=2, stateful=True),
+        "has no states",
+    ),
+    (
+        lambda: models.character_language_model(5, "transformer", connection="dense"),
+        "`connection` must be one of",
+    ),
+    (
+        lambda: models.character_language_model(
+            5, "transformer", connection="residual", tied=True, units=4
+        ),
+        "`tied=True` needs `feedforward=False`",
+    ),
+    (lambda: models.cnn_classifier((8, 8, 1), 3, tied=True), "Only a deep network, with `conne"),
+    (lambda: models.cnn_classifier((8, 8, 1), 3, connection="x"), "`connection` must be one of"),
     (lambda: models.character_language_model(5, dropout=1.0), "`dropout` must be a float in"),
 ]
 

@@ -18,7 +18,7 @@ LETTERS = Vocabulary("\nabcdefghi")
 def language_model(block, depth=2, units=6, symbols=10, **options):
     """A model whose likeliest text goes on without repeating one symbol for ever."""
     model = models.character_language_model(symbols, block, depth=depth, units=units, **options)
-    generator = np.random.default_rng({"lstm": 5, "grid_lstm": 1}[block])
+    generator = np.random.default_rng({"lstm": 5, "grid_lstm": 1, "transformer": 1}[block])
     drawn = [generator.normal(scale=1.5, size=weight.shape) for weight in model.weights]
     model.set_weights(
         [0 * w if "bias" in v.path else w for v, w in zip(model.weights, drawn, strict=True)]
@@ -210,6 +210,8 @@ def test_models_whose_states_cannot_be_passed():
         model = keras.Sequential([keras.Input((None, 3)), layer])
         with pytest.raises(ValueError, match="reads its sequences backwards"):
             with_states(model)
+    with pytest.raises(ValueError, match="Layer 'positions' counts positions from the begin"):
+        with_states(models.character_language_model(5, "transformer", units=4))
     nested = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)], name="inner")
     model = keras.Sequential([keras.Input((None, 3)), nested, keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="Layer 'inner' is a model itself"):
@@ -329,6 +331,26 @@ def test_sampled_text_has_the_distribution_of_the_model():
         assert frequencies(temperature=temperature) == [0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("connection", ["lstm", "residual"])
+def test_a_transformer_writes_what_its_window_says(connection):
+    """Its text is that of the last 5 symbols, read anew for each, so far as there are so many."""
+    model = language_model("transformer", context=5, heads=2, connection=connection)
+    sampler = Sampler(model, LETTERS)
+    written = "abc" + "".join(sampler.stream("abc", length=AT_ONCE + 20, temperature=0))
+    assert len(set(written)) > 2
+    for end in (3, 4, 5, 6, 20, len(written) - 1):
+        seen = LETTERS.encode(written[max(end - 5, 0) : end])
+        best = model.predict_on_batch(seen[None])[0, -1].argmax()
+        assert LETTERS.decode([best]) == written[end]
+    # The weights are a copy, until others are set.
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    assert "abc" + "".join(sampler.stream("abc", length=40, temperature=0)) == written[:43]
+    sampler.set_weights(model.get_weights())
+    assert "".join(sampler.stream("abc", length=40, seed=1)) == sample(
+        model, LETTERS, "abc", length=40, seed=1
+    )
+
+
 @pytest.mark.parametrize("block", ["lstm", "grid_lstm"])
 def test_dropout_has_no_part_in_sampling(block):
     options = {"length": 20, "seed": 0}
@@ -367,5 +389,7 @@ def test_a_model_for_another_vocabulary():
     with pytest.raises(ValueError, match="must return logits"):
         Sampler(models.sequence_classifier(3, 10, "lstm", units=2), LETTERS)
     blind = keras.Sequential([keras.Input((None,)), keras.layers.Embedding(10, 10)])
-    with pytest.raises(ValueError, match="no recurrent layer, so it knows nothing"):
+    with pytest.raises(
+        ValueError, match="no recurrent layer, and no `PositionEmbedding`, so it kn"
+    ):
         Sampler(blind, LETTERS)

@@ -27,7 +27,7 @@ from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.tasks.text import sources
-from keras_deeplstm.experiments.tasks.text.streams import Plan, Streams, plan
+from keras_deeplstm.experiments.tasks.text.streams import Pieces, Plan, Streams, Windows, plan
 from keras_deeplstm.experiments.training import train
 from keras_deeplstm.experiments.training.journal import DivergedError
 from keras_deeplstm.experiments.training.text import make_optimizer
@@ -179,6 +179,32 @@ def test_streams():
     assert firsts == [(0, True), (3, False), (6, False), (0, True), (3, False)]
 
 
+def test_windows():
+    """A transformer trains on random windows, the same for every model with the same seed."""
+    text = np.arange(50, dtype="uint8")
+    data = Windows(text, batch_size=2, length=10, seed=3)
+    assert len(data) == data.steps_of_pass == 2
+    (first, targets), (second, _) = data[0], data[1]
+    assert first.shape == (2, 10) and first.dtype == targets.dtype == "int32"
+    np.testing.assert_array_equal(targets, first + 1)
+    np.testing.assert_array_equal(first, first[:, :1] + np.arange(10))
+    data.follow(parts=2, steps=1)
+    found = []
+    for part in (0, 1, 2):  # a second pass has other windows
+        data.set_epoch(part)
+        found.append(data[0][0])
+    np.testing.assert_array_equal(found[:2], [first, second])
+    assert not any(np.array_equal(found[2], one) for one in (first, second))
+    begins = [
+        begin
+        for seed in range(200)
+        for begin in Windows(text, batch_size=2, length=10, seed=seed)[0][0][:, 0]
+    ]
+    assert set(begins) == set(range(40))  # all that leave room for ten symbols and the next
+    pieces = Pieces(text, batch_size=2, length=10)
+    assert [x[:, 0].tolist() for x, _ in (pieces[0], pieces[1])] == [[0, 24], [10, 34]]
+
+
 @pytest.mark.parametrize(
     ("steps", "evaluate_every", "report_every", "expected"),
     [
@@ -210,6 +236,17 @@ def test_plan(steps, evaluate_every, report_every, expected):
             "--model.parameters 20 --batch-size 4 --sequence-length 10",
             "No `units` fit the budget: one unit needs",
         ),
+        (
+            "--model.block transformer --model.connection scaled --model.forget-bias 1",
+            "Argument `model.forget_bias` has no meaning for connection 'scaled'",
+        ),
+        (
+            "--model.block transformer --model.connection scaled --model.tied True",
+            "Argument `model.tied` needs `model.feedforward` to be false",
+        ),
+        ("--model.block transformer --model.peepholes", "`model.peepholes` has no meaning for blo"),
+        ("--warmup 5", "Argument `warmup` has no meaning for schedule 'decay'."),
+        ("--optimizer sgd --beta-2 0.9", "Argument `beta_2` has no meaning for optimizer 'sgd'."),
         ("--model.depth 0", "Argument `model.depth` must be a positive integer."),
         ("--model.dropout 1", "Argument `model.dropout` must be a float in the range [0, 1)."),
         ("--split 0.9 0.2 0.1", "Argument `split` must be three positive numbers with the sum 1."),
@@ -259,6 +296,9 @@ def test_learning_rates():
     assert rates(decay_after=2, decay=0.5) == halves
     cosine = [(1 + math.cos(math.pi * step / 40)) / 2 for step in (0, 9, 10, 19, 20, 29, 30, 39)]
     np.testing.assert_allclose(rates(schedule="cosine"), cosine, atol=1e-6)
+    cosine = [(1 + math.cos(math.pi * step / 30)) / 2 for step in (0, 9, 10, 19, 20, 29)]
+    warm = rates(schedule="cosine", warmup=10)
+    np.testing.assert_allclose(warm, [0, 0.9, *cosine], atol=1e-6)
 
 
 def test_a_text_that_is_too_short(capsys, folder):
@@ -326,6 +366,7 @@ def trained(tmp_path_factory):
     ("block", "kills"),
     [
         ("grid_lstm", [18]),
+        ("transformer", [18]),
         pytest.param("lstm", [18], marks=pytest.mark.long),
         pytest.param("grid_lstm", [18, 30], marks=pytest.mark.long),
     ],
@@ -383,6 +424,20 @@ def test_results(trained):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     expected = float(loss(y, model.predict_on_batch(x)))
     assert result["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_transformer_records_the_gradients_of_its_states(trained):
+    _, folder, _ = trained("transformer")
+    run = runs.load(folder)
+    assert sorted(set(run.states["epoch"])) == [0, 2]  # before and after all passes
+    assert set(run.states["path"]) == {"total", "hidden", "memory"}
+    c = run.states[(run.states["state"] == "c") & (run.states["depth"] == 1)]
+    c = c.set_index(["epoch", "path"])["value"]
+    for epoch, when in ((0, "start"), (2, "end")):
+        expected = c[epoch, "memory"] / c[epoch, "total"]
+        assert run.result[f"memory_path_ratio_{when}"] == pytest.approx(expected, rel=1e-6)
+    page = write_report([run.folder], folder / "page.html").read_text()
+    assert "<h2>Gradient of the states</h2>" in page
 
 
 def test_another_text_of_the_same_name(trained, folder):

@@ -5,48 +5,27 @@ import itertools
 import math
 from operator import attrgetter
 
-import numpy as np
 import pandas as pd
 
 from keras_deeplstm.callbacks import gradient_plots, gradient_tables
-from keras_deeplstm.experiments.reports import drawing
+from keras_deeplstm.experiments.reports import drawing, states
 from keras_deeplstm.experiments.reports.drawing import Picture, Section, picture
 from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.studies.study import depth_of, grouped
-from keras_deeplstm.experiments.words import median_text, ratio_text, ratios_text
+from keras_deeplstm.experiments.words import ratio_text, ratios_text
 
-LINES = 10  # in one picture; more models make more pictures
-STATES, FILTERS = "Gradient of the states", "Filters of the first layer"  # titles of sections
+FILTERS = "Filters of the first layer"  # title of a section
 AGAINST_DEPTH = (
     ("gradient_ratio_start", "first / last gradient, matrices"),
     ("state_gradient_ratio_start", "first / last gradient, states"),
-)
-DECADES = 8  # in one picture of the gradients of states; what is below has vanished
-
-STATES_TEXT = (
-    "How the loss depends on what a depth step hands on: norm of dL/dh, the gradient of its "
-    "output, and of dL/dc, that of its memory cell, on 64 validation examples, without dropout. "
-    "In an LSTM the gradient goes back from step to step through the memory cell and through the "
-    "hidden state. Wide lines: all ways together. Thin lines: one way alone, the other one cut "
-    "between the steps. If the gradient travels through the memory cell, dL/dc by memory stays "
-    "with dL/dc in total down to step 1, while dL/dh by the hidden state falls off. Memory / total "
-    "compares these two of dL/dc at step 1: near 0, the gradient comes by ways that mix both; "
-    "above 1, they cancel a part of it. First / last: dL/dc in total (without a memory cell dL/dh) "
-    "at step 1 divided by that at the last step. Pictures of one depth have the same scale, of "
-    f"{DECADES} powers of ten at most: a line that leaves it has vanished."
 )
 
 
 def sections(groups: list[Group]) -> list[Section]:
     """All pictures of a report of classifiers."""
-    panel = attrgetter("config.task", "config.model.depth")
-    groups = sorted(groups, key=panel)
+    panels = drawing.panels_of(groups)
+    groups = [group for _, members in panels for group in members]
     colors = drawing.colors_of(groups)
-    panels = [
-        (f"{members[0].config.subject}, depth {depth}", members[begin : begin + LINES])
-        for (_, depth), members in grouped(groups, panel).items()
-        for begin in range(0, len(members), LINES)
-    ]
     depth_rows = _depth_pictures(panels)
     if len(groups) == 1 and depth_rows[0]:
         depth_rows[0].append(_heatmap(groups[0]))
@@ -78,7 +57,7 @@ def sections(groups: list[Group]) -> list[Section]:
             "are alike: then all are zero." + lines.format("medians"),
             _against_depth(groups, colors),
         ),
-        Section(STATES, STATES_TEXT + one.format("median"), _state_rows(panels, colors)),
+        states.section(panels, colors, "validation examples"),
         Section(
             "First and last matrix during training",
             "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "
@@ -149,7 +128,7 @@ def _depth_curves(task, by_label, colors, scale, key, label):
     if not ends:
         return None
     if scale == "log":
-        _same_scale([figure])
+        drawing.same_scale([figure])
     ax.set_xticks(sorted(depths), list(map(str, sorted(depths))))
     ax.set_xticks([], minor=True)
     return picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}.")
@@ -161,7 +140,7 @@ def _depth_pictures(panels):
         [_depth_figure(group, frame) for group in members if len(frame := _median_frame(group))]
         for _, members in panels
     ]
-    _same_scale([figure for figure, _ in itertools.chain(*rows)], decades=math.inf)
+    drawing.same_scale([figure for figure, _ in itertools.chain(*rows)], decades=math.inf)
     return [[picture(*drawn) for drawn in row] for row in rows]
 
 
@@ -170,72 +149,6 @@ def _depth_figure(group, frame):
     gradient_plots.plot_depth(frame, ax=ax)
     ax.set_title(drawing.plain(group.name))
     return figure, f"Gradient norm against depth step, {group.name}."
-
-
-def _state_rows(panels, colors):
-    """For each panel all models side by side, then each with its paths; all of one scale."""
-    rows = []
-    for title, members in panels:
-        states = [(group, frame) for group in members if (frame := _states(group)) is not None]
-        moments = ("before training", "after training") if len(states) > 1 else ()
-        models = [_all_models(title, when, states, colors) for when in moments]
-        paths = [_paths(group, frame) for group, frame in states]
-        _same_scale([figure for figure, *_ in [*models, *paths]])
-        rows += [[picture(*drawn) for drawn in row] for row in (models, paths)]
-    return rows
-
-
-def _states(group):
-    """Norms of the gradients of the states, with a column `run`; None if none are recorded."""
-    frames = [
-        gradient_tables.state_profile(run.states).assign(run=number)
-        for number, run in enumerate(group.runs)  # names may be equal, in different folders
-        if run.states is not None
-    ]
-    return pd.concat(frames) if frames else None
-
-
-def _all_models(title, when, states, colors):
-    figure, ax = drawing.new_figure(f"{title}, {when}", "depth step", "norm of dL/dh", scale="log")
-    for group, frame in states:
-        wanted = (frame["state"] == "h") & (frame["path"] == "total")
-        wanted &= frame["epoch"] == (0 if when == "before training" else group.config.epochs)
-        values = frame[wanted].pivot(index="depth", columns="run", values="value")
-        drawing.draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
-    return figure, f"Norm of dL/dh against depth, all models, {title}, {when}."
-
-
-def _paths(group, frame):
-    figure, ax = drawing.new_figure()
-    median = frame.groupby(["epoch", "state", "path", "depth"], as_index=False)["value"].median()
-    gradient_plots.plot_paths(median, ax, epochs=[0, group.config.epochs])
-    for when, style in (("before", "--"), ("after", "-")):
-        ax.plot([], [], color="0.4", linestyle=style, label=when)
-    ax.set(title=drawing.plain(group.name), xlabel="depth step")
-    alt = f"Norms of the gradients of the states against depth, {group.name}."
-    return figure, alt, _state_caption(group)
-
-
-def _state_caption(group):
-    names = {"state_gradient_ratio": "first / last", "memory_path_ratio": "memory / total"}
-    parts = []
-    for key, name in names.items():
-        values = [group.values(f"{key}_{when}") for when in ("start", "end")]
-        if any(values):
-            parts.append(f"{name} {' → '.join(map(median_text, values))}")
-    return "; ".join(parts)
-
-
-def _same_scale(figures, decades=DECADES):
-    """Make all y axes logarithmic, with one range: of what was drawn, no more than `decades`."""
-    lines = [line.get_ydata() for figure in figures for line in figure.axes[0].lines]
-    values = np.concatenate([[], *lines])
-    values = values[(values > 0) & np.isfinite(values)]
-    if len(values):
-        high = 2 * values.max()
-        low = max(values.min() / 2, high / 10.0**decades)
-        for figure in figures:
-            figure.axes[0].set(ylim=(low, high), yscale="log")  # in this order: then none is sought
 
 
 def _heatmap(group):

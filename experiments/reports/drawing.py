@@ -5,7 +5,9 @@ import io
 import itertools
 import math
 from dataclasses import dataclass, field
+from operator import attrgetter
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -13,6 +15,10 @@ from matplotlib.figure import Figure
 from keras_deeplstm.callbacks.gradient_plots import plain
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group, group_runs
+from keras_deeplstm.experiments.studies.study import grouped
+
+LINES = 10  # in one picture; more models make more pictures
+DECADES = 8  # in one picture of norms; what is below has vanished
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,17 @@ def with_unfinished(groups: list[Group], unfinished: list[Run]) -> list[Group]:
     """Groups of all these runs, sorted by what they are about: for curves, not for tables."""
     finished = [run for group in groups for run in group.runs]
     return sorted(group_runs([*finished, *unfinished]), key=lambda group: group.config.subject)
+
+
+def panels_of(groups: list[Group]) -> list[tuple[str, list[Group]]]:
+    """Groups of one subject and depth, few enough for one picture, with a title."""
+    setting = attrgetter("config.subject", "config.model.depth")
+    groups = sorted(groups, key=setting)
+    return [
+        (f"{subject}, depth {depth}", members[begin : begin + LINES])
+        for (subject, depth), members in grouped(groups, setting).items()
+        for begin in range(0, len(members), LINES)
+    ]
 
 
 def curves_of(panels, columns, **options) -> list[list[Picture]]:
@@ -117,3 +134,15 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150, bbox_inches="tight")  # with long titles
     return Picture(base64.b64encode(file.getvalue()).decode(), alt, caption)
+
+
+def same_scale(figures, decades=DECADES) -> None:
+    """Make all y axes logarithmic, with one range: of what was drawn, no more than `decades`."""
+    lines = [line.get_ydata() for figure in figures for line in figure.axes[0].lines]
+    values = np.concatenate([[], *lines])
+    values = values[(values > 0) & np.isfinite(values)]
+    if len(values):
+        high = 2 * values.max()
+        low = max(values.min() / 2, high / 10.0**decades)
+        for figure in figures:
+            figure.axes[0].set(ylim=(low, high), yscale="log")  # in this order: then none is sought

@@ -96,12 +96,21 @@ INTERVALS = (
     "with compilation and what is recorded meanwhile; they depend on what else the machine did."
 )
 
+STATE_RATIOS = (
+    *("state_gradient_ratio_start", "state_gradient_ratio_end"),
+    *("memory_path_ratio_start", "memory_path_ratio_end"),
+)
+MEMORY = {"memory/total, start": _of("memory_path_ratio_start", words.median_text)}
+MEMORY_NOTE = (
+    "Memory/total: gradient of the first memory cell that comes back through the memory cells "
+    "alone, divided by all of it, before training. "
+)
+
 CLASSIFIERS = Kind(
     means=("test_{metric}", "val_{metric}"),
     medians=(
         *("gradient_ratio_start", "gradient_ratio_end"),
-        *("state_gradient_ratio_start", "state_gradient_ratio_end"),
-        *("memory_path_ratio_start", "memory_path_ratio_end"),
+        *STATE_RATIOS,
         *("gabor_r2_start", "gabor_r2_end"),
     ),
     facts=("parameters",),
@@ -112,35 +121,38 @@ CLASSIFIERS = Kind(
         f"validation {measure.words}": _of(f"val_{measure.name}", _mean(measure.form)),
         "gradient first/last, start": _of("gradient_ratio_start", words.ratios_text),
         "gradient first/last, end": _of("gradient_ratio_end", words.ratios_text),
-        "memory/total, start": _of("memory_path_ratio_start", words.median_text),
+        **MEMORY,
         "Gabor R²": _of("gabor_r2_end", _median("{:.2f}")),
         **(PARAMETERS | SECONDS),
     },
     note="Test results are those of the last epoch on the whole test set. Gradient first/last: "
     "norm of the loss gradient of the first recurrent matrix divided by that of the last, in the "
     "first training step, and as the median over the last tenth of the recorded steps; – : all "
-    "steps share one matrix, or the gradient is zero. Memory/total: gradient of the first memory "
-    "cell that comes back through the memory cells alone, divided by all of it, before training. "
-    f"{INTERVALS}",
+    f"steps share one matrix, or the gradient is zero. {MEMORY_NOTE}{INTERVALS}",
     sections=lambda groups, unfinished: classifiers.sections(groups),
 )
 
 
 TEXTS = Kind(
     means=("val_loss", "val_bits", "test_loss", "test_bits"),
-    medians=("best_epoch", "symbols_per_second"),
+    medians=("best_epoch", "symbols_per_second", *STATE_RATIOS),
     columns=lambda measure: {
         **(MODEL | UNITS | PARAMETERS | RUNS),
         "validation loss": _of("val_loss", _mean(".3f")),
         "validation bits": _of("val_bits", _mean(".3f")),
         "test bits": _of("test_bits", _mean(".3f")),
+        "state gradient first/last, start": _of("state_gradient_ratio_start", words.median_text),
+        "state gradient first/last, end": _of("state_gradient_ratio_end", words.median_text),
+        **MEMORY,
         "best epoch": _best_epoch,
         "symbols per second": _of("symbols_per_second", _median("{:,.0f}")),
         **SECONDS,
     },
     note="Losses are in nats per symbol, which is a character, or with --bytes a byte; bits are "
     "nats divided by ln 2. Validation: the lowest; the test text is read once, by the model of "
-    f"that moment. {INTERVALS}",
+    "that moment. State gradient first/last: norm of the loss gradient of the first memory cell "
+    "over depth (without memory, of the first state) divided by that of the last. "
+    f"{MEMORY_NOTE}{INTERVALS}",
     sections=text.sections,
 )
 

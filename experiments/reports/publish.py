@@ -5,8 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
-from keras_deeplstm.experiments.reports import data
-from keras_deeplstm.experiments.reports.classifiers import FILTERS, STATES
+from keras_deeplstm.experiments.reports import data, states
+from keras_deeplstm.experiments.reports.classifiers import FILTERS
 from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
@@ -146,6 +146,6 @@ def _chosen(section, names, several):
         begins = tuple(f"{name}, " for name in names)
         found = [row[-1] for row in section.rows if row and row[-1].caption.startswith(begins)]
     else:
-        last = -2 if section.title == STATES else -1
+        last = -2 if section.title == states.TITLE else -1
         found = [picture for row in section.rows[last:] for picture in row]
     return found[:SHOWN]

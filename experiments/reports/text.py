@@ -1,6 +1,6 @@
 """What a report shows of character language models: curves, and what they have written."""
 
-from keras_deeplstm.experiments.reports import drawing
+from keras_deeplstm.experiments.reports import drawing, states
 from keras_deeplstm.experiments.reports.drawing import Section
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group
@@ -11,6 +11,10 @@ LEARNING = (("val_bits", "validation bits per symbol"), ("bits", "training bits 
 
 def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     """Curves of all runs that have any, and texts by the first run of each model."""
+    panels = drawing.panels_of(groups)
+    gradients = states.section(
+        panels, drawing.colors_of(groups), "sequences of the validation text"
+    )
     groups = drawing.with_unfinished(groups, unfinished)
     learning = Section(
         "Learning",
@@ -26,7 +30,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         [],
         [written for group in groups for written in _samples(group)],
     )
-    return drawing.shown([learning, samples])
+    return drawing.shown([learning, gradients, samples])
 
 
 def _samples(group):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings.blocks import Block
@@ -27,6 +27,7 @@ Number = Annotated[float, validation.finite]
 Positive = Annotated[float, partial(validation.finite, positive=True)]
 NotNegative = Annotated[float, partial(validation.finite, at_least=0)]
 Factor = Annotated[float, partial(validation.finite, positive=True, at_most=1)]
+Connection = Literal["lstm", "residual", "post-norm", "rezero", "scaled", "highway"]
 OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
 Optimizer = Annotated[str, partial(validation.one_of, options=OPTIMIZERS)]
 
@@ -328,6 +329,13 @@ def refuse_unknown(prefix: str, changed: Iterable[str], what: str, known: tuple[
                 f"Argument `{prefix}{name}` has no meaning for {what}. "
                 f"Its own options: {', '.join(known) or 'none'}"
             )
+
+
+def check_connection(connection: str, changed: Iterable[str], of_lstm: tuple[str, ...]) -> None:
+    """Raise a ValueError if one of the options of connection "lstm" is changed for another one."""
+    if connection != "lstm":
+        used = [name for name in changed if name in of_lstm]
+        refuse_unknown("model.", used, f"connection {connection!r}", ())
 
 
 def differences(old: Settings, new: Settings) -> str:

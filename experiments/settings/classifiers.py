@@ -17,10 +17,8 @@ from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import ratio_text
 
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
-_LSTM = (
-    *("input_mode", "normalization", "peepholes", "forget_bias", "input_gate_bias"),
-    "state_initializer",
-)
+_GATE_BIASES = ("forget_bias", "input_gate_bias")
+_LSTM = ("input_mode", "normalization", "peepholes", *_GATE_BIASES, "state_initializer")
 DEPTH = 10
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
@@ -51,18 +49,21 @@ class ModelConfig(base.Model):
         "highway": ("HighwayBlock", _SHARED),
         "residual": ("ResidualBlock", _SHARED),
         "cnn": ("CNN", ()),
+        "deep_cnn": ("DeepCNN", ("connection", "tied", *_GATE_BIASES)),
     }
     COMMON: ClassVar = (*base.Model.COMMON, "input_noise", "options")
 
-    block: Annotated[str, tyro.conf.arg(metavar="{unfolded_lstm,dense,highway,residual,cnn}")] = (
-        "unfolded_lstm"
-    )
+    block: Annotated[
+        str, tyro.conf.arg(metavar="{unfolded_lstm,dense,highway,residual,cnn,deep_cnn}")
+    ] = "unfolded_lstm"
     """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
-    same depth; or, to compare filters with, a small convolutional network. Or one of your own."""
+    same depth; to compare filters with, a small convolutional network; a deep convolutional network
+    whose layers are connected by an LSTM, or by residual additions. Or one of your own."""
     depth: base.Depth | None = None
     """Number of steps over depth, 10 if not given; of a cnn, number of convolutions."""
     units: base.Units = base.UNITS
-    """Width of every step; of a cnn, of the dense layer after the convolutions."""
+    """Width of every step; of a cnn, of the dense layer after the convolutions; of a deep_cnn,
+    filters of each convolution."""
     parameters: base.Count | None = None
     """Instead of units: the largest number of parameters; the widest model within it is taken."""
     dropout: base.Fraction = 0.0
@@ -77,10 +78,14 @@ class ModelConfig(base.Model):
     """Normalization inside the LSTM (unfolded_lstm)."""
     peepholes: bool = False
     """The gates see the memory (unfolded_lstm)."""
+    connection: base.Connection = "lstm"
+    """What connects the convolutions of a deep_cnn: an LSTM over depth; residual additions,
+    pre-norm, post-norm, with a learned weight or scaled by 1 / sqrt(layer); or highway gates."""
     forget_bias: base.Number | Literal["depth"] | None = "depth"
-    """Initial bias of the forget gate (unfolded_lstm); "depth" is log(depth), at least 1."""
+    """Initial bias of the forget gate (unfolded_lstm, and deep_cnn with connection lstm); "depth"
+    is log(depth), at least 1."""
     input_gate_bias: base.Number | Literal["depth"] | None = None
-    """Initial bias of the input gate (unfolded_lstm); "depth" is -log(depth)."""
+    """Initial bias of the input gate (of the same); "depth" is -log(depth)."""
     state_initializer: Literal["zeros", "noise"] = "zeros"
     """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
     activation: str | None = None
@@ -131,6 +136,8 @@ class ModelConfig(base.Model):
             if self.parameters is not None:
                 raise ValueError("Argument `model.parameters` has no meaning for block 'cnn'")
         super()._check()
+        if self.block == "deep_cnn":
+            base.check_connection(self.connection, self.block_options, _GATE_BIASES)
 
     def builder(self, numbers: bool = False, output_range: Any = None) -> Callable[..., Any]:
         """The function that builds it of input shape and number of outputs.
@@ -144,7 +151,7 @@ class ModelConfig(base.Model):
             return partial(self.own.build, **depth, **self.options)
         from keras_deeplstm import models  # the command's help does not wait for Keras
 
-        if self.block == "cnn":
+        if self.block in ("cnn", "deep_cnn"):
             return partial(models.cnn_classifier, **self.build_arguments())
         if not numbers:
             return partial(models.classifier, **self.build_arguments())
@@ -156,7 +163,11 @@ class ModelConfig(base.Model):
         if self.block == "cnn":
             filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth or 0))
             return {"filters": filters, "units": self.units, "dropout": self.dropout, **noise}
-        return super().build_arguments() | noise
+        arguments = super().build_arguments() | noise
+        if self.block == "deep_cnn":
+            del arguments["block"]
+            arguments["connection"] = self.connection
+        return arguments
 
     @property
     def flags(self) -> list[str]:
@@ -165,7 +176,9 @@ class ModelConfig(base.Model):
             defaults = self.own.options
             return [f"{k}={v}" for k, v in self.options.items() if v != defaults[k]]
         changed = self.block_options
-        words = ["tied"] if changed.pop("tied", False) else []
+        changed.pop("connection", None)
+        words: list[str] = [self.connection] if self.block == "deep_cnn" else []
+        words += ["tied"] if changed.pop("tied", False) else []
         # Whoever reads LSTM expects tied weights, whoever reads dense does not.
         if not words and self.block == "unfolded_lstm":
             words = ["untied"]

@@ -16,19 +16,26 @@ from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.text.sources import NAMES
 
 _GRID = ("tied", "priority", "project_inputs", "output", "normalization", "peepholes")
+_TRANSFORMER = ("connection", "heads", "feedforward", "tied")
+_DEPTH_LSTM = ("forget_bias", "input_gate_bias", "memory", "memory_normalization")
 
 
 @dataclass(frozen=True)
 class TextModelConfig(base.Model):
     """What the model is made of. Options that the block does not know are refused."""
 
-    BLOCKS: ClassVar = {"grid_lstm": ("GridLSTM2D", _GRID), "lstm": ("LSTM", ())}
+    BLOCKS: ClassVar = {
+        "grid_lstm": ("GridLSTM2D", _GRID),
+        "lstm": ("LSTM", ()),
+        "transformer": ("Transformer", (*_TRANSFORMER, *_DEPTH_LSTM)),
+    }
     DEFAULT_UNITS: ClassVar = 128
 
-    block: Literal["grid_lstm", "lstm"] = "grid_lstm"
-    """LSTMs over time and depth, or stacked LSTMs over time."""
+    block: Literal["grid_lstm", "lstm", "transformer"] = "grid_lstm"
+    """LSTMs over time and depth; stacked LSTMs over time; or causal attention, connected along
+    depth by an LSTM, or by what that is compared with."""
     depth: base.Depth = 2
-    """Number of layers."""
+    """Number of layers; of a transformer, of attention layers."""
     units: base.Units | None = None
     """Width of every layer; 128 if neither units nor parameters are given."""
     parameters: base.Count | None = None
@@ -36,7 +43,8 @@ class TextModelConfig(base.Model):
     dropout: base.Fraction = 0.0
     """Dropout rate on the outputs of layers, between them and before the readout."""
     tied: Literal[False, "depth", True] = False
-    """Layers share their depth LSTM ("depth"), or all weights (True); of grid_lstm."""
+    """Layers share their depth LSTM ("depth"), or all weights (True); of grid_lstm. Of a
+    transformer without feed-forward parts: all layers share all weights (True)."""
     priority: Literal["depth"] | None = "depth"
     """Whether the depth LSTM reads the new state of the time LSTM, or that before; of grid_lstm."""
     project_inputs: Literal["hidden", "both"] | None = None
@@ -47,6 +55,53 @@ class TextModelConfig(base.Model):
     """Normalization inside the LSTMs; of grid_lstm."""
     peepholes: bool = False
     """The gates see the memory; of grid_lstm."""
+    connection: base.Connection = "lstm"
+    """What connects the layers of a transformer: an LSTM over depth; residual additions, pre-norm,
+    post-norm, with a learned weight or scaled by 1 / sqrt(layer); or highway gates."""
+    heads: base.Count = 4
+    """Heads of attention; of a transformer."""
+    feedforward: bool | None = None
+    """Whether a feed-forward part follows each attention; if not given, not with an LSTM, which has
+    as many weights; of a transformer."""
+    forget_bias: base.Number | Literal["depth"] | None = "depth"
+    """Initial bias of the forget gate; "depth" is log(depth), at least 1; of connection lstm."""
+    input_gate_bias: base.Number | Literal["depth"] | None = None
+    """Initial bias of the input gate; "depth" is -log(depth); of connection lstm."""
+    memory: Literal["zeros", "input"] = "zeros"
+    """The first memory cell: zeros, or the input; of connection lstm."""
+    memory_normalization: Literal["layer", "rms"] | None = None
+    """Normalization of the memory where it enters tanh; of connection lstm."""
+
+    @property
+    def over_time(self) -> bool:
+        """Whether it has states that go on over time; a transformer sees a window of the text."""
+        return self.block != "transformer"
+
+    def _check(self):
+        super()._check()
+        if self.block != "transformer":
+            return
+        base.check_connection(self.connection, self.block_options, _DEPTH_LSTM)
+        if self.tied:
+            if self.tied == "depth":
+                validation.refuse("model.tied", "a boolean for block 'transformer'", self.tied)
+            if self.feedforward or (self.feedforward is None and self.connection != "lstm"):
+                raise ValueError(
+                    "Argument `model.tied` needs `model.feedforward` to be false: all layers are "
+                    f"one. Received: model.connection={self.connection!r}, "
+                    f"model.feedforward={self.feedforward}"
+                )
+
+    @property
+    def words(self) -> str:
+        """The block in words; a transformer with its connection."""
+        words = super().words
+        return words if self.over_time else f"{words} {self.connection}"
+
+    @property
+    def label(self) -> str:
+        """Name for tables and legends, without depth and size: ``"Transformer residual"``."""
+        return super().label.replace(f" connection={self.connection}", "")
 
 
 @dataclass(frozen=True)
@@ -69,7 +124,8 @@ class TextConfig(base.Settings):
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of training, validation and test text, in this order from the begin of the file."""
     sequence_length: base.Count = 50
-    """Time steps that a gradient goes back; the state goes on from batch to batch."""
+    """Time steps that a gradient goes back; the state goes on from batch to batch. A transformer
+    sees so many symbols, and trains on random places of the text."""
     batch_size: base.Count = 50
     """Places of the text that are read at once."""
     epochs: base.Count = 20
@@ -87,6 +143,10 @@ class TextConfig(base.Settings):
     schedule: Literal["constant", "decay", "cosine"] = "decay"
     """The learning rate stays; or is multiplied by --decay for every pass after --decay-after; or
     falls to zero along a cosine over the whole training."""
+    warmup: Annotated[int, partial(validation.integer, at_least=0)] = 0
+    """First steps, in which the learning rate rises from zero; of schedule cosine."""
+    beta_2: base.Factor = 0.999
+    """Decay of the mean squared gradient; of optimizers adam, adamw and nadam."""
     decay: base.Factor = 0.97
     """Factor of the learning rate for each pass; of schedule decay."""
     decay_after: base.Count = 10
@@ -95,6 +155,9 @@ class TextConfig(base.Settings):
     """Each weight's gradient is clipped to this norm; None switches that off."""
     clipvalue: base.Positive | None = None
     """Each element of gradients is clipped to this size; needs --clipnorm None."""
+    jit_compile: bool | None = None
+    """Compile the training step with XLA; None leaves that to Keras: on TensorFlow with a GPU, on
+    JAX always. On a CPU it pays for a transformer."""
     sample_length: Annotated[int, partial(validation.integer, at_least=0)] = 300
     """Symbols that the model writes after each evaluation; 0 for none."""
     seed: base.Seed = 0
@@ -110,6 +173,9 @@ class TextConfig(base.Settings):
     def _check(self):
         super()._check()
         self._check_decay("decay", "decay", "decay_after")
+        self._check_decay("cosine", "warmup")
+        if "adam" not in self.optimizer and "beta_2" in self.changed():
+            base.refuse_unknown("", ["beta_2"], f"optimizer {self.optimizer!r}", ())
         split = self.split if isinstance(self.split, tuple) else ()
         shares = [validation.finite("split", share, positive=True) for share in split]
         if len(shares) != 3 or abs(sum(shares) - 1) >= 1e-6:

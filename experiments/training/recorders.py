@@ -43,23 +43,33 @@ def write(recorders, config, folder):
     start = ratios["ratio"].head(1).median()
     numbers = _start_and_end("gradient_ratio", start, last_steps(ratios))
 
-    def add(name, by_epoch):
-        # A run that an older version began may lack what was before training.
-        start, end = (by_epoch.get(epoch, math.nan) for epoch in (0, config.epochs))
-        numbers.update(_start_and_end(name, start, end))
+    states = recorders["states"].to_frame() if "states" in recorders else None
+    gabor = {}
+    if "gabor" in recorders:
+        gabor = recorders["gabor"].to_frame().groupby("epoch")["r_squared"].median()
+    return {
+        **numbers,
+        **write_states(states, folder, config.epochs),
+        **_before_and_after("gabor_r2", gabor, config.epochs),
+    }
 
-    state, memory, gabor = {}, {}, {}
-    if "states" in recorders:
-        frame = recorders["states"].to_frame()
+
+def write_states(frame, folder, epochs):
+    """Write the table of a `StateGradients`, if there is one; return its `state_ratios` by name."""
+    state, memory = {}, {}
+    if frame is not None:
         files.write_text(folder / "state_gradients.csv", frame.to_csv(index=False))
         ratios = state_ratios(frame)
         state, memory = ratios["first_last"], ratios["memory"]
-    if "gabor" in recorders:
-        gabor = recorders["gabor"].to_frame().groupby("epoch")["r_squared"].median()
-    add("state_gradient_ratio", state)
-    add("memory_path_ratio", memory)
-    add("gabor_r2", gabor)
-    return numbers
+    return {
+        **_before_and_after("state_gradient_ratio", state, epochs),
+        **_before_and_after("memory_path_ratio", memory, epochs),
+    }
+
+
+def _before_and_after(name, by_epoch, epochs):
+    # A run that an older version began may lack what was before training.
+    return _start_and_end(name, *(by_epoch.get(epoch, math.nan) for epoch in (0, epochs)))
 
 
 def _start_and_end(name, *values):

@@ -197,14 +197,19 @@ def _failures_recorded(folder):
 
 
 def optimizer_of(
-    config: Settings, steps: int, schedule: Any = None, **settings: Any
+    config: Settings, steps: int, schedule: Any = None, *, warmup: Any = 0, **settings: Any
 ) -> keras.optimizers.Optimizer:
     """The optimizer of the settings for so many training steps, with its rate and clipping.
 
-    `schedule` is the learning rate if its schedule is one that only this kind of run has.
+    `schedule` is the learning rate if its schedule is one that only this kind of run has; `warmup`
+    are the first steps of a cosine, in which it rises.
     """
     rate = config.learning_rate if schedule is None else schedule
-    if config.schedule == "cosine":
+    if config.schedule == "cosine" and warmup:
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(steps - warmup, 1), warmup_target=rate, warmup_steps=warmup
+        )
+    elif config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     settings |= {"learning_rate": rate}
     settings |= {"clipnorm": config.clipnorm, "clipvalue": config.clipvalue}

@@ -13,12 +13,14 @@ from typing import Any
 
 import keras
 
+from keras_deeplstm.callbacks import StateGradients
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.text import TextConfig
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.tasks.text import sources, streams
-from keras_deeplstm.experiments.tasks.text.streams import Streams
+from keras_deeplstm.experiments.tasks.text.streams import Pieces, Streams, Windows
 from keras_deeplstm.experiments.training.journal import DivergedError
+from keras_deeplstm.experiments.training.recorders import write_states
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 from keras_deeplstm.models import character_language_model
 from keras_deeplstm.states import CarriedStates, with_states
@@ -26,6 +28,7 @@ from keras_deeplstm.text import Sampler, Vocabulary
 
 BITS = 1 / math.log(2)  # of a nat
 OPENING = 200  # symbols of real text, at most, that a model reads before it writes
+PROBED = 8  # sequences on which the gradients of the states of a transformer are measured
 
 
 class Training:
@@ -46,10 +49,14 @@ class Training:
         """The model that writes, and the one round it that carries states and is trained."""
         config, train = self.config, self.parts[0]
         arguments = config.model.build_arguments()
+        if not config.model.over_time:
+            arguments["context"] = config.sequence_length
         self.model = character_language_model(len(self.vocabulary), **arguments)
         self.plan = streams.plan(train.steps_of_pass, config.evaluate_every, config.report_every)
         train.follow(self.plan.parts_of_pass, self.plan.steps)
-        self.trained, self.inner = trained_model(self.model, config.batch_size)
+        self.trained = self.inner = self.model
+        if config.model.over_time:
+            self.trained, self.inner = trained_model(self.model, config.batch_size)
         optimizer = make_optimizer(config, self.plan.parts_of_pass * self.plan.steps)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         compile_model(self.trained, config, optimizer, loss)
@@ -66,10 +73,14 @@ class Training:
         if on_epoch := session.on_epoch:
             session.on_epoch = lambda row: on_epoch({**row, "sample": evaluations.sample})
         parts = config.epochs * plan.parts_of_pass
+        recorders = {"evaluations": evaluations}
+        if not config.model.over_time:
+            x, y = (part[:PROBED] for part in validation[0])
+            recorders["states"] = StateGradients(x, y, every=parts)
         journal = session.resume(
             trained,
             train,
-            {"evaluations": evaluations},
+            recorders,
             parts,
             epoch_name=lambda part: f"step {part * plan.steps}",
             last=str(parts * plan.steps),
@@ -81,6 +92,11 @@ class Training:
         later = [row for row in journal.rows[1:] if "val_loss" not in row]  # the first one compiles
         seconds = statistics.median(row["seconds"] for row in later or journal.rows)
         symbols = plan.steps * config.batch_size * config.sequence_length
+        numbers = {}
+        if "states" in recorders:
+            frame = recorders["states"].to_frame()
+            frame["epoch"] /= plan.parts_of_pass  # in passes
+            numbers = write_states(frame, session.folder, config.epochs)
         return {
             "test_loss": test_loss,
             "test_bits": BITS * test_loss,
@@ -94,12 +110,13 @@ class Training:
             "steps": parts * plan.steps,
             "seconds": round(journal.elapsed(), 2),
             "symbols_per_second": round(symbols / seconds),
+            **numbers,
             "resumed_after_steps": [plan.steps * part for part in journal.resumed_after],
         }
 
 
 def _split(codes, config):
-    """Training, validation and test text, in order, as `Streams`."""
+    """Training, validation and test text, in order, as `Streams`, or as `Windows` and `Pieces`."""
     ends = _ends(len(codes), config)
     found = []
     names = ("training", "validation", "test")
@@ -111,7 +128,11 @@ def _split(codes, config):
                 f"a batch needs batch_size * sequence_length + 1 = {needed:,}. Take smaller "
                 f"batches or sequences, or another --split"
             )
-        found.append(Streams(codes[start:end], config.batch_size, config.sequence_length))
+        part = codes[start:end], config.batch_size, config.sequence_length
+        if config.model.over_time:
+            found.append(Streams(*part))
+        else:
+            found.append(Pieces(*part) if found else Windows(*part, config.seed))
     return found
 
 
@@ -152,7 +173,9 @@ def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.O
             [number * steps_of_pass - 1 for number in ends],  # the last step of each
             [rate * config.decay**power for power in range(len(ends) + 1)],
         )
-    return optimizer_of(config, config.epochs * steps_of_pass, schedule)
+    betas = {"beta_2": config.beta_2} if "adam" in config.optimizer else {}
+    steps = config.epochs * steps_of_pass
+    return optimizer_of(config, steps, schedule, warmup=config.warmup, **betas)
 
 
 class Evaluations(keras.callbacks.Callback):

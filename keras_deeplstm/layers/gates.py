@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+from keras.activations import sigmoid
 
 from keras_deeplstm.layers.probes import watch
 
@@ -16,6 +17,7 @@ def gates(
     normalize_memory=None,
     shift=None,
     peephole=None,
+    written_out=False,
 ):
     """One LSTM step from its pre-activations.
 
@@ -35,17 +37,22 @@ def gates(
             (arXiv 1603.09025, eq. 8); the memory that is passed on stays as it is.
         shift: Optional tensor added to c', as a `Probe` asks for.
         peephole: Optional `[p_i, p_f, p_o]`, shape `(3, units)`.
+        written_out: Whether the steps stand one after the other in one graph, not in a loop.
 
     Returns:
         `(h', c')`, each of shape `(..., units)`.
     """
+    z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
     if peephole is None:
         i, f, z_c, o = _opened(z, recurrent_activation)
     else:
-        z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
-        i = recurrent_activation(z_i + peephole[0] * memory_cell)
-        f = recurrent_activation(z_f + peephole[1] * memory_cell)
-    c = f * memory_cell + i * activation(z_c)
+        z_f = z_f + peephole[1] * memory_cell
+        i, f = recurrent_activation(z_i + peephole[0] * memory_cell), recurrent_activation(z_f)
+    kept = written_out and recurrent_activation is sigmoid
+    if kept and keras.backend.backend() == "tensorflow":
+        c = _kept(z_f, memory_cell) + i * activation(z_c)
+    else:
+        c = f * memory_cell + i * activation(z_c)
     c = c if shift is None else c + shift
     if peephole is not None:
         o = recurrent_activation(z_o + peephole[2] * c)
@@ -55,10 +62,26 @@ def gates(
     return h, c
 
 
+@ops.custom_gradient
+def _kept(z_f, c):
+    """sigmoid(z_f) * c, with a gradient of c that XLA computes once.
+
+    Where steps are written out, XLA fuses the product with f into each of its users, the gates of
+    all the steps before: work that grows with the square of the depth. A quotient counts as
+    expensive, and is kept.
+    """
+    f = sigmoid(z_f)
+
+    def gradient(d):
+        return d * c * f * (1 - f), d / (1 + ops.exp(-z_f))
+
+    return f * c, gradient
+
+
 def _opened(z, recurrent_activation):
     """The gates i and f, the pre-activation of the candidate, and the gate o."""
     z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
-    if keras.backend.backend() == "jax" and recurrent_activation is keras.activations.sigmoid:
+    if keras.backend.backend() == "jax" and recurrent_activation is sigmoid:
         # Of all four at once, of the candidate in vain: in a loop JAX's XLA takes the sigmoid of a
         # slice number by number, and needs longer for it than for the product.
         i, f, _, o = ops.split(ops.sigmoid(z), 4, axis=-1)
@@ -85,7 +108,7 @@ class GateSlopes(NamedTuple):
 
 def gate_slopes(z, memory_cell):
     """The `GateSlopes` at pre-activations and the memory cell before, as `gates` takes them."""
-    i, f, z_c, o = _opened(z, keras.activations.sigmoid)
+    i, f, z_c, o = _opened(z, sigmoid)
     candidate = ops.tanh(z_c)
     seen = ops.tanh(f * memory_cell + i * candidate)
     return GateSlopes(

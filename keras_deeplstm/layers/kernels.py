@@ -93,12 +93,12 @@ def one_step(activations, x, state, w, shift=None, norm=layer_norm):
         _, state = fused(x[None], w, start)
         return tuple(ops.reshape(part, h.shape) for part in state), "fused"
     z = norm(product(x, w.W), w.input) + norm(product(h, w.U), w.recurrent) + w.b
-    return _lstm(activations, z, c, w, shift, norm), "products"
+    return _lstm(activations, z, c, w, shift, norm, written_out=True), "products"
 
 
-def _lstm(activations, z, c, w, shift, norm=layer_norm):
+def _lstm(activations, z, c, w, shift, norm=layer_norm, written_out=False):
     normalize = functools.partial(norm, w=w.memory)
-    return gates(z, c, *activations, normalize, shift, w.peephole)
+    return gates(z, c, *activations, normalize, shift, w.peephole, written_out)
 
 
 def is_textbook(activation, recurrent_activation):

@@ -8,7 +8,9 @@ logits: use a loss with `from_logits=True`.
 """
 
 from keras_deeplstm.models.budget import DEFAULT_UNITS, count_parameters
-from keras_deeplstm.models.classifiers import BLOCKS, classifier, cnn_classifier, regressor
+from keras_deeplstm.models.classifiers import BLOCKS, classifier, regressor
+from keras_deeplstm.models.cnn import cnn_classifier
+from keras_deeplstm.models.connected import CONNECTIONS
 from keras_deeplstm.models.sequences import (
     SEQUENCE_BLOCKS,
     character_language_model,
@@ -19,6 +21,7 @@ from keras_deeplstm.models.sequences import (
 
 __all__ = [
     "BLOCKS",
+    "CONNECTIONS",
     "DEFAULT_UNITS",
     "SEQUENCE_BLOCKS",
     "character_language_model",

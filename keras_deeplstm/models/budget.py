@@ -19,10 +19,12 @@ class Design(NamedTuple):
     Attributes:
         total: Its number of parameters with so many units.
         build: Builds it with so many units.
+        default_units: So many it has if neither units nor parameters are given.
     """
 
     total: Callable[[int], int]
     build: Callable[[int], keras.Model]
+    default_units: int = DEFAULT_UNITS
 
 
 def budgeted(design):
@@ -34,7 +36,7 @@ def budgeted(design):
 
     def chosen(*arguments, **options):
         found = design(*arguments, **options)
-        return found, _chosen_units(options.get("units"), options.get("parameters"), found.total)
+        return found, _chosen_units(options.get("units"), options.get("parameters"), found)
 
     @functools.wraps(design)
     def builder(*arguments, **options):
@@ -52,10 +54,10 @@ def budgeted(design):
 def count_parameters(builder, *arguments, **options):
     """The number of parameters of a model, trainable or not, before it is built.
 
-    That of a model without a block, such as `cnn_classifier`, is counted after it.
+    That of a model by a function of your own is counted after it.
 
     Args:
-        builder: A function of this module.
+        builder: A function of this module, or of your own.
         *arguments: Its positional arguments.
         **options: Its keyword arguments.
 
@@ -85,10 +87,13 @@ def count_weights(layer, features):
     return sum(math.prod(shape) for shape in layer.weight_shapes(features).values())
 
 
-def _chosen_units(units, parameters, total):
-    """`units`, or the largest units with which `total(units)` is at most `parameters`."""
+def _chosen_units(units, parameters, design):
+    """`units`, or the largest units with which a `Design` has at most that many parameters."""
+    total = design.total
     if parameters is None:
-        return validation.positive_integer("units", DEFAULT_UNITS if units is None else units)
+        return validation.positive_integer(
+            "units", design.default_units if units is None else units
+        )
     if units is not None:
         raise ValueError(
             f"Pass either `units` or `parameters`. Received: units={units}, parameters={parameters}"

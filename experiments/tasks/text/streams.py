@@ -1,4 +1,4 @@
-"""A text in batches whose rows go on from batch to batch, and the plan of a training over it."""
+"""A text in batches: streams that go on, or windows; and the plan of a training over it."""
 
 import math
 from typing import NamedTuple
@@ -68,3 +68,29 @@ class Streams(keras.utils.PyDataset):
         begins = np.full(len(self.inputs), step == 0)
         inputs, targets = (part[:, columns].astype("int32") for part in (self.inputs, self.targets))
         return (inputs, begins), targets
+
+
+class Pieces(Streams):
+    """The same for models without states: each row of a batch is a text of its own."""
+
+    def __getitem__(self, index):
+        (inputs, _), targets = super().__getitem__(index)
+        return inputs, targets
+
+
+class Windows(Pieces):
+    """Random windows of a text: where they begin is a function of the seed and the step."""
+
+    def __init__(self, codes, batch_size, length, seed):
+        self.codes, self.seed = codes, seed
+        super().__init__(codes, batch_size, length)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the begin of this part, counted from 0 over all passes."""
+        self.first = epoch * self.steps
+
+    def __getitem__(self, index):
+        generator = np.random.default_rng([self.seed, self.first + index])
+        begins = generator.integers(len(self.codes) - self.length, size=len(self.inputs))
+        columns = begins[:, None] + np.arange(self.length)
+        return self.codes[columns].astype("int32"), self.codes[columns + 1].astype("int32")

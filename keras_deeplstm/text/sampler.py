@@ -1,10 +1,5 @@
-"""Text from character language models: the vocabulary, and sampling.
+"""Sampling: text drawn from a character language model, many symbols in one compiled loop."""
 
-A `Vocabulary` is made of a text, a model by `models.character_language_model`; `sample` writes a
-text with the two, and a `Sampler` writes it piece by piece.
-"""
-
-import codecs
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,140 +10,11 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.layers.scan import scan
-from keras_deeplstm.states import with_states
+from keras_deeplstm.text.steps import steps_of
+from keras_deeplstm.text.vocabulary import Vocabulary
 
 AT_ONCE = 64  # characters that one call of the compiled function draws
 COLDEST = 1e-6  # a smaller temperature counts as 0: logits divided by it could be infinite
-
-
-class Vocabulary:
-    """The symbols of a text, characters or bytes, and their numbers.
-
-    Args:
-        symbols: All symbols, each once; the first has number 0. A string, or with bytes a `bytes`.
-
-    Raises:
-        ValueError: There is no symbol, or one is there twice.
-
-    Example:
-
-    >>> from keras_deeplstm.text import Vocabulary
-    >>> vocabulary = Vocabulary.of("banana")
-    >>> vocabulary.symbols, vocabulary.encode("nab").tolist(), vocabulary.decode([1, 0, 2])
-    ('abn', [2, 0, 1], 'ban')
-    """
-
-    def __init__(self, symbols: str | bytes):
-        if not symbols or len(set(symbols)) < len(symbols):
-            raise ValueError(
-                f"Argument `symbols` must hold at least one symbol, and each once. "
-                f"Received: symbols={symbols!r}"
-            )
-        self.symbols = symbols
-        codes = _codes(symbols)
-        self._number = np.full(int(codes.max()) + 1, -1, "int32")
-        self._number[codes] = np.arange(len(symbols))
-
-    @classmethod
-    def of(cls, text: str | bytes) -> "Vocabulary":
-        """The vocabulary of a text: its symbols in sorted order.
-
-        Args:
-            text: Characters, or bytes.
-
-        Returns:
-            A `Vocabulary`, of characters or of bytes.
-
-        Raises:
-            ValueError: The text is empty.
-        """
-        if isinstance(text, bytes):
-            return cls(bytes(sorted(set(text))))
-        return cls("".join(sorted(set(text))))
-
-    @property
-    def of_bytes(self) -> bool:
-        """Whether the symbols are bytes, not characters."""
-        return isinstance(self.symbols, bytes)
-
-    def __len__(self):
-        return len(self.symbols)
-
-    def encode(self, text: str | bytes) -> np.ndarray:
-        """The numbers of the symbols of a text.
-
-        Args:
-            text: Characters, or bytes; a string becomes UTF-8 if the symbols are bytes.
-
-        Returns:
-            An array `(symbols,)`, int32.
-
-        Raises:
-            ValueError: The text has symbols that the vocabulary does not have; it names them.
-        """
-        if self.of_bytes and isinstance(text, str):
-            text = text.encode()
-        symbols: set[Any] = set(text)  # strings, or numbers of bytes
-        unknown = sorted(symbols - set(self.symbols))
-        if unknown:
-            kind = "bytes" if self.of_bytes else "characters"
-            shown = ", ".join(map(repr, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-            raise ValueError(f"The text has {kind} that are not in the vocabulary: {shown}")
-        return self._number[_codes(text)]
-
-    def decode(self, numbers) -> str:
-        """The text of these numbers.
-
-        Args:
-            numbers: Those of symbols, in any sequence.
-
-        Returns:
-            A string; bytes that are no UTF-8 become U+FFFD.
-
-        Raises:
-            IndexError: A number is that of no symbol.
-        """
-        return "".join(self.decoded([numbers]))
-
-    def decoded(self, pieces) -> Iterator[str]:
-        """The text of each piece of numbers; a character may begin in one and end in the next.
-
-        Args:
-            pieces: Sequences of numbers.
-
-        Returns:
-            A generator of strings.
-        """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for numbers in pieces:
-            symbols: list[Any] = [self.symbols[number] for number in numbers]
-            yield decoder.decode(bytes(symbols)) if self.of_bytes else "".join(symbols)
-        if self.of_bytes and (rest := decoder.decode(b"", final=True)):
-            yield rest
-
-    def get_config(self) -> dict:
-        """Return the symbols in plain types: a string, or a list of numbers if they are bytes."""
-        return {"symbols": list(self.symbols) if self.of_bytes else self.symbols}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Vocabulary":
-        """The inverse of `get_config`.
-
-        Args:
-            config: What it has returned.
-
-        Returns:
-            A `Vocabulary`.
-        """
-        symbols = config["symbols"]
-        return cls(symbols if isinstance(symbols, str) else bytes(symbols))
-
-
-def _codes(text):
-    """The code point of each character, or the value of each byte."""
-    if isinstance(text, bytes):
-        return np.frombuffer(text, np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def sample(model, vocabulary, prompt="", **options) -> str:
@@ -180,17 +46,18 @@ def sample(model, vocabulary, prompt="", **options) -> str:
 class Sampler:
     """Draws text from a character language model, many characters in one compiled loop.
 
-    The state stays in the loop and goes on from call to call, so that a character costs one time
-    step, however long the text before it.
+    The state stays in the loop and goes on from call to call, so that a symbol costs a recurrent
+    model one time step, however long the text before it. A model with a `PositionEmbedding` sees as
+    many symbols as that has positions, the last ones, and reads all of them again for each symbol.
 
     Args:
         model: From symbol numbers `(batch, time)` to logits `(batch, time, symbols)`, a chain of
-            layers as for `states.with_states`. Its weights are copied; `set_weights` of the sampler
-            takes later ones.
+            layers as for `states.with_states`, or a causal model with a `PositionEmbedding`. Its
+            weights are copied; `set_weights` of the sampler takes later ones.
         vocabulary: A `Vocabulary` with as many symbols.
 
     Raises:
-        ValueError: The sizes differ, or the model is none of this kind.
+        ValueError: The sizes differ, or the model is none of these kinds.
 
     Example:
 
@@ -210,13 +77,8 @@ class Sampler:
                 f"The model must return logits (batch, time, {len(vocabulary)}), one for each "
                 f"symbol of the vocabulary. Received: a model with output_shape={shape}"
             )
-        step = with_states(model, inference=True)
-        if len(step.inputs) == 1:
-            raise ValueError(
-                "The model has no recurrent layer, so it knows nothing of the text before a symbol"
-            )
         self.vocabulary = vocabulary
-        self._loop = _Loop(step)
+        self._loop = _Loop(*steps_of(model))
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Take other weights, such as those of a model that has been trained since.
@@ -227,7 +89,7 @@ class Sampler:
         Raises:
             ValueError: Their number or their shapes differ.
         """
-        self._loop.model.set_weights(weights)
+        self._loop.weighted.set_weights(weights)
 
     def stream(
         self,
@@ -312,11 +174,11 @@ class Sampler:
 
 
 class _Loop(keras.Model):
-    """Draws symbols, one after the other, with a model of `with_states`."""
+    """Draws symbols, one after the other, with what `steps_of` returns."""
 
-    def __init__(self, model):
+    def __init__(self, model, weighted):
         super().__init__(name="loop")
-        self.model = model
+        self.model, self.weighted = model, weighted
 
     def call(self, inputs):
         temperature, top_k, top_p = ops.unstack(inputs["settings"], 3)

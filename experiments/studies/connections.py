@@ -1,0 +1,246 @@
+"""Transformers and convolutional networks whose layers an LSTM connects along depth.
+
+DepthLSTM in place of residual additions: does the gradient travel through the memory cell of
+today's networks too, and what does that buy?
+"""
+
+import dataclasses
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from keras_deeplstm.experiments.runs.groups import estimate
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
+from keras_deeplstm.experiments.studies.images import ImageStudy
+from keras_deeplstm.experiments.studies.study import depth_of, grouped, ranked, score_text
+from keras_deeplstm.experiments.studies.texts import TextStudy
+from keras_deeplstm.experiments.words import enumerate_words, estimate_text, median_text
+
+# Transformers on text. Attention alone is connected by the LSTM; with residual connections a
+# feed-forward part of as many weights follows each attention.
+
+UNITS = 64
+DEPTHS = (6, 12, 24, 48)  # attention layers
+TUNED_AT = 12
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+
+ATTENTION = partial(TextModelConfig, "transformer", units=UNITS)
+# With the forget bias log(depth), which is the default: chrono initialization, arXiv 1804.11188.
+CHRONO: dict[str, Any] = {"input_gate_bias": "depth"}
+# All steps share their weights, so that a tied model with as many parameters is wide, and slow.
+WIDE = TextModelConfig("transformer", tied=True, parameters=612_000)
+BASELINE = ATTENTION(connection="residual")
+# With the rate of the lowest validation loss at depth TUNED_AT, found by depth-lstm-rates.
+MODELS = {
+    ATTENTION(): 3e-3,
+    ATTENTION(**CHRONO): 3e-3,
+    ATTENTION(tied=True): 3e-3,
+    ATTENTION(tied=True, **CHRONO): 3e-3,
+    BASELINE: 3e-3,
+    ATTENTION(connection="post-norm"): 3e-3,
+    ATTENTION(connection="rezero"): 3e-3,
+    ATTENTION(connection="scaled"): 3e-3,
+    WIDE: 3e-3,
+}
+
+_run = partial(
+    TextConfig,
+    sequence_length=64,
+    batch_size=32,
+    epochs=1,
+    evaluate_every=1000,
+    report_every=49,
+    sample_length=0,
+    schedule="cosine",
+    warmup=50,
+    beta_2=0.98,
+    jit_compile=True,
+)
+
+
+def _configs(text):
+    return [
+        _run(text, dataclasses.replace(model, depth=depth), learning_rate=rate)
+        for depth in DEPTHS
+        for model, rate in MODELS.items()
+        if model != WIDE or depth == TUNED_AT
+    ]
+
+
+def _rate_configs(text):
+    return [
+        _run(text, dataclasses.replace(model, depth=TUNED_AT), learning_rate=rate)
+        for model in MODELS
+        for rate in RATES
+    ]
+
+
+# Convolutional networks on images, of equal parameters at each depth.
+
+IMAGE_DEPTHS = {10: 47_400, 30: 136_700, 100: 449_200}  # parameters of 16 filters and an LSTM
+DEEP = partial(ModelConfig, "deep_cnn")
+# With the rate of the highest validation accuracy at depth 30, found by depth-lstm-image-rates.
+IMAGE_MODELS = {
+    DEEP(): 3e-3,
+    DEEP(**CHRONO): 3e-3,
+    DEEP(connection="residual"): 3e-3,
+    DEEP(connection="post-norm"): 3e-3,
+    DEEP(connection="rezero"): 3e-3,
+    DEEP(connection="scaled"): 3e-3,
+}
+
+
+def _of_depth(model, depth):
+    return dataclasses.replace(model, depth=depth, parameters=IMAGE_DEPTHS[depth])
+
+
+_run_images = partial(RunConfig, epochs=2, schedule="cosine", gradient_every=50, jit_compile=True)
+
+
+def _image_configs(dataset):
+    return [
+        _run_images(dataset, _of_depth(model, depth), learning_rate=rate)
+        for depth in IMAGE_DEPTHS
+        for model, rate in IMAGE_MODELS.items()
+    ]
+
+
+def _image_rate_configs(dataset):
+    return [
+        _run_images(dataset, _of_depth(model, 30), learning_rate=rate, epochs=1)
+        for model in IMAGE_MODELS
+        for rate in RATES
+    ]
+
+
+# Answers.
+
+
+def _loss(group):
+    return group.mean("val_loss").mean
+
+
+def _loss_text(group):
+    return estimate_text(group.mean("val_loss"))
+
+
+def _answer(groups):
+    """What the LSTM buys against pre-norm, for each depth; and where the gradient goes."""
+    sentences = []
+    for depth, members in sorted(grouped(groups, depth_of).items()):
+        members.sort(key=_loss)
+        found = [f"{group.label} {_loss_text(group)}" for group in members]
+        sentences.append(f"Depth {depth}, nats of the validation text: {enumerate_words(found)}.")
+        plain = dataclasses.replace(BASELINE, depth=depth)
+        base = next((group for group in members if group.config.model == plain), None)
+        others = [group for group in members if group.config.model.connection == "lstm"]
+        if base and others:
+            found = [f"{group.label} {_difference(group, base)}" for group in others]
+            sentences.append(
+                f"Less {base.label} with the same seed, and so the same windows of the text: "
+                f"{enumerate_words(found)}."
+            )
+    return [*sentences, *_gradients(groups)]
+
+
+def _difference(group, base):
+    """The mean difference of validation losses over the seeds that both have."""
+    losses = [
+        {run.config.seed: run.result["val_loss"] for run in one.runs} for one in (group, base)
+    ]
+    both = losses[0].keys() & losses[1].keys()
+    if not both:
+        return "(no seed in common)"
+    return estimate_text(estimate([losses[0][seed] - losses[1][seed] for seed in both]))
+
+
+def _image_answer(groups):
+    """The accuracy of each connection at each depth; and where the gradient goes."""
+    sentences = []
+    for depth, members in sorted(grouped(groups, depth_of).items()):
+        found = [f"{group.label} {score_text(group)}" for group in ranked(members)]
+        words = members[0].config.measure.words
+        sentences.append(f"Depth {depth}, test {words}: {enumerate_words(found)}.")
+    return [*sentences, *_gradients(groups)]
+
+
+def _gradients(groups):
+    lstms = [group for group in groups if group.values("memory_path_ratio_end")]
+    if not lstms:
+        return []
+    deepest = max(map(depth_of, lstms))
+    first, memory = (
+        [
+            f"{group.label} {_ratios(group, name)}"
+            for group in groups
+            if depth_of(group) == deepest and group.values(f"{name}_end")
+        ]
+        for name in ("state_gradient_ratio", "memory_path_ratio")
+    )
+    return [
+        f"Gradient of the first state divided by that of the last at depth {deepest}, before and "
+        f"after training: {enumerate_words(first)}.",
+        "Of the gradient of the first memory cell, what comes back through the memory cells alone, "
+        f"divided by all of it: {enumerate_words(memory)}.",
+    ]
+
+
+def _ratios(group, name):
+    values = [group.values(f"{name}_{when}") for when in ("start", "end")]
+    return " → ".join(map(median_text, values))
+
+
+def _best_rates(groups):
+    """For each model the rate with the lowest validation loss."""
+    found = []
+    for label, members in grouped(groups, attrgetter("config.model.label")).items():
+        best = min(members, key=_loss)
+        found.append(f"{label} {best.config.learning_rate:g} ({_loss_text(best)})")
+    return [f"The best learning rates, with the validation loss: {enumerate_words(found)}."]
+
+
+def _best_image_rates(groups):
+    """For each model the rate with the best validation metric."""
+    found, measure = [], groups[0].config.measure
+    for label, members in grouped(groups, attrgetter("config.model.label")).items():
+        by_value = {group.mean(f"val_{measure.name}"): group for group in members}
+        value = min(by_value, key=lambda estimate: measure.best_first(estimate.mean))
+        rate = by_value[value].config.learning_rate
+        found.append(f"{label} {rate:g} ({estimate_text(value, measure.form)})")
+    return [f"The best rates, with the validation {measure.words}: {enumerate_words(found)}."]
+
+
+studies = (
+    TextStudy(
+        name="depth-lstm",
+        question="Does the gradient of a Transformer travel through the memory cell if an LSTM "
+        "takes the place of its residual connections, and what does that buy?",
+        configs=_configs,
+        answer=_answer,
+        remark="Attention and LSTM have together as many weights as attention and a feed-forward "
+        "part. All train on the same windows of the text, about as many symbols as it has. Rates "
+        "are the best of four at depth 12, with one seed.",
+    ),
+    TextStudy(
+        name="depth-lstm-rates",
+        question="Which learning rate does each connection of a Transformer want?",
+        configs=_rate_configs,
+        answer=_best_rates,
+    ),
+    ImageStudy(
+        name="depth-lstm-images",
+        question="What does an LSTM over depth buy a deep convolutional network, in place of "
+        "residual connections?",
+        configs=_image_configs,
+        answer=_image_answer,
+        remark="All networks of a depth have at most the same number of parameters; those with "
+        "residual additions are wider. Rates are the best of four at depth 30, after one epoch.",
+    ),
+    ImageStudy(
+        name="depth-lstm-image-rates",
+        question="Which learning rate does each connection of a deep convolutional network want?",
+        configs=_image_rate_configs,
+        answer=_best_image_rates,
+    ),
+)
