@@ -70,14 +70,14 @@ FAULTS = [
     ),
     Fault(
         "keras_deeplstm/layers/gates.py",
-        "d / (1 + ops.exp(-z_f))",
-        "d",
+        "lambda d: (d * c * f * (1 - f), d / (1 + ops.exp(-z_f)))",
+        "lambda d: (d * c * f * (1 - f), d)",
         "test_depth_lstm",
     ),
     Fault(
         "keras_deeplstm/layers/gates.py",
-        "d / (1 + ops.exp(-z_f))",
-        "d * f",
+        "lambda d: (d * c * f * (1 - f), d / (1 + ops.exp(-z_f)))",
+        "lambda d: (d * c * f * (1 - f), d * f)",
         "test_kernels",
     ),
     # Layers round layers.

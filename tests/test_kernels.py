@@ -197,7 +197,6 @@ def test_transforms_step_aside(monkeypatch):
     np.testing.assert_allclose(second.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
-@ON_TORCH
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of XLA as TensorFlow compiles with it")
 def test_the_gradient_of_steps_written_out_grows_with_the_depth_not_its_square():
     """XLA would compute the gradient of c anew for each gate of all the steps before."""
@@ -224,6 +223,7 @@ def test_the_gradient_of_steps_written_out_grows_with_the_depth_not_its_square()
     assert products(9) > 1.2 * many  # what it is for; equal once XLA no longer does that
 
 
+@ON_TORCH
 def test_another_default_type_changes_nothing():
     before = keras.config.floatx()
     layer, expected = block(dtype="float32"), block(dtype="float32")

@@ -48,8 +48,8 @@ def gates(
     else:
         z_f = z_f + peephole[1] * memory_cell
         i, f = recurrent_activation(z_i + peephole[0] * memory_cell), recurrent_activation(z_f)
-    kept = written_out and recurrent_activation is sigmoid
-    if kept and keras.backend.backend() == "tensorflow":
+    by_xla = keras.backend.backend() in ("tensorflow", "jax")
+    if written_out and by_xla and recurrent_activation is sigmoid:
         c = _kept(z_f, memory_cell) + i * activation(z_c)
     else:
         c = f * memory_cell + i * activation(z_c)
@@ -62,7 +62,6 @@ def gates(
     return h, c
 
 
-@ops.custom_gradient
 def _kept(z_f, c):
     """sigmoid(z_f) * c, with a gradient of c that XLA computes once.
 
@@ -70,12 +69,25 @@ def _kept(z_f, c):
     all the steps before: work that grows with the square of the depth. A quotient counts as
     expensive, and is kept.
     """
-    f = sigmoid(z_f)
+    if keras.backend.backend() == "jax":
+        import jax
 
-    def gradient(d):
-        return d * c * f * (1 - f), d / (1 + ops.exp(-z_f))
+        product = jax.custom_jvp(lambda z_f, c: sigmoid(z_f) * c)
 
-    return f * c, gradient
+        @product.defjvp
+        def derivative(primals, tangents):
+            (z_f, c), (dz, dc) = primals, tangents
+            f = sigmoid(z_f)
+            return f * c, c * f * (1 - f) * dz + dc / (1 + ops.exp(-z_f))
+
+    else:
+
+        @ops.custom_gradient
+        def product(z_f, c):
+            f = sigmoid(z_f)
+            return f * c, lambda d: (d * c * f * (1 - f), d / (1 + ops.exp(-z_f)))
+
+    return product(z_f, c)
 
 
 def _opened(z, recurrent_activation):
