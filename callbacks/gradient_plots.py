@@ -212,7 +212,7 @@ def plot_histograms(histograms, ax=None):
 
 
 def plot_noise(frame, ax=None):
-    """Draw the gradient noise scale over training, in ten parts.
+    """Draw the gradient noise scale over training, in at most ten parts.
 
     Args:
         frame: A frame of `GradientNoise.to_frame()`.

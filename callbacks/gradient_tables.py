@@ -127,6 +127,9 @@ def clipping(frame):
     return by_weight.agg({"share": "mean", "factor": "median"}).reset_index()
 
 
+PAIRS = 10  # of steps, the fewest by which a noise scale is estimated
+
+
 def noise_scale(frame, parts=10):
     """Return the gradient noise scale over training, in examples.
 
@@ -135,7 +138,8 @@ def noise_scale(frame, parts=10):
 
     Args:
         frame: A frame of `GradientNoise.to_frame()`.
-        parts: Number of parts of training, each with as many pairs; fewer if there are fewer pairs.
+        parts: The most parts of training, each with as many pairs, but with at least PAIRS (10);
+            one part if there are fewer pairs.
 
     Returns:
         A DataFrame `step, pairs, noise, signal, noise_scale`, a row for each part: its last step,
@@ -154,7 +158,7 @@ def noise_scale(frame, parts=10):
     """
     sums = frame.pivot_table(index="step", columns="statistic", values="value", aggfunc="sum")
     rows = []
-    for part in np.array_split(np.arange(len(sums)), min(parts, len(sums)) or 1):
+    for part in np.array_split(np.arange(len(sums)), max(min(parts, len(sums) // PAIRS), 1)):
         if len(part):
             noise, signal = (float(sums[name].iloc[part].mean()) for name in ("noise", "signal"))
             scale = noise / signal if signal > 0 else math.nan

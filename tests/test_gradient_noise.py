@@ -4,9 +4,11 @@ import json
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_deeplstm.callbacks import GradientFlow, GradientNoise
+from keras_deeplstm.callbacks.gradient_tables import noise_scale
 from keras_deeplstm.layers import UnfoldedLSTMBlock
 
 pytestmark = pytest.mark.backends
@@ -122,3 +124,16 @@ def test_schedule_state_and_what_is_handed_on():
         model.compile("sgd", "mse", steps_per_execution=2)
         with pytest.raises(ValueError, match=r"consecutive steps.*steps_per_execution=2"):
             fit(model, GradientNoise())
+
+
+@pytest.mark.parametrize(
+    ("recorded", "parts", "expected"),
+    [(9, 10, [9]), (19, 10, [19]), (25, 10, [13, 12]), (200, 10, [20] * 10), (200, 2, [100] * 2)],
+)
+def test_no_part_of_training_has_fewer_than_ten_pairs(recorded, parts, expected):
+    steps = np.repeat(np.arange(recorded), 2)
+    frame = pd.DataFrame({"step": steps, "statistic": ["signal", "noise"] * recorded})
+    frame["value"] = np.tile([1.0, 3.0], recorded)
+    scales = noise_scale(frame, parts)
+    assert scales["pairs"].tolist() == expected
+    assert scales["noise_scale"].tolist() == [3.0] * len(expected)
