@@ -6,7 +6,7 @@ from typing import Any
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import load_keras
-from keras_deeplstm.experiments.processes.worker import TRAININGS, CallError, Worker
+from keras_deeplstm.experiments.processes.worker import MEMORY, TRAININGS, CallError, Worker
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.runs.groups import labels
 from keras_deeplstm.experiments.settings.base import COMPILING
@@ -155,7 +155,7 @@ class _Runner:
         run = runs.load(folder)
         if not self.options["overwrite"] and run.state in ("finished", "diverged"):
             return run.state
-        if self.trained == TRAININGS:
+        if self.trained == TRAININGS or self.worker.memory > MEMORY:
             self.worker.renew()
             self.trained = 0
         self.trained += 1

@@ -156,7 +156,7 @@ def test_dropout_hits_what_is_added(unroll):
 # One calling form.
 
 
-LONG = ("pre", "post", "scaled", "highway")  # one line of each table stays in `make test`
+LONG = ("pre", "post", "scaled", "highway", "lstm")  # one line of each table stays in `make test`
 
 
 @pytest.mark.parametrize(

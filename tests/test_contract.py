@@ -340,7 +340,7 @@ def test_compiled_training_steps_agree(layer_class, depth):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
 @pytest.mark.parametrize("layer_class", EACH)
-@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("jit", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
     losses, *weights = trained(layer_class, DEEP, jit)

@@ -119,7 +119,7 @@ def study_of(task, configs):
 # The fast ones: of classes and of numbers, where more is better and where less is.
 @pytest.mark.parametrize(
     "kind",
-    [k if k in ("auc", "mae", "own") else pytest.param(k, marks=pytest.mark.long) for k in KINDS],
+    [k if k in ("auc", "mae") else pytest.param(k, marks=pytest.mark.long) for k in KINDS],
 )
 def test_the_better_model_wins_whatever_the_metric(kind, capsys):
     task, higher = KINDS[kind]

@@ -9,7 +9,7 @@ from finished_runs import make_run
 
 from keras_deeplstm.callbacks import gradient_plots
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.reports import classifiers as figures
+from keras_deeplstm.experiments.reports import states
 from keras_deeplstm.experiments.reports.page import write_report
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.runs.groups import (
@@ -211,9 +211,9 @@ def test_curves_are_medians_of_one_scale(tmp_path, monkeypatch):
     record_states(make_run(tmp_path / "t", TIED, None, None), 0.125, 0.125)
     groups = group_runs([*members, runs.load(tmp_path / "t")])
     drawn = []
-    monkeypatch.setattr(figures, "picture", lambda figure, alt, caption="": drawn.append(figure))
+    monkeypatch.setattr(states, "picture", lambda figure, alt, caption="": drawn.append(figure))
     colors = dict.fromkeys([group.label for group in groups], "k")
-    figures._state_rows([("digits", groups)], colors)
+    states.section([("digits", groups)], colors, "examples")
     before, after, untied, _ = (figure.axes[0] for figure in drawn)
     assert [line.get_ydata().tolist() for line in before.lines] == [[0.5, 1, 1], [0.125, 1, 1]]
     assert [line.get_ydata().tolist() for line in after.lines] == [[5, 10, 10], [1.25, 10, 10]]

@@ -47,5 +47,10 @@ def test_a_process_can_be_renewed(monkeypatch):
         worker.renew()  # there is none yet
         first = worker.call(worker_calls.number, on_message=None)
         assert worker.call(worker_calls.number, on_message=None) == first
+        before = worker.memory
+        worker.call(worker_calls.fill, 50 * 2**20, on_message=None)
+        if sys.platform == "linux":
+            assert 45 * 2**20 < worker.memory - before < 60 * 2**20
         worker.renew()
+        assert worker.memory == 0
         assert worker.call(worker_calls.number, on_message=None) != first

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from keras_deeplstm.experiments.processes import signals
@@ -19,8 +20,8 @@ from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
 
 # TensorFlow keeps memory of every model that has been trained in a process, more of a deeper one,
-# so a process is replaced after as many trainings.
-TRAININGS = 25
+# most of one that XLA has compiled. So a process is replaced after so many trainings or bytes.
+TRAININGS, MEMORY = 25, 4 * 2**30
 
 NAME = "deeplstm-worker"  # of such a process
 UNGUARDED = 79  # its exit status if the user's file calls `main` while it is imported
@@ -30,11 +31,22 @@ class CallError(Exception):
     """The call raised an error, or its process died; says which."""
 
 
+def memory_in_use() -> int:
+    """Bytes of memory that this process has now; 0 where Linux' /proc is not there to tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 class Worker:
     """Calls functions in another process. Use it as a context manager, which ends the process."""
 
     def __init__(self):
         self._process = None
+        self.memory = 0
+        """The `memory_in_use` of the process after the last call."""
 
     def __enter__(self):
         return self
@@ -49,6 +61,7 @@ class Worker:
 
     def renew(self):
         """End the process, which must be idle; the next call starts another one."""
+        self.memory = 0
         self.stop()
         if self._process is not None:
             self._process.join()
@@ -69,12 +82,13 @@ class Worker:
                 kind, value = self._pipe.recv()
                 if kind == "message":
                     on_message(value)
-                elif kind == "error":
+                    continue
+                self.memory, value = value
+                if kind == "error":
                     raise value
-                else:
-                    return value
+                return value
         except (EOFError, ConnectionError):
-            process, self._process = self._process, None
+            process, self._process, self.memory = self._process, None, 0
             process.join()
             if process.exitcode == UNGUARDED:
                 raise ConfigError(
@@ -135,4 +149,5 @@ def _serve(pipe):
             answer = "error", error
         except Exception as error:
             answer = "error", CallError(f"{error or type(error).__name__}")
-        pipe.send(answer)
+        kind, value = answer
+        pipe.send((kind, (memory_in_use(), value)))

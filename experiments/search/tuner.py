@@ -10,6 +10,7 @@ import keras_tuner
 import numpy as np
 
 from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.processes.worker import MEMORY, memory_in_use
 from keras_deeplstm.experiments.search import records
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.oracles import ORACLES, Recorded
@@ -69,7 +70,7 @@ class RunTuner(keras_tuner.Tuner):
         """End the process if this was the last trial of its share."""
         super().on_trial_end(trial)
         self._left -= 1
-        if self._left == 0:
+        if self._left == 0 or memory_in_use() > MEMORY:
             raise Renewal
 
     def _outcome(self, values, folder):
