@@ -1,5 +1,6 @@
 """The import contract holds, and finds what breaks it."""
 
+import configparser
 import pathlib
 import shutil
 import subprocess
@@ -41,3 +42,18 @@ def test_the_contract(file, line, contract, tmp_path):
     status, text = lint(tmp_path)
     assert status == 1
     assert [row for row in text.splitlines() if row.startswith(contract) and "BROKEN" in row]
+
+
+def test_every_folder_of_the_package_is_installed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    found = {
+        ".".join(("keras_deeplstm", *path.parent.relative_to(folder).parts))
+        for folder, inside in (
+            (ROOT / "keras_deeplstm", "keras_deeplstm"),
+            (ROOT, "callbacks"),
+            (ROOT, "experiments"),
+        )
+        for path in (ROOT / inside).rglob("__init__.py")
+    }
+    assert set(setup["options"]["packages"].split()) == found

@@ -9,6 +9,7 @@ import pytest
 
 from keras_deeplstm import models, search
 from keras_deeplstm.search import HyperModel, Space
+from keras_deeplstm.search.space import BLOCK_OPTIONS, TRAINING
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 SMALL = {"depth": (2, 4), "units": [4, 8], "batch_size": [16, 32]}
@@ -54,8 +55,8 @@ def test_options_of_other_blocks_are_left_out():
     space = Space({**search.OVER_DEPTH, "block": ["unfolded_lstm", "dense"]})
     seen = [sample(space, seed) for seed in range(20)]
     for options in seen:
-        known = {*search.BLOCK_OPTIONS} if options["block"] != "dense" else {"tied"}
-        assert set(options) & {*search.BLOCK_OPTIONS} == known
+        known = {*BLOCK_OPTIONS} if options["block"] != "dense" else {"tied"}
+        assert set(options) & {*BLOCK_OPTIONS} == known
     assert {options["block"] for options in seen} == {"unfolded_lstm", "dense"}
 
 
@@ -80,7 +81,7 @@ def test_every_builder(builder, arguments, options):
         model = hypermodel.build(hp)
         assert isinstance(model, keras.Model)
         assert float(model.optimizer.learning_rate) == pytest.approx(values["learning_rate"])
-        kept = {k: v for k, v in values.items() if k not in search.TRAINING}
+        kept = {k: v for k, v in values.items() if k not in TRAINING}
         count = models.count_parameters(builder, *arguments, **hypermodel.options, **kept)
         assert model.count_params() == count
 
