@@ -57,7 +57,7 @@ def sections(groups: list[Group]) -> list[Section]:
             "are alike: then all are zero." + lines.format("medians"),
             _against_depth(groups, colors),
         ),
-        states.section(panels, colors, "validation examples"),
+        states.section(panels, colors, "64 validation examples"),
         Section(
             "First and last matrix during training",
             "Gradient norm of the first recurrent matrix divided by that of the last. At 1 both "

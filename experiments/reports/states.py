@@ -10,7 +10,7 @@ from keras_deeplstm.experiments.words import median_text
 TITLE = "Gradient of the states"
 TEXT = (
     "How the loss depends on what a depth step hands on: norm of dL/dh, the gradient of its "
-    "output, and of dL/dc, that of its memory cell, on 64 {}, without dropout. "
+    "output, and of dL/dc, that of its memory cell, on {}, without dropout. "
     "In an LSTM the gradient goes back from step to step through the memory cell and through the "
     "hidden state. Wide lines: all ways together. Thin lines: one way alone, the other one cut "
     "between the steps. If the gradient travels through the memory cell, dL/dc by memory stays "

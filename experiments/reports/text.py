@@ -4,7 +4,6 @@ from keras_deeplstm.experiments.reports import drawing, states
 from keras_deeplstm.experiments.reports.drawing import Section
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group
-from keras_deeplstm.experiments.studies.study import by_subject
 
 LEARNING = (("val_bits", "validation bits per symbol"), ("bits", "training bits per symbol"))
 
@@ -13,7 +12,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     """Curves of all runs that have any, and texts by the first run of each model."""
     panels = drawing.panels_of(groups)
     gradients = states.section(
-        panels, drawing.colors_of(groups), "sequences of the validation text"
+        panels, drawing.colors_of(groups), "8 sequences of the validation text"
     )
     groups = drawing.with_unfinished(groups, unfinished)
     learning = Section(
@@ -21,7 +20,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         "Bits per symbol against passes over the training text: on the validation text, and of the "
         "training steps in between, dropout included. Lines are means over the runs of a model, "
         "finished or not, bands their range.",
-        drawing.curves_of(by_subject(groups), LEARNING),
+        drawing.curves_of(drawing.panels_of(groups), LEARNING),
     )
     samples = Section(
         "Samples",
