@@ -69,23 +69,8 @@ def panels_of(groups: list[Group]) -> list[tuple[str, list[Group]]]:
 
 
 def curves_of(panels, columns, **options) -> list[list[Picture]]:
-    """The `curves` of several columns for each panel, which is a title and groups.
-
-    A column of which no run has two values is left out: there is no line to see.
-    """
-    return [
-        [
-            curves(title, groups, *column, **options)
-            for column in columns
-            if _has_line(groups, column[0])
-        ]
-        for title, groups in panels
-    ]
-
-
-def _has_line(groups, column):
-    frames = [run.metrics for group in groups for run in group.runs]
-    return any(frame[column].count() > 1 for frame in frames if column in frame)
+    """The `curves` of several columns for each panel, which is a title and groups."""
+    return [[curves(*panel, *column, **options) for column in columns] for panel in panels]
 
 
 def curves(title, groups, column, label, scale="linear", colors=None, x="epoch") -> Picture:
