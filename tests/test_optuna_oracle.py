@@ -1,8 +1,13 @@
 """`OptunaOracle`: values, counts and states of trials, alone and with others, and after an end."""
 
+import concurrent.futures
 import copy
 import math
+import os
+import signal
+import subprocess
 import sys
+import threading
 
 import keras
 import keras_tuner
@@ -13,8 +18,10 @@ from keras_tuner.engine.trial import TrialStatus
 from optuna.trial import TrialState
 
 from keras_deeplstm import models
-from keras_deeplstm.search import HyperModel, OptunaOracle, PruningCallback
+from keras_deeplstm.search import HyperModel, OptunaOracle, PruningCallback, leases, optuna_oracle
 from keras_deeplstm.search.storage import cut_incomplete_line
+
+PATH = filter(None, [os.environ.get("PYTHONPATH")])
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -192,26 +199,29 @@ def test_a_search_goes_on_where_another_has_ended(sampler, kind, tmp_path):
         assert trial.metrics.get_best_value(one.objective.name) == best[-1][0]
 
 
+def in_thread(function, *arguments):
+    """What a function returns that another thread executes."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 @pytest.mark.parametrize("sampler", ["random", "grid"])
-def test_searches_side_by_side_have_the_trials_of_one(sampler, tmp_path):
-    whole = search(oracle_of(sampler=sampler), tmp_path / "whole")
-    storage = str(tmp_path / "study.log")
-    oracles = [oracle_of(sampler=sampler, storage=storage) for _ in range(3)]
-    running = [(oracle, oracle.create_trial("tuner0")) for oracle in oracles]
-    ids = [trial.trial_id for _, trial in running]
-    assert ids == ["0000", "0001", "0002"]
-    while running:
-        oracle, trial = running.pop(len(running) // 2)
-        oracle.update_trial(
-            trial.trial_id, {"default_objective": trial.hyperparameters.values["rate"]}
-        )
-        trial.status = TrialStatus.COMPLETED
-        oracle.end_trial(trial)
-        new = oracle.create_trial("tuner0")
-        if new.status != TrialStatus.STOPPED:
-            running.append((oracle, new))
+def test_searches_side_by_side_have_the_trials_of_one(sampler, tmp_path, monkeypatch):
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0.01)
+    whole = search(oracle_of(sampler=sampler, max_trials=10), tmp_path / "whole")
+    storage, together = str(tmp_path / "study.log"), threading.Barrier(3)
+
+    def one_of_three(number):
+        oracle = oracle_of(sampler=sampler, max_trials=10, storage=storage)
+        together.wait()
+        search(oracle, tmp_path / str(number))
+        return oracle
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        oracles = list(pool.map(one_of_three, range(3)))
     for oracle in oracles:
-        assert table(oracle) == whole
+        assert sorted(table(oracle), key=lambda trial: trial[0]) == whole
+    assert sum(len(oracle.start_order) for oracle in oracles) == 10
 
 
 def test_one_too_many_waits_for_a_larger_search(tmp_path, monkeypatch):
@@ -220,13 +230,17 @@ def test_one_too_many_waits_for_a_larger_search(tmp_path, monkeypatch):
     oracles = [oracle_of(max_trials=1, storage=storage) for _ in range(2)]
     for oracle in oracles:
         monkeypatch.setattr(oracle, "_found", list)
-    statuses = [oracle.create_trial("tuner0").status for oracle in oracles]
-    assert statuses == [TrialStatus.RUNNING, TrialStatus.STOPPED]
+    assert oracles[0].create_trial("tuner0").status == TrialStatus.RUNNING
+    assert in_thread(oracles[1].create_trial, "tuner0").status == TrialStatus.IDLE
     states = [trial.state for trial in oracles[0].study.get_trials()]
     assert states == [TrialState.RUNNING, TrialState.WAITING]
     larger = oracle_of(max_trials=2, storage=storage)
-    assert larger.create_trial("tuner0").trial_id == "0001"
-    assert larger.create_trial("other").status == TrialStatus.STOPPED
+
+    def ask_twice():
+        return [larger.create_trial(tuner) for tuner in ("tuner0", "tuner1")]
+
+    first, second = in_thread(ask_twice)
+    assert first.trial_id == "0001" and second.status == TrialStatus.IDLE
 
 
 def test_a_torn_last_line_is_cut(tmp_path):
@@ -380,3 +394,139 @@ def test_lines_of_a_notebook(tmp_path):
     for model in best:
         assert isinstance(model, keras.Model)
     np.testing.assert_array_equal(*(model.predict(x, verbose=0) for model in best))
+
+
+# Processes that are killed.
+
+KILLED = """
+import os, signal, sys
+import keras_tuner
+from test_optuna_oracle import Quick, oracle_of
+oracle = oracle_of(storage=sys.argv[1])
+def function(values):
+    if len(oracle.study.get_trials()) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return values["rate"]
+Quick(oracle, sys.argv[2], function).search(verbose=0)
+"""
+
+
+def test_the_trial_of_a_killed_process_is_taken_up(tmp_path):
+    whole = search(oracle_of(), tmp_path / "whole")
+    storage = str(tmp_path / "study.log")
+    command = [sys.executable, "-c", KILLED, storage, str(tmp_path / "parts")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *PATH])}
+    assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+    oracle = oracle_of(storage=storage)
+    states = [trial.state.name for trial in oracle.study.get_trials()]
+    assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
+    assert search(oracle, tmp_path / "parts") == whole
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A study of which a process of another machine runs trial 0, and a clock."""
+    oracle = oracle_of(storage=tmp_path / "study.log", max_trials=1)
+    assert oracle.create_trial("tuner0").trial_id == "0000"
+    (found,) = oracle.study.get_trials()
+    lease = found.user_attrs["lease"] | {"host": "elsewhere"}
+
+    def say(**changes):
+        oracle._storage.set_trial_user_attr(found._trial_id, "lease", {**lease, **changes})
+
+    say()
+    now = [0.0]
+
+    def another():
+        other = oracle_of(storage=tmp_path / "study.log", max_trials=1)
+        other._leases._clock = lambda: now[0]
+        return other
+
+    return say, now, another
+
+
+def test_a_lease_that_is_renewed_is_left_alone(elsewhere, monkeypatch):
+    say, now, another = elsewhere
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0)
+    one = another()
+    for minute in range(10):
+        now[0] = 60.0 * minute
+        say(time=str(minute))
+        assert one.create_trial("tuner0").status == TrialStatus.IDLE
+    now[0] += 119
+    assert one.create_trial("tuner0").status == TrialStatus.IDLE
+    now[0] += 2
+    trial = one.create_trial("tuner0")
+    assert (trial.trial_id, trial.status) == ("0000", TrialStatus.RUNNING)
+    assert table(one)[0][2] == trial.hyperparameters.values
+    (found,) = one.study.get_trials()
+    assert found.user_attrs["lease"]["attempt"] == 2
+
+
+def test_of_two_that_claim_a_trial_one_has_it(elsewhere, monkeypatch):
+    _, now, another = elsewhere
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0)
+    several = [another() for _ in range(3)]
+    for one in several:
+        assert one.create_trial("tuner0").status == TrialStatus.IDLE
+    now[0] = 121.0
+    found = [one._leases.abandoned() for one in several]  # all see it at the same time
+    assert [len(trials) for trials in found] == [1, 1, 1]
+    claims = [one._leases.claim(trial) for one, (trial,) in zip(several, found, strict=True)]
+    assert claims == [2, None, None]
+    # The faster one is killed before its lease is written: after two minutes comes the next.
+    one = several[2]
+    now[0] = 300.0
+    assert one._leases.claim(found[2][0]) == 3
+
+
+def test_a_trial_that_kills_its_process_is_given_up(elsewhere):
+    say, now, another = elsewhere
+    say(attempt=5)
+    one = another()
+    one._leases.abandoned()
+    now[0] = 121.0
+    assert one.create_trial("tuner0").status == TrialStatus.STOPPED
+    (trial,) = one.trials.values()
+    assert trial.status == TrialStatus.FAILED
+    assert trial.message == "its process ended 5 times before the trial did"
+
+
+def test_a_subclass_may_know_better(elsewhere, monkeypatch):
+    _, now, another = elsewhere
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0)
+    one = another()
+    one._leases.abandoned()
+    now[0] = 121.0
+    monkeypatch.setattr(one, "may_take_up", lambda trial_id: trial_id != "0000")
+    assert one.create_trial("tuner0").status == TrialStatus.IDLE
+    monkeypatch.undo()
+    assert one.create_trial("tuner0").trial_id == "0000"
+
+
+def test_a_search_that_was_interrupted_in_a_notebook(tmp_path, monkeypatch):
+    """The process lives on; whoever asks in the same thread cannot be at work at another trial."""
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0)
+    storage = tmp_path / "study.log"
+    first, second = (oracle_of(storage=storage, max_trials=1) for _ in range(2))
+    first.create_trial("tuner0")
+    assert in_thread(second.create_trial, "tuner0").status == TrialStatus.IDLE
+    assert second.create_trial("tuner0").trial_id == "0000"
+    first._leases.renew()  # what it has no more
+    (found,) = first.study.get_trials()
+    assert found.user_attrs["lease"]["token"] == second._leases._token
+
+
+def test_leases_are_renewed_as_long_as_a_trial_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "RENEWED", 0.01)
+    oracle = oracle_of(storage=tmp_path / "study.log")
+    renewed = threading.Event()
+    monkeypatch.setattr(
+        leases.Leases, "renew", lambda self, renew=leases.Leases.renew: (renew(self), renewed.set())
+    )
+    trial = oracle.create_trial("tuner0")
+    assert renewed.wait(30)
+    trial.status = TrialStatus.FAILED
+    oracle.end_trial(trial)
+    oracle._leases.renew()  # nothing is written to a trial that has ended
+    assert oracle.study.get_trials()[0].state == TrialState.FAIL

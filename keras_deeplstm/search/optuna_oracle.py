@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import time
 
 import keras
 import keras_tuner
@@ -14,12 +15,14 @@ from optuna.trial import TrialState
 from keras_deeplstm import validation
 from keras_deeplstm.search import samplers
 from keras_deeplstm.search.distributions import parameters, suggested
+from keras_deeplstm.search.leases import ATTEMPTS, Leases
 from keras_deeplstm.search.storage import storage_of
 
 PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
     "median": optuna.pruners.MedianPruner,
     "hyperband": optuna.pruners.HyperbandPruner,
 }
+WAIT = 0.5  # seconds before a tuner without a trial asks again
 ENDED = ("metrics", "score", "best_step", "message")  # what the study keeps of an ended trial
 STATUS = {
     TrialState.COMPLETE: TrialStatus.COMPLETED,
@@ -40,6 +43,11 @@ class OptunaOracle(keras_tuner.Oracle):
     The id of a trial is its number in the study, `"0007"`. Its values follow from `seed`, that
     number and, of samplers that learn, from the trials that have ended. So "random" and "grid" give
     the same table of trials whatever the number of processes.
+
+    A process that works at a trial renews a lease of it in the storage each 15 seconds. If the
+    process is killed, another one takes the trial up from its beginning, under the same number: at
+    once on the same machine, else after two minutes without a renewal; at most five times. A search
+    that has no further trial to begin waits for those of other processes to end.
 
     Args:
         objective: As for any oracle: a name, a `keras_tuner.Objective`, or a list of these for
@@ -138,6 +146,7 @@ class OptunaOracle(keras_tuner.Oracle):
                 f"Study {study_name!r} has the objectives {found} in this storage. "
                 f"Received: {self._directions()}"
             )
+        self._leases = Leases(self.study, self._storage)
         self._retries = []  # trials of this process that are to be tried again
         self._reporting = {}  # trials of this process as Optuna has them, by id
         self._pruned = set()  # ids of trials that the pruner has ended
@@ -207,14 +216,45 @@ class OptunaOracle(keras_tuner.Oracle):
             return self.ongoing_trials[tuner_id]
         self._check_consecutive_failures()
         self.tuner_ids.add(tuner_id)
-        trial = self._retries.pop() if self._retries else self._asked()
+        trial = self._retries.pop() if self._retries else self._taken_up() or self._asked()
         if trial is None:
-            self.tuner_ids.discard(tuner_id)
-            return Trial(self.get_space(), _id(len(self._found())), TrialStatus.STOPPED)
+            others = self._leases.others()
+            if others:  # one of them may be killed, and its trial is then to be taken up
+                time.sleep(WAIT)
+            else:
+                self.tuner_ids.discard(tuner_id)
+            status = TrialStatus.IDLE if others else TrialStatus.STOPPED
+            return Trial(self.get_space(), _id(len(self._found())), status)
         self.ongoing_trials[tuner_id] = trial
         self.start_order.append(trial.trial_id)
         self._display.on_trial_begin(trial)
         return trial
+
+    def _taken_up(self):
+        """A trial of the study whose process has been killed, or None."""
+        for found in self._leases.abandoned():
+            if not self.may_take_up(_id(found.number)):
+                continue
+            attempt = self._leases.claim(found)
+            if attempt is not None and attempt > ATTEMPTS:
+                self._leases.end(found.number)
+                reason = f"its process ended {ATTEMPTS} times before the trial did"
+                self._storage.set_trial_user_attr(found._trial_id, "message", reason)
+                self.study.tell(found.number, state=TrialState.FAIL)
+            elif attempt is not None:
+                return self._begun(optuna.trial.Trial(self.study, found._trial_id))
+        return None
+
+    def may_take_up(self, trial_id):
+        """Whether a trial whose lease is stale is really abandoned, as far as can be seen.
+
+        Args:
+            trial_id: Its id.
+
+        Returns:
+            True; a subclass may know more.
+        """
+        return True
 
     def _asked(self):
         """A new trial of the study, or None."""
@@ -225,12 +265,19 @@ class OptunaOracle(keras_tuner.Oracle):
             # It waits, so that a later search with more trials takes it up.
             self._storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)
             return None
+        self._leases.take(asked._trial_id, asked.number)
+        return self._begun(asked)
+
+    def _begun(self, asked):
+        """A trial of Optuna with its values, which it may have already, as one of keras-tuner."""
         if self.sampler == "grid":
             entry = samplers.grid_entry(self.hyperparameters, asked.number)
             self.study.sampler.fix(asked.number, parameters(self.hyperparameters, entry))
-        values = suggested(self.hyperparameters, _suggester(asked))
+        values = asked.user_attrs.get("values")
+        if values is None:
+            values = suggested(self.hyperparameters, _suggester(asked))
+            asked.set_user_attr("values", values)
         self._reporting[_id(asked.number)] = asked
-        asked.set_user_attr("values", values)
         space = self.get_space()
         space.values = dict(values)
         return Trial(space, _id(asked.number), TrialStatus.RUNNING)
@@ -304,6 +351,7 @@ class OptunaOracle(keras_tuner.Oracle):
                 del self.ongoing_trials[tuner_id]
 
     def _tell(self, number, trial, values):
+        self._leases.end(number)
         (frozen,) = [one for one in self._found() if one.number == number]
         known = trial.get_state()
         known = {"values": dict(trial.hyperparameters.values)} | {n: known[n] for n in ENDED}
