@@ -1,5 +1,6 @@
 """An oracle of keras-tuner that lets Optuna choose and remember the trials."""
 
+import functools
 import itertools
 import math
 import os
@@ -31,6 +32,11 @@ STATUS = {
     TrialState.RUNNING: TrialStatus.RUNNING,
     TrialState.WAITING: TrialStatus.IDLE,
 }
+
+
+def synchronized(method):
+    """keras-tuner's lock for calls from several threads, which hides the docstring."""
+    return functools.wraps(method)(keras_tuner.synchronized(method))
 
 
 class OptunaOracle(keras_tuner.Oracle):
@@ -187,7 +193,17 @@ class OptunaOracle(keras_tuner.Oracle):
         return Trial.from_state(trial.get_state() | ended)
 
     def get_trial(self, trial_id):
-        """The trial with an id; KeyError if there is none."""
+        """The trial with an id.
+
+        Args:
+            trial_id: Its number as four digits.
+
+        Returns:
+            A `Trial` of keras-tuner.
+
+        Raises:
+            KeyError: There is none.
+        """
         for trial in self.ongoing_trials.values():
             if trial.trial_id == trial_id:
                 return trial
@@ -197,21 +213,43 @@ class OptunaOracle(keras_tuner.Oracle):
         raise KeyError(trial_id)
 
     def get_best_trials(self, num_trials=1):
-        """The finished trials, the best first; pruned ones are none of them."""
+        """The finished trials, the best first; pruned ones are none of them.
+
+        Args:
+            num_trials: The most to be returned.
+
+        Returns:
+            A list of `Trial`s of keras-tuner.
+        """
         done = [one for one in self._found() if one.state == TrialState.COMPLETE]
         best = self.objective.direction == "max"
         done.sort(key=lambda one: one.user_attrs["score"], reverse=best)
         return [self._trial(one) for one in done[:num_trials]]
 
     def remaining_trials(self):
-        """How many trials may still begin; None if their number has no limit."""
+        """How many trials may still begin.
+
+        Returns:
+            An int; None if their number has no limit.
+        """
         return None if self.max_trials is None else max(self.max_trials - len(self._found()), 0)
 
     # What a tuner asks for.
 
-    @keras_tuner.synchronized
+    @synchronized
     def create_trial(self, tuner_id):
-        """The next trial for a tuner; its status is STOPPED if there is none."""
+        """The next trial for a tuner.
+
+        Args:
+            tuner_id: Name of the tuner; if it has a trial, it gets that again.
+
+        Returns:
+            A `Trial` of keras-tuner. Its status is STOPPED if there is none, and IDLE as long as
+            other processes are at work.
+
+        Raises:
+            RuntimeError: Too many trials in a row have failed.
+        """
         if tuner_id in self.ongoing_trials:
             return self.ongoing_trials[tuner_id]
         self._check_consecutive_failures()
@@ -289,9 +327,21 @@ class OptunaOracle(keras_tuner.Oracle):
         grid = self.sampler == "grid"
         return grid and samplers.grid_entry(self.hyperparameters, number) is None
 
-    @keras_tuner.synchronized
+    @synchronized
     def update_trial(self, trial_id, metrics, step=0):
-        """Take the metrics of a trial; they are kept when it ends."""
+        """Take the metrics of a trial; the study gets them when it ends.
+
+        Args:
+            trial_id: Its id.
+            metrics: Name -> value, the objectives among them.
+            step: Number of the epoch.
+
+        Returns:
+            The `Trial`.
+
+        Raises:
+            ValueError: An objective is missing.
+        """
         trial = self.get_trial(trial_id)
         self._check_objective_found(metrics)
         directions = {one.name: one.direction for one in self.objectives}
@@ -301,9 +351,13 @@ class OptunaOracle(keras_tuner.Oracle):
             trial.metrics.update(name, value, step=step)
         return trial
 
-    @keras_tuner.synchronized
+    @synchronized
     def end_trial(self, trial):
-        """Tell the study how a trial has ended, or keep it to be tried again."""
+        """Tell the study how a trial has ended, or keep it to be tried again.
+
+        Args:
+            trial: The `Trial`, whose status says how.
+        """
         known = self.get_trial(trial.trial_id)
         known.hyperparameters, known.status = trial.hyperparameters, trial.status
         known.message = trial.message
@@ -447,7 +501,15 @@ class PruningCallback(keras.callbacks.Callback):
         return type(self)(self.oracle)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Report, and end the training if the pruner wants it."""
+        """Report, and end the training if the pruner wants it.
+
+        Args:
+            epoch: Its number, from 0.
+            logs: The metrics of the epoch.
+
+        Raises:
+            ValueError: The objective is none of them.
+        """
         name = self.oracle.objectives[0].name
         if name not in (logs or {}):
             raise ValueError(f"Objective {name!r} is none of the metrics: {sorted(logs or {})}")
