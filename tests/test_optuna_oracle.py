@@ -224,6 +224,13 @@ def test_searches_side_by_side_have_the_trials_of_one(sampler, tmp_path, monkeyp
     assert sum(len(oracle.start_order) for oracle in oracles) == 10
 
 
+def test_the_seed_is_that_of_the_study(tmp_path):
+    storage = tmp_path / "study.log"
+    seeds = [oracle_of(storage=storage, seed=seed).seed for seed in (None, None, 7, None)]
+    assert seeds[0] == seeds[1] and seeds[2:] == [7, 7]
+    assert oracle_of(seed=0).seed == 0  # which keras-tuner takes for none
+
+
 def test_one_too_many_waits_for_a_larger_search(tmp_path, monkeypatch):
     """Two processes see room for one trial, and both ask for it."""
     storage = str(tmp_path / "study.log")

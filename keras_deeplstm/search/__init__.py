@@ -6,7 +6,8 @@ trials and remembers them. In the arguments of this module a tuple `(low, high)`
 """
 
 from keras_deeplstm.search.hypermodel import BUILDERS, HyperModel, check_size
-from keras_deeplstm.search.optuna_oracle import OptunaOracle, PruningCallback
+from keras_deeplstm.search.optuna_oracle import OptunaOracle
+from keras_deeplstm.search.pruning import PruningCallback
 from keras_deeplstm.search.space import OVER_DEPTH, OVER_TIME_AND_DEPTH, Space
 
 __all__ = [

@@ -6,7 +6,6 @@ import math
 import os
 import time
 
-import keras
 import keras_tuner
 import optuna
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -68,7 +67,7 @@ class OptunaOracle(keras_tuner.Oracle):
         storage: None for the memory of this process; the path of a journal file; the URL of a
             database, `sqlite:///search.db`; or a storage of Optuna.
         study_name: Name of the study in the storage.
-        seed: An int; None draws one.
+        seed: An int; None takes that of the study in the storage, or draws one.
         hyperparameters, allow_new_entries, tune_new_entries: As for any oracle.
         max_retries_per_trial: As for any oracle: how often a trial is tried again that has ended
             with an error.
@@ -126,7 +125,6 @@ class OptunaOracle(keras_tuner.Oracle):
         )
         if max_trials is not None:
             validation.positive_integer("max_trials", max_trials)
-        self.seed = self.seed if seed is None else validation.seed("seed", seed)
         self.sampler = samplers.checked(sampler)
         self.objectives = getattr(self.objective, "objectives", [self.objective])
         several = len(self.objectives) > 1
@@ -141,7 +139,6 @@ class OptunaOracle(keras_tuner.Oracle):
         self.study = optuna.create_study(
             storage=self._storage,
             study_name=study_name,
-            sampler=samplers.PerTrial(self._sampler, self.seed),
             pruner=pruner or optuna.pruners.NopPruner(),
             directions=self._directions(),
             load_if_exists=True,
@@ -152,6 +149,8 @@ class OptunaOracle(keras_tuner.Oracle):
                 f"Study {study_name!r} has the objectives {found} in this storage. "
                 f"Received: {self._directions()}"
             )
+        self.seed = self._agreed_seed(seed)
+        self.study.sampler = samplers.PerTrial(self._sampler, self.seed)
         self._leases = Leases(self.study, self._storage)
         self._retries = []  # trials of this process that are to be tried again
         self._reporting = {}  # trials of this process as Optuna has them, by id
@@ -159,6 +158,16 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def _directions(self):
         return ["maximize" if one.direction == "max" else "minimize" for one in self.objectives]
+
+    def _agreed_seed(self, seed):
+        """The seed that is given, or else that of the processes before this one."""
+        if seed is not None:
+            validation.seed("seed", seed)
+        elif "seed" in self.study.user_attrs:
+            return self.study.user_attrs["seed"]
+        seed = self.seed if seed is None else seed
+        self.study.set_user_attr("seed", seed)
+        return seed
 
     def _sampler(self, seed):
         if self.sampler == "grid":
@@ -466,52 +475,3 @@ def _suggester(asked):
         ),
     }
     return lambda name, distribution: kinds[type(distribution)](name, distribution)
-
-
-class PruningCallback(keras.callbacks.Callback):
-    """Reports the objective of each epoch to the pruner of an `OptunaOracle`, and obeys it.
-
-    A trial that is pruned ends with that epoch, and has a state of its own: it is neither among the
-    best trials nor a failed one.
-
-    Args:
-        oracle: The `OptunaOracle`, with a pruner.
-
-    Raises:
-        ValueError: It is none, or has no pruner; after an epoch: the objective is none of the
-            metrics.
-
-    Example:
-
-    >>> from keras_deeplstm.search import OptunaOracle, PruningCallback
-    >>> oracle = OptunaOracle("val_loss", max_trials=20, pruner="median", seed=0)
-    >>> callback = PruningCallback(oracle)  # for `tuner.search(..., callbacks=[callback])`
-    """
-
-    def __init__(self, oracle):
-        super().__init__()
-        if not isinstance(oracle, OptunaOracle):
-            validation.refuse("oracle", "an OptunaOracle", oracle)
-        if isinstance(oracle.study.pruner, optuna.pruners.NopPruner):
-            raise ValueError("The oracle has no pruner, which `pruner` of `OptunaOracle` gives it")
-        self.oracle = oracle
-
-    def __deepcopy__(self, memo):
-        """keras-tuner copies callbacks for each training: the oracle stays the same."""
-        return type(self)(self.oracle)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Report, and end the training if the pruner wants it.
-
-        Args:
-            epoch: Its number, from 0.
-            logs: The metrics of the epoch.
-
-        Raises:
-            ValueError: The objective is none of them.
-        """
-        name = self.oracle.objectives[0].name
-        if name not in (logs or {}):
-            raise ValueError(f"Objective {name!r} is none of the metrics: {sorted(logs or {})}")
-        if self.oracle.report(float(logs[name]), epoch):
-            self.model.stop_training = True
