@@ -473,7 +473,7 @@ def test_a_run_that_diverges_and_a_report_of_runs_that_have_not_come_far(trained
         go_on(folder / "runs" / "diverged", config)
     assert runs.load(folder / "runs" / "diverged").state == "diverged"
     for name in ("killed", "torn"):
-        shutil.copytree(trained("lstm")[2], folder / "runs" / name)
+        shutil.copytree(trained("grid_lstm")[2], folder / "runs" / name)
     (folder / "runs" / "torn" / "metrics.csv").write_text("")
     (folder / "runs" / "killed" / "samples.txt").write_bytes(b"\xff--- step 1\n")
     page = write_report([folder / "runs"]).read_text()

@@ -4,6 +4,7 @@ from keras_deeplstm.experiments.reports import drawing, states
 from keras_deeplstm.experiments.reports.drawing import Section
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group
+from keras_deeplstm.experiments.studies.study import by_subject
 
 LEARNING = (("val_bits", "validation bits per symbol"), ("bits", "training bits per symbol"))
 
@@ -20,7 +21,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         "Bits per symbol against passes over the training text: on the validation text, and of the "
         "training steps in between, dropout included. Lines are means over the runs of a model, "
         "finished or not, bands their range.",
-        drawing.curves_of(drawing.panels_of(groups), LEARNING),
+        drawing.curves_of(_panels(groups), LEARNING),
     )
     samples = Section(
         "Samples",
@@ -30,6 +31,15 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         [written for group in groups for written in _samples(group)],
     )
     return drawing.shown([learning, gradients, samples])
+
+
+def _panels(groups):
+    """The groups of each text; of each depth, too, if there are too many for one picture."""
+    found = []
+    for subject, members in by_subject(groups):
+        few = len(members) <= drawing.LINES
+        found += [(subject, members)] if few else drawing.panels_of(members)
+    return found
 
 
 def _samples(group):

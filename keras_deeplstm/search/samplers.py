@@ -5,7 +5,7 @@ several processes. Here the values of a trial depend on the seed, on its number 
 that learn, on the trials that have ended.
 """
 
-import importlib
+import importlib.util
 import itertools
 
 import numpy as np
@@ -31,13 +31,11 @@ def checked(sampler):
         return sampler
     validation.one_of("sampler", sampler, NAMES)
     for package in NEEDS.get(sampler, ()):
-        try:
-            importlib.import_module(package)
-        except ImportError:
+        if importlib.util.find_spec(package) is None:
             raise ImportError(
                 f"Sampler {sampler!r} needs the package {package!r}, which Optuna does not bring: "
                 f"pip install {package}"
-            ) from None
+            )
     return sampler
 
 
