@@ -101,8 +101,8 @@ FAULTS = [
     ),
     Fault(
         "keras_deeplstm/layers/nested_layers.py",
-        'offered = {**given, "training": training}',
-        "offered = dict(given)",
+        'offered |= {"mask": mask, f"{first.name}_mask": mask}',
+        "pass",
         "test_depth_lstm",
     ),
     Fault(

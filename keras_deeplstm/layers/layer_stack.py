@@ -68,7 +68,7 @@ class LayerStack(WeightedLayer):
         super().build(inputs_shape)
         h = keras.KerasTensor(inputs_shape, dtype=self.compute_dtype)
         for step, layer in enumerate(self.layers, 1):
-            y = layer(h, **nested_layers.arguments_of(layer, h, None, False, {}))
+            y = layer(h, **nested_layers.arguments_of(layer, h, None, {}))
             shapes = keras.tree.map_structure(lambda part: tuple(part.shape), y)
             if not isinstance(y, keras.KerasTensor) or not agree(shapes, tuple(inputs_shape)):
                 raise ValueError(
@@ -141,7 +141,7 @@ class LayerStack(WeightedLayer):
 
             def branch(h):
                 h = ops.reshape(h, shape)
-                arguments = nested_layers.arguments_of(layer, h, mask, training, given)
+                arguments = nested_layers.arguments_of(layer, h, mask, given)
                 with unwatched():
                     y = layer(h, **arguments)
                 y = ops.reshape(ops.cast(y, self.compute_dtype), (-1, self.units))

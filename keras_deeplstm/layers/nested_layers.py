@@ -90,21 +90,22 @@ def _is_required(parameter):
     return parameter.default is parameter.empty and parameter.kind not in several
 
 
-def arguments_of(layer, h, mask, training, given):
-    """What `layer` is called with besides `h`: what its `call` names.
+def arguments_of(layer, h, mask, given):
+    """What `layer` is called with besides `h`: what its `call` names, but `training`.
+
+    That Keras passes on from the layer round it.
 
     Args:
         layer: A Keras layer.
         h: Its input. A layer that needs `value` (self-attention) gets it there, too.
         mask: The mask of the input, or None.
-        training: As for any Keras layer.
         given: Call arguments of the user, by name.
 
     Returns:
         A dict from names to arguments.
     """
     first, *others = inspect.signature(layer.call).parameters.values()
-    offered = {**given, "training": training}
+    offered = dict(given)
     if mask is not None:  # the names that Keras has for it
         offered |= {"mask": mask, f"{first.name}_mask": mask}
     if any(one.name == "value" and _is_required(one) for one in others):
