@@ -32,7 +32,8 @@ def groups_of(configs, results):
 def test_every_run_has_a_name_of_its_own(study):
     plan = study.plan(study.datasets[0], seeds=2)
     configs = study.configs(study.datasets[0])
-    assert len(plan) == 2 * len(configs)
+    again = [c for c in configs if c.model.depth == 12] if study is TEXT else configs
+    assert len(plan) == len(configs) + len(again)
     assert len(set(labels(configs))) * len({c.model.depth for c in configs}) >= len(configs)
 
 
