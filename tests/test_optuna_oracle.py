@@ -118,6 +118,20 @@ def test_values_are_what_keras_tuner_allows(sampler, tmp_path):
         assert found == set(allowed) if sampler == "random" else found <= set(allowed)
 
 
+@pytest.mark.long
+def test_a_gaussian_process_knows_what_a_model_has_asked_for(tmp_path):
+    """A sampler of all parameters together, and one that the first trial brings."""
+    pytest.importorskip("torch")
+
+    class Parabola(Quick):
+        def run_trial(self, trial, **options):
+            return (trial.hyperparameters.Float("x", -10.0, 10.0) - 2) ** 2
+
+    oracle = OptunaOracle(max_trials=16, sampler="gp", seed=0)
+    Parabola(oracle, tmp_path).search(verbose=0)
+    assert oracle.get_best_trials()[0].score < 1e-4  # by chance: in 2 of 100 searches
+
+
 def test_logarithms_of_both_directions(tmp_path):
     """A quarter of the values of a logarithm lies in each quarter of its decades."""
     trials = search(oracle_of(max_trials=400), tmp_path)
@@ -160,9 +174,17 @@ def test_new_entries_are_searched_or_left_alone(tmp_path):
     Finding(oracle, tmp_path).search(verbose=0)
     values = [values for _, _, values, _ in table(oracle)]
     assert values[0] == {"rate": 0.0, "found": 1}  # not known before
+    assert [found.params for found in oracle.study.trials] == values
     assert len({one["found"] for one in values}) > 2
     hp = keras_tuner.HyperParameters()
     hp.Float("rate", 0.0, 1.0)
+    # One that another trial has asked for, and a failed one not: nothing is made up.
+    trial = OptunaOracle(max_trials=1, sampler="random", seed=0)
+    begun = trial.create_trial("tuner0")
+    trial.update_space(oracle.get_space())
+    begun.status = TrialStatus.FAILED
+    trial.end_trial(begun)
+    assert [found.params for found in trial.study.trials] == [{}]
     oracle = OptunaOracle(
         max_trials=5, sampler="random", seed=0, hyperparameters=hp, tune_new_entries=False
     )

@@ -86,6 +86,13 @@ def test_every_builder(builder, arguments, options):
         assert model.count_params() == count
 
 
+def test_a_small_cnn_has_no_depth():
+    small = HyperModel(models.cnn_classifier, (8, 8, 1), 3)
+    assert small.space.searched == ["units", "dropout", "learning_rate", "batch_size"]
+    deep = HyperModel(models.cnn_classifier, (8, 8, 1), 3, connection="lstm")
+    assert deep.space.searched == ["depth", *small.space.searched]
+
+
 def test_five_lines_of_a_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = README.read_text().partition("## Search")[2].split("```")[1].removeprefix("python\n")

@@ -13,11 +13,11 @@ from keras_deeplstm.models.cnn import cnn_classifier
 from keras_deeplstm.models.connected import CONNECTIONS
 from keras_deeplstm.models.sequences import (
     SEQUENCE_BLOCKS,
-    character_language_model,
     forecaster,
     sequence_classifier,
     sequence_regressor,
 )
+from keras_deeplstm.models.text import character_language_model
 
 __all__ = [
     "BLOCKS",

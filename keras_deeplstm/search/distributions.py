@@ -6,12 +6,12 @@ from keras_tuner.engine.hyperparameters import Boolean, Choice, Float, Int
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 
-def suggested(space, suggest):
+def suggested(space, trial):
     """Values for what is active in a search space.
 
     Args:
         space: A `keras_tuner.HyperParameters`.
-        suggest: A function from a name and a distribution of Optuna to a value.
+        trial: An `optuna.Trial`, which suggests them.
 
     Returns:
         A dict from names to values of keras-tuner: of those hyperparameters whose conditions the
@@ -23,23 +23,32 @@ def suggested(space, suggest):
         if found.is_active(hp):
             distribution, value_of = _as_distribution(hp)
             found.values[hp.name] = (
-                hp.default if distribution is None else value_of(suggest(name, distribution))
+                hp.default if distribution is None else value_of(suggest(trial, name, distribution))
             )
     return found.values
 
 
+def suggest(trial, name, distribution):
+    """A value of Optuna, or the one that the trial has already."""
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    kind = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    ends = distribution.low, distribution.high
+    return kind(name, *ends, step=distribution.step, log=distribution.log)
+
+
 def parameters(space, values):
-    """The other way: parameters of Optuna by name, for values of keras-tuner."""
+    """The other way: `(distribution, value)` of Optuna by name, for values of keras-tuner."""
     found = space.copy()
     found.values = values
     known = {}
     for hp, name in zip(space.space, _names(space.space), strict=True):
-        if found.is_active(hp):
+        if found.is_active(hp) and hp.name in values:
             distribution, value_of = _as_distribution(hp)
             if distribution is not None:
                 value = values[hp.name]
                 reversed_log = value_of == hp.prob_to_value
-                known[name] = hp.value_to_prob(value) if reversed_log else value
+                known[name] = distribution, hp.value_to_prob(value) if reversed_log else value
     return known
 
 

@@ -82,6 +82,8 @@ class HyperModel(keras_tuner.HyperModel):
         if self.compiled["loss"] is None:
             raise ValueError(f"Argument `loss` is needed for the builder {builder.__name__!r}")
         known = inspect.signature(builder).parameters
+        if builder is models.cnn_classifier and "connection" not in options:
+            known = {key: value for key, value in known.items() if key != "depth"}
         if "block" not in known:
             ranges = {key: value for key, value in ranges.items() if key in (*known, *TRAINING)}
         if "parameters" in options:

@@ -40,7 +40,7 @@ class Leases:
         self._study, self._storage, self._clock = study, storage, clock
         self._token = uuid.uuid4().hex
         self._held = {}  # number of a trial -> (its id in the storage, what the lease says)
-        self._seen = {}  # number of a trial -> (what was last new about it, when that was)
+        self._seen = {}  # a trial, or an attempt at it -> (the last sign of life, since when)
         self._renewal = threading.Lock()
         self.shared = not isinstance(storage, InMemoryStorage)
         """Whether other processes can see the study at all."""
@@ -148,7 +148,9 @@ def _renew(reference):
 
 
 def _is_running(process):
-    """Whether there is a process of this number on this machine."""
+    """Whether there is a process of this number on this machine, as far as can be told."""
+    if os.name != "posix":  # where the signal 0 would be Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -9,12 +9,11 @@ import time
 import keras_tuner
 import optuna
 from keras_tuner.engine.trial import Trial, TrialStatus
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from keras_deeplstm import validation
 from keras_deeplstm.search import samplers
-from keras_deeplstm.search.distributions import parameters, suggested
+from keras_deeplstm.search.distributions import parameters, suggest, suggested
 from keras_deeplstm.search.leases import ATTEMPTS, Leases
 from keras_deeplstm.search.storage import storage_of
 
@@ -317,17 +316,26 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def _begun(self, asked):
         """A trial of Optuna with its values, which it may have already, as one of keras-tuner."""
-        if self.sampler == "grid":
-            entry = samplers.grid_entry(self.hyperparameters, asked.number)
-            self.study.sampler.fix(asked.number, parameters(self.hyperparameters, entry))
         values = asked.user_attrs.get("values")
-        if values is None:
-            values = suggested(self.hyperparameters, _suggester(asked))
-            asked.set_user_attr("values", values)
+        if values is None and self.sampler == "grid":
+            values = samplers.grid_entry(self.hyperparameters, asked.number)
+            self._note(asked, values)
+        elif values is None:
+            values = suggested(self.hyperparameters, asked)
+        asked.set_user_attr("values", values)
         self._reporting[_id(asked.number)] = asked
         space = self.get_space()
         space.values = dict(values)
         return Trial(space, _id(asked.number), TrialStatus.RUNNING)
+
+    def _note(self, asked, values):
+        """Let the study have values as parameters that no sampler has chosen."""
+        known = parameters(self.hyperparameters, values)
+        with self.study.sampler.fixed(
+            asked.number, {name: one for name, (_, one) in known.items()}
+        ):
+            for name, (distribution, _) in known.items():
+                suggest(asked, name, distribution)
 
     def _is_full(self, number):
         """Whether there is no trial of this number."""
@@ -415,6 +423,9 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def _tell(self, number, trial, values):
         self._leases.end(number)
+        # What the model has asked for and the oracle had not known. Samplers that look at all
+        # parameters together would else leave it to chance in all trials to come.
+        self._note(self._reporting.pop(trial.trial_id), trial.hyperparameters.values)
         (frozen,) = [one for one in self._found() if one.number == number]
         known = trial.get_state()
         known = {"values": dict(trial.hyperparameters.values)} | {n: known[n] for n in ENDED}
@@ -461,17 +472,3 @@ class OptunaOracle(keras_tuner.Oracle):
 
 def _id(number):
     return f"{number:04d}"
-
-
-def _suggester(asked):
-    """A function from name and distribution to a value for a trial of Optuna."""
-    kinds = {
-        CategoricalDistribution: lambda name, d: asked.suggest_categorical(name, d.choices),
-        IntDistribution: lambda name, d: asked.suggest_int(
-            name, d.low, d.high, step=d.step, log=d.log
-        ),
-        FloatDistribution: lambda name, d: asked.suggest_float(
-            name, d.low, d.high, step=d.step, log=d.log
-        ),
-    }
-    return lambda name, distribution: kinds[type(distribution)](name, distribution)

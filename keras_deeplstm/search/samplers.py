@@ -5,6 +5,7 @@ several processes. Here the values of a trial depend on the seed, on its number 
 that learn, on the trials that have ended.
 """
 
+import contextlib
 import importlib.util
 import itertools
 
@@ -56,9 +57,17 @@ class PerTrial(optuna.samplers.BaseSampler):
             self._made[trial.number] = self._make(seed)
         return self._made[trial.number]
 
-    def fix(self, number, parameters):
-        """Give a trial these values, by the names of Optuna."""
+    @contextlib.contextmanager
+    def fixed(self, number, parameters):
+        """Within this context a trial gets these values, by the names of Optuna."""
+        before = self._made.get(number)
         self._made[number] = _Fixed(parameters)
+        try:
+            yield
+        finally:
+            del self._made[number]
+            if before is not None:
+                self._made[number] = before
 
     def infer_relative_search_space(self, study, trial):
         """That of the trial's sampler."""
