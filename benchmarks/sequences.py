@@ -20,7 +20,7 @@ from measure import MACHINE, interleaved, ratio
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.tasks.sequences import TASKS
 from keras_deeplstm.experiments.training.examinations import inputs_of
-from keras_deeplstm.experiments.training.sequences import make_model
+from keras_deeplstm.experiments.training.sequences import design
 
 BATCH = 8
 ROUNDS = 30
@@ -31,7 +31,7 @@ def measure(name):
     config = SequenceConfig(name, SequenceModelConfig(block, units=16), batch_size=BATCH)
     task = config.make_task()
     generator = np.random.default_rng(0)
-    model = make_model(config, task)
+    model = design(config, task)()
     model.compile("adam", "mse")
 
     def draw():

@@ -21,7 +21,7 @@ from keras_deeplstm.experiments.runner import run_study
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
-from keras_deeplstm.experiments.search.runner import is_worker, run_search
+from keras_deeplstm.experiments.search.runner import run_search
 from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError, config_errors
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
@@ -97,7 +97,7 @@ def study(command: commands.StudyCommand, line: str) -> int:
 def search(command: commands.SearchCommand, line: str) -> int:
     """Search, say what came of it, and write the report."""
     config = command.config
-    name = command.name or f"search-{config.subject}-{config.tuner}"
+    name = command.name or f"search-{config.subject}-{config.sampler}"
     folder = command.runs_dir / runs.check_name(name)
     with config_errors():
         validation.fields(command)
@@ -106,13 +106,12 @@ def search(command: commands.SearchCommand, line: str) -> int:
     found, ended = run_search(
         config,
         folder,
+        storage=command.storage,
         workers=command.workers,
         overwrite=overwrite,
         time_limit=command.time_limit and 60 * command.time_limit,
         **options,
     )
-    if is_worker():
-        return 0
     load_keras()
     succeeded, lines = conclusion(found, config, ended)
     _say("\n".join(lines))

@@ -120,19 +120,21 @@ class SampleCommand:
 
 @dataclass(frozen=True)
 class SearchCommand(Command):
-    """Search depth, state size, dropout and more with keras-tuner, and write a report. The same
-    command again goes on with a search that was interrupted.
+    """Search depth, state size, dropout and more with keras-tuner and Optuna, and write a report.
+    The same command again goes on with a search that was interrupted, or joins one that runs.
 
     A RANGE is 2..50 for anything between, 10,30,100 for one of these, 10 for always that."""
 
     config: Annotated[SearchConfig, tyro.conf.arg(name="")]
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of the search's folder; if not given, search-TASK-TUNER."""
+    """Name of the search's folder; if not given, search-TASK-SAMPLER."""
+    storage: Annotated[str | None, tyro.conf.arg(metavar="PLACE")] = None
+    """Where Optuna keeps the trials: path of a journal, or URL of a database such as
+    sqlite:///search.db; if not given, study.log in the folder."""
     time_limit: Annotated[Positive | None, tyro.conf.arg(metavar="MINUTES")] = None
     """No trial begins after this many minutes."""
-    workers: Annotated[int, partial(validation.integer, at_least=0, at_most=1000)] = 0
-    """Start keras-tuner's chief and this many workers. On several machines, its environment
-    variables do the same; see docs/scaling.md."""
+    workers: Annotated[int, partial(validation.integer, at_least=1, at_most=1000)] = 1
+    """Train in this many processes. Machines that see the storage share it by the same command."""
     retrain: bool = False
     """In the end, train the best model once more as a run, and keep it."""
     devices: Devices = "one"

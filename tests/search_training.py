@@ -2,7 +2,11 @@
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import records
+from keras_deeplstm.experiments.search import trials
+
+
+class Killed(BaseException):
+    """What nobody catches, like the end of the process."""
 
 
 class Training:
@@ -12,7 +16,7 @@ class Training:
         self.finished = []
         self.behave = lambda config: None
 
-    def __call__(self, config, folder, overwrite=False, **options):
+    def __call__(self, config, folder, overwrite=False, on_epoch=None, **options):
         run = runs.load(folder)
         if run.state == "finished" and not overwrite:
             return run.result
@@ -22,10 +26,13 @@ class Training:
         if values is None:
             best = 1 - abs(config.model.depth - 4) / 10 - config.learning_rate + config.seed / 1000
             values = [best - 0.1, best, best - 0.05]
-        rows = [f"{epoch},{v},{1 - v}" for epoch, v in enumerate(values, 1)]
-        files.write_text(
-            folder / "metrics.csv", "\n".join(["epoch,val_accuracy,val_loss", *rows, ""])
-        )
+        rows = []
+        for epoch, value in enumerate(values, 1):
+            rows.append(f"{epoch},{value},{1 - value}")
+            table = "\n".join(["epoch,val_accuracy,val_loss", *rows, ""])
+            files.write_text(folder / "metrics.csv", table)
+            if on_epoch is not None:
+                on_epoch({"epoch": epoch, "val_accuracy": value, "val_loss": 1 - value})
         result = {"state": "finished", "parameters": 10 * config.model.depth, "seconds": 0.1}
         result |= {"test_accuracy": 0.5, "val_accuracy": 0.5, "gradient_ratio_end": 0.5}
         try:
@@ -35,9 +42,14 @@ class Training:
         return result
 
 
-def told(folder):
-    """What the records say, without how often a trial was handed out."""
+def found_in(folder, name=None):
+    """The trials of the search in a folder."""
+    return trials.read(trials.open_study(str(folder / trials.JOURNAL), name or folder.name))
+
+
+def told(folder, name=None):
+    """What the study says of the trials, without when and by whom."""
     return [
-        (record.trial, record.values, record.state, record.outcome and record.outcome.score)
-        for record in records.read_all(folder)
+        (trial.number, trial.values, trial.state, trial.outcome and trial.outcome.scores)
+        for trial in found_in(folder, name)
     ]

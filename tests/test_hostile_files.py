@@ -184,20 +184,6 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
     assert (tmp_path / "secret").read_text() == "what a lock would empty"
 
 
-def test_a_trial_is_called_as_its_folder(tmp_path):
-    """A record that names another trial than its folder does is damaged."""
-    from keras_deeplstm.experiments.search import records
-
-    for trial in ("../../x", "0001", "x"):
-        folder = tmp_path / "trial_0000"
-        record = {"trial": trial, "values": {}, "tuner": "", "began": 0, "outcome": None}
-        folder.mkdir(exist_ok=True)
-        (folder / "record.json").write_text(json.dumps(record))
-        damaged = []
-        assert records.read_all(tmp_path, damaged.append) == []
-        assert damaged == [folder / "record.json"]
-
-
 REPORT = """
 import os, sys
 warm, folder = sys.argv[1:]

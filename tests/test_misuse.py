@@ -576,7 +576,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     assert status(["search", "digits", "--runs-dir", "file"]) == 1
     assert capsys.readouterr().err == (
-        "deeplstm: error: Cannot write to folder 'file/search-digits-random': Not a directory\n"
+        "deeplstm: error: Cannot write to folder 'file/search-digits-tpe': Not a directory\n"
     )
 
 

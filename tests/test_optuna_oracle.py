@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import keras
 import keras_tuner
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 
 from keras_deeplstm import models
 from keras_deeplstm.search import HyperModel, OptunaOracle, PruningCallback, leases, optuna_oracle
-from keras_deeplstm.search.storage import cut_incomplete_line
+from keras_deeplstm.storage import cut_incomplete_line
 
 PATH = filter(None, [os.environ.get("PYTHONPATH")])
 
@@ -332,6 +333,7 @@ def test_a_pruned_trial_has_a_state_of_its_own(tmp_path):
             one = copy.deepcopy(callback)
             assert one.oracle is oracle
             one.set_model(Model())
+            one.set_params({"epochs": 4})
             number, losses = int(trial.trial_id), []
             for epoch in range(4):
                 losses.append(10 - number - epoch)
@@ -348,6 +350,23 @@ def test_a_pruned_trial_has_a_state_of_its_own(tmp_path):
         oracle.max_trials = 6
         oracle.create_trial("tuner0")
         callback.on_epoch_end(0, {"loss": 1})
+
+
+def test_a_trial_that_is_through_is_not_pruned():
+    class Always(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return True
+
+    oracle = oracle_of(objective="val_loss", max_trials=1, pruner=Always())
+    callback, trial = PruningCallback(oracle), oracle.create_trial("tuner0")
+    callback.set_model(types.SimpleNamespace(stop_training=False))
+    callback.set_params({"epochs": 2})
+    callback.on_epoch_end(1, {"val_loss": 3.0})
+    assert not callback.model.stop_training
+    assert oracle.study.trials[0].intermediate_values == {2: 3.0}
+    callback.on_epoch_end(0, {"val_loss": 4.0})
+    assert callback.model.stop_training
+    assert trial.trial_id == "0000"
 
 
 def test_several_objectives(tmp_path):
@@ -502,23 +521,25 @@ def test_of_two_that_claim_a_trial_one_has_it(elsewhere, monkeypatch):
     found = [one._leases.abandoned() for one in several]  # all see it at the same time
     assert [len(trials) for trials in found] == [1, 1, 1]
     claims = [one._leases.claim(trial) for one, (trial,) in zip(several, found, strict=True)]
-    assert claims == [2, None, None]
+    assert claims == [1, None, None]
     # The faster one is killed before its lease is written: after two minutes comes the next.
     one = several[2]
     now[0] = 300.0
-    assert one._leases.claim(found[2][0]) == 3
+    assert one._leases.claim(found[2][0]) == 1
+    (trial,) = one.study.get_trials()
+    assert trial.user_attrs["lease"]["attempt"] == 3
 
 
 def test_a_trial_that_kills_its_process_is_given_up(elsewhere):
     say, now, another = elsewhere
-    say(attempt=5)
+    say(attempt=5, wasted=4)
     one = another()
     one._leases.abandoned()
     now[0] = 121.0
     assert one.create_trial("tuner0").status == TrialStatus.STOPPED
     (trial,) = one.trials.values()
     assert trial.status == TrialStatus.FAILED
-    assert trial.message == "its process ended 5 times before the trial did"
+    assert trial.message == "its process ended 5 times without progress"
 
 
 def test_a_subclass_may_know_better(elsewhere, monkeypatch):

@@ -248,13 +248,16 @@ def test_a_search_over_options(capsys):
     from keras_deeplstm.experiments import commands
 
     config = commands.parse(argv).config
-    assert config.searched == ["learning_rate", "batch_size", "options.width", "options.activation"]
-    assert config.objective == "val_mean_absolute_error" and not config.maximize
+    assert config.searched == [
+        "depth", "learning_rate", "batch_size", "options.width", "options.activation"
+    ]  # fmt: skip
+    assert config.objective == ("val_mean_absolute_error",)
+    assert config.measures[0].direction == "min"
     from keras_deeplstm.experiments.search.tuner import search_in
 
     folder = pathlib.Path("runs/s")
     folder.mkdir(parents=True)
-    search_in(config, folder)
+    search_in(config, folder, str(folder / "study.log"))
     found = [runs.load(path.parent) for path in folder.glob("trial_*/*/result.json")]
     assert len(found) == 2
     for run in found:

@@ -1,251 +1,264 @@
 """What a search keeps: killed at every write, torn by hand, restarted, it ends as if never hurt."""
 
+import contextlib
 import dataclasses
+import importlib.util
 import math
-import os
+import shutil
+import types
 
 import numpy as np
+import optuna
 import pytest
-from search_training import Training, told
+from faults import watching
+from search_training import Killed, Training, found_in, told
 
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import records, results
+from keras_deeplstm.experiments.search import results, trials
 from keras_deeplstm.experiments.search import tuner as tuner_module
-from keras_deeplstm.experiments.search.config import TUNERS, SearchConfig
-from keras_deeplstm.experiments.search.oracles import ATTEMPTS
-from keras_deeplstm.experiments.search.tuner import Renewal, RunTuner, search_in
-from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.settings.classifiers import RunConfig
+from keras_deeplstm.experiments.search.config import SearchConfig
+from keras_deeplstm.experiments.search.tuner import Renewal, search_in
+from keras_deeplstm.experiments.settings import ConfigError, RunConfig
+from keras_deeplstm.experiments.training import prepare
 from keras_deeplstm.experiments.training.journal import DivergedError
+from keras_deeplstm.search import leases, optuna_oracle
 
-SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": 4}
-
-
-class Killed(BaseException):
-    """What keras-tuner does not catch, like the end of its process."""
+SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": "4"}
+SAMPLERS = ("random", "grid", "tpe")
 
 
 @pytest.fixture
 def training(monkeypatch):
     fake = Training()
+    # There are no other processes whose signs of life would have to be waited for.
+    monkeypatch.setattr(leases, "STALE", -1)
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0)
     monkeypatch.setattr(tuner_module, "train", fake)
+    monkeypatch.setattr(tuner_module, "prepare", lambda config, data_dir: None)
     return fake
 
 
-def settings(tuner="random", trials=8, **changes):
-    if tuner == "grid":
-        changes = {"learning_rate": "1e-3,1e-2", "depth": "2,3,4,5", "trials": None} | changes
-    if tuner == "hyperband":
-        changes = {"trials": None, "epochs": 9} | changes
-    return SearchConfig("digits", tuner, **{"trials": trials, **SMALL, **changes})
+def settings(sampler="random", number=8, **changes):
+    if sampler == "grid":
+        changes = {"learning_rate": "1e-3,1e-2", "depth": "2,3,4,5"} | changes
+        number = None
+    return SearchConfig("digits", sampler=sampler, **{"trials": number, **SMALL, **changes})
 
 
 def search(config, folder, **options):
     folder.mkdir(exist_ok=True)
-    said = []
-    search_in(config, folder, on_message=said.append, **options)
-    return said
+    search_in(config, folder, str(folder / trials.JOURNAL), **options)
 
 
-@pytest.fixture(params=TUNERS)
+def kill(config):
+    raise Killed
+
+
+@pytest.fixture(params=SAMPLERS)
 def golden(request, tmp_path, training):
     """A search that nobody disturbs."""
-    config = settings(request.param)
-    folder = tmp_path / "golden"
+    # Of TPE, ten trials are at random before it learns.
+    config = settings(request.param, 14 if request.param == "tpe" else 8)
+    folder = tmp_path / "golden" / "a"
+    folder.parent.mkdir()
     search(config, folder)
     finished = len(training.finished)
     training.finished.clear()
     return config, told(folder), finished
 
 
-def test_all_trials_once(golden, tmp_path):
-    config, trials, finished = golden
-    assert [state for _, _, state, _ in trials] == ["finished"] * len(trials)
-    assert finished == len(trials) == {"grid": 16, "hyperband": 23}.get(config.tuner, 8)
+def test_all_trials_once(golden, tmp_path, training):
+    config, found, finished = golden
+    assert [state for _, _, state, _ in found] == ["finished"] * len(found)
+    assert finished == len(found) == {"grid": 16, "tpe": 14}.get(config.sampler, 8)
+    folder = tmp_path / "golden" / "a"
     # Nothing of keras-tuner's that a resumed search could stumble over.
-    assert not list((tmp_path / "golden").glob("*.json"))
-    search(config, tmp_path / "golden")
-    assert told(tmp_path / "golden") == trials
+    assert {path.name for path in folder.iterdir()} == {
+        "study.log", *(f"trial_{number:04d}" for number in range(len(found)))
+    }  # fmt: skip
+    search(config, folder)
+    assert told(folder) == found and not training.finished
 
 
-@pytest.mark.parametrize("when", ["before", "after", "torn"])
-def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when):
+@pytest.mark.parametrize("share", [97, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("when", ["before", "torn"])
+def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when, share):
     """A search goes on to the same trials wherever it was killed."""
-    config, trials, finished = golden
-    if config.tuner == "bayesian":
-        pytest.skip("its proposals take seconds; test_bayesian_goes_on_as_it_would_have")
-    write, count = files.write_bytes, 0
+    config, expected, finished = golden
+    last, alive = 0, False
 
-    def deadly(path, content):
-        nonlocal count
-        count -= 1
-        if count == 0 and when == "torn":
-            path.write_bytes(content[: len(content) // 2])
-        if count != 0 or when == "after":
-            write(path, content)
-        if count == 0:
+    def deadly(number, event, path):
+        nonlocal alive
+        # A lock that is left is taken away after 30 s; see test_a_lock_of_a_killed_process.
+        if alive and number >= last and ".lock" not in path.name:
+            alive = False
+            if when == "torn" and path.name == trials.JOURNAL and event == "open":
+                with open(path, "ab") as journal:
+                    journal.write(b'{"op_code":8,"work')
             raise Killed
 
-    monkeypatch.setattr(files, "write_bytes", deadly)
-    # One search that is killed at its first write, goes on, is killed at its second one, ...
-    folder = tmp_path / "killed"
-    for number in range(1, 200):
-        count = number
-        try:
+    while not alive:  # until it has fewer writes than that
+        last, alive = last + share, True
+        folder = tmp_path / str(last) / "a"
+        folder.parent.mkdir()
+        training.finished.clear()
+        with watching(folder, deadly), contextlib.suppress(Killed):
             search(config, folder)
-        except Killed:
-            continue
-        break
-    assert number > 10
-    assert told(folder) == trials
-    if when != "torn":
+        search(config, folder)
+        assert told(folder) == expected, last
         assert len(training.finished) == finished
+        assert not [path for path in folder.rglob(".*") if path.suffix != ".lock"]
+    assert last > 100
 
 
-@pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
-def test_a_process_for_each_few_trials(golden, tmp_path):
-    config, trials, _ = golden
-    processes = 1
-    while True:
-        try:
-            search(config, tmp_path / "shared", most=3)
-            break
-        except Renewal:
-            processes += 1
-            assert len(told(tmp_path / "shared")) == 3 * (processes - 1)
-    assert processes == len(trials) // 3 + 1
-    assert told(tmp_path / "shared") == trials
-
-
-def test_bayesian_goes_on_as_it_would_have(tmp_path, training):
-    # With one hyperparameter the Gaussian process takes over after three trials.
-    ranges = {"depth": "2..50", "units": "4", "batch_size": "64", "learning_rate": "1e-3"}
-    config = settings("bayesian", 6, **ranges)
-    search(config, tmp_path / "golden")
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch")
+def test_a_gaussian_process_goes_on_as_it_would_have(tmp_path, training):
+    config = settings("gp", 12, units="8", learning_rate="1e-3")
+    for name in ("golden", "killed"):
+        (tmp_path / name).mkdir()
+    search(config, tmp_path / "golden" / "a")
 
     def once(config):
         training.behave = lambda config: None
         raise Killed
 
-    for killed in range(1, 7):
-        folder = tmp_path / f"killed{killed}"
-        search(settings("bayesian", killed, **ranges), folder)  # more trials are no other search
+    for number in (3, 11):  # at random still, and not any more
+        search(dataclasses.replace(config, trials=number), tmp_path / "killed" / "a")
         training.behave = once
-        if killed < 6:
-            with pytest.raises(Killed):
-                search(config, folder)
-        training.behave = lambda config: None
-        if killed in (3, 5):
-            search(config, folder)
-            assert told(folder) == told(tmp_path / "golden")
+        with pytest.raises(Killed):
+            search(config, tmp_path / "killed" / "a")
+    search(config, tmp_path / "killed" / "a")
+    assert told(tmp_path / "killed" / "a") == told(tmp_path / "golden" / "a")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"trial": 3}', "\0"])
-@pytest.mark.parametrize("name", ["record.json", "outcome.json", "seed0/config.json"])
-@pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
-def test_damaged_by_hand(golden, tmp_path, training, name, content):
-    """A search with a damaged file goes on to the same trials."""
-    config, trials, _ = golden
-    folder = tmp_path / "golden"
-    number = "0003" if name == "record.json" else trials[-1][0]
-    path = folder / f"trial_{number}" / name
-    path.write_text(content)
-    if name != "record.json":  # so that the last trial is still to be ended
-        record = records.read(folder, number)
-        record.outcome = record.ended = None
-        records.write(folder, record)
-    if name == "seed0/config.json":
-        (folder / f"trial_{number}" / "outcome.json").unlink()
-    said = search(config, folder)
-    assert told(folder) == trials
-    if name == "record.json":
-        expected = f"'{path}' is damaged. It is set aside, and its trial is run again"
-        assert said == [expected]
-        assert not training.finished  # its outcome was still there
-    elif name == "outcome.json":
-        assert not training.finished  # its run was
-    else:
-        assert training.finished == [path.parent]
-    assert list(folder.glob(f"trial_{number}/*.damaged"))
+def test_a_process_for_each_few_trials(golden, tmp_path, monkeypatch):
+    config, expected, _ = golden
+    monkeypatch.setattr(tuner_module, "TRAININGS", 3)
+    processes = 1
+    while True:
+        try:
+            search(config, tmp_path / "a")
+            break
+        except Renewal:
+            processes += 1
+            assert len(told(tmp_path / "a")) == 3 * (processes - 1)
+    assert processes == len(expected) // 3 + 1
+    assert told(tmp_path / "a") == expected
 
 
-@pytest.mark.parametrize("golden", ["random", "grid", "hyperband"], indirect=True)
-def test_all_of_a_trial_is_lost(golden, tmp_path, training):
-    config, trials, _ = golden
-    folder = tmp_path / "golden"
-    os.rename(folder / "trial_0003", tmp_path / "elsewhere")
-    if config.tuner == "hyperband":  # which went on with the best of several, this one among them
-        with pytest.raises(ConfigError, match=r"Cannot resume: the records do not lead to trial"):
-            search(config, folder)
-        return
-    search(config, folder)
-    assert [path.parent.name for path in training.finished] == ["trial_0003"]
-    assert told(folder) == trials
-
-
-def test_foreign_files_do_no_harm(tmp_path, training):
+def test_folders_that_are_gone(tmp_path, training):
+    """What has ended is in the study; what has not is trained anew."""
     config = settings()
-    for name in ("oracle.json", "tuner0.json"):
-        (tmp_path / "a").mkdir(exist_ok=True)
-        (tmp_path / "a" / name).write_text("{")
-    assert len(search(config, tmp_path / "a")) == 2  # both are set aside
-    (tmp_path / "a" / "trial_0002" / "trial.json").write_text("{")
+    search(config, tmp_path / "golden", name="a")
+    training.behave = lambda config: kill(config) if len(training.finished) == 12 else None
+    with pytest.raises(Killed):
+        search(config, tmp_path / "a")
+    training.behave, training.finished = lambda config: None, []
+    for path in (tmp_path / "a").glob("trial_*"):
+        shutil.rmtree(path)
     search(config, tmp_path / "a")
-    search(config, tmp_path / "b")
-    assert told(tmp_path / "a") == told(tmp_path / "b")
+    assert told(tmp_path / "a") == told(tmp_path / "golden", "a")
+    assert [path.parent.name for path in training.finished] == [
+        f"trial_{number:04d}" for number in range(4, 8)
+    ]
+
+
+def test_a_lost_journal(tmp_path, training):
+    """Then the trials are created again, and their runs need no training."""
+    search(settings(), tmp_path / "a")
+    expected, training.finished = told(tmp_path / "a"), []
+    (tmp_path / "a" / trials.JOURNAL).unlink()
+    search(settings(), tmp_path / "a")
+    assert told(tmp_path / "a") == expected and not training.finished
+    # Of other settings, the folders hold other runs.
+    (tmp_path / "a" / trials.JOURNAL).unlink()
+    search(settings(seed=1), tmp_path / "a")
+    assert len(training.finished) == 8
+    search(settings(seed=1), tmp_path / "b", name="a")
+    assert told(tmp_path / "b", "a") == told(tmp_path / "a")
+
+
+def test_a_damaged_journal_is_an_error(tmp_path, training):
+    search(settings(number=2), tmp_path / "a")
+    journal = tmp_path / "a" / trials.JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b"{nonsense\n", *lines[3:]]))
+    with pytest.raises(ConfigError):
+        search(settings(number=2), tmp_path / "a")
 
 
 def test_a_poisonous_trial_is_given_up(tmp_path, training):
-    def kill(config):
+    def behave(config):
         if config.model.depth == depth:
             raise Killed
 
     config = settings()
-    search(config, tmp_path / "golden")
-    depth = records.read(tmp_path / "golden", "0002").values["depth"]
-    training.behave = kill
+    search(config, tmp_path / "a")
+    expected = told(tmp_path / "a")
+    depth = expected[2][1]["depth"]
+    training.behave = behave
     kills = 0
     while kills < 100:
         try:
-            search(config, tmp_path / "a")
+            search(config, tmp_path / "b", name="a")
             break
         except Killed:
             kills += 1
-    poisonous = [r for r in records.read_all(tmp_path / "a") if r.values["depth"] == depth]
-    assert kills == ATTEMPTS * len(poisonous)
-    for record in poisonous:
-        assert record.state == "failed"
-        assert record.outcome.reason == "its process ended 5 times without a new checkpoint"
-    values = [record.values for record in records.read_all(tmp_path / "golden")]
-    assert [record.values for record in records.read_all(tmp_path / "a")] == values
+    found = found_in(tmp_path / "b", "a")
+    poisonous = [trial for trial in found if trial.values["depth"] == depth]
+    assert kills == optuna_oracle.ATTEMPTS * len(poisonous) >= 5
+    for trial in poisonous:
+        assert trial.state == "failed"
+        assert trial.outcome.reason == "its process ended 5 times without progress"
+    assert [trial.values for trial in found] == [values for _, values, _, _ in expected]
 
 
 def test_progress_is_patience(tmp_path, training):
-    def kill(config):
+    def behave(config):
         checkpoint = tmp_path / "a" / "trial_0000" / "seed0" / "checkpoints"
         checkpoint.mkdir(exist_ok=True)
         (checkpoint / f"epoch_{len(list(checkpoint.iterdir())):04d}-0.npz").touch()
         raise Killed
 
-    training.behave = kill
-    for _ in range(3 * ATTEMPTS):
+    training.behave = behave
+    for _ in range(3 * optuna_oracle.ATTEMPTS):
         with pytest.raises(Killed):
             search(settings(), tmp_path / "a")
-    assert records.read(tmp_path / "a", "0000").attempts == 1
+    (trial,) = found_in(tmp_path / "a")
+    assert trial.state == "running"
+    training.behave = lambda config: None
+    search(settings(number=1), tmp_path / "a")
+    assert found_in(tmp_path / "a")[0].state == "finished"
+
+
+def test_a_trial_whose_run_is_locked_is_not_taken_up(tmp_path, training, monkeypatch):
+    training.behave = kill
+    with pytest.raises(Killed):
+        search(settings(number=1), tmp_path / "a")
+    training.behave = lambda config: None
+    monkeypatch.setattr(tuner_module.runs, "is_locked", lambda folder: True)
+    monkeypatch.setattr(optuna_oracle, "WAIT", 0)
+    oracle = tuner_module.SearchOracle(
+        settings(number=1), tmp_path / "a", str(tmp_path / "a" / trials.JOURNAL), "a",
+        math.inf, trials.datetime.min,
+    )  # fmt: skip
+    assert oracle.create_trial("tuner0").status == "IDLE"
+    monkeypatch.undo()
+    assert oracle.create_trial("tuner0").status == "RUNNING"
 
 
 def test_more_trials_later(tmp_path, training):
-    search(settings(trials=3), tmp_path / "a")
-    search(settings(trials=12), tmp_path / "a")
-    search(settings(trials=12), tmp_path / "b")
-    assert told(tmp_path / "a") == told(tmp_path / "b")
+    search(settings(number=3), tmp_path / "a")
+    search(settings(number=12), tmp_path / "a")
+    search(settings(number=12), tmp_path / "b", name="a")
+    assert told(tmp_path / "a") == told(tmp_path / "b", "a")
 
 
 def test_executions_and_folds(tmp_path, training):
-    search(settings(trials=2, executions=2, folds=3), tmp_path / "a")
-    outcome = records.read(tmp_path / "a", "0001").outcome
-    assert len(outcome.scores) == 6
-    assert outcome.score == pytest.approx(sum(outcome.scores) / 6)
+    search(settings(number=2, executions=2, folds=3), tmp_path / "a")
+    outcome = found_in(tmp_path / "a")[1].outcome
+    assert len(outcome.of_runs) == 6 and outcome.epochs == 18
+    assert outcome.scores == [pytest.approx(sum(outcome.of_runs) / 6)]
     names = sorted(path.name for path in (tmp_path / "a" / "trial_0001").glob("seed*"))
     assert names == [f"seed{seed}-fold{fold}of3" for seed in (0, 1) for fold in (1, 2, 3)]
     config = RunConfig.from_dict(
@@ -254,99 +267,84 @@ def test_executions_and_folds(tmp_path, training):
     assert (config.seed, config.fold, config.folds) == (1, 3, 3)
 
 
-@pytest.mark.parametrize("direction", ["val_accuracy", "val_loss"])
-def test_no_number_never_wins(tmp_path, training, direction):
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_no_number_never_wins(tmp_path, training, objective):
     def behave(config):
         depth = config.model.depth
         if depth == 2:
             raise DivergedError("The loss became nan in epoch 1")
-        # keras-tuner takes infinity for the best, and the first NaN for all that comes.
         return {
             3: [math.nan, math.nan], 4: [math.nan, 0.7], 5: [math.inf, 0.6], 6: [-math.inf, 0.5],
         }[depth]  # fmt: skip
 
     training.behave = behave
-    config = settings("grid", depth="2,3,4,5,6", learning_rate="1e-3", units="8", trials=None)
-    config = SearchConfig(**{**config.to_dict(), "objective": direction, "dropout": "0,0.1"})
+    config = settings("grid", depth="2,3,4,5,6", learning_rate="1e-3", units="8", dropout="0,0.1",
+                      objective=(objective,))  # fmt: skip
     search(config, tmp_path / "a")
-    found = records.read_all(tmp_path / "a")
-    states = {(r.values["depth"], r.state) for r in found}
-    assert states == {
+    found = found_in(tmp_path / "a")
+    assert {(trial.values["depth"], trial.state) for trial in found} == {
         *((2, "diverged"), (3, "diverged")), *((4, "finished"), (5, "finished"), (6, "finished")),
     }  # fmt: skip
     best = results.ranked(found, config)
-    assert [record.values["depth"] for record in best[::2]] == [4, 5, 6]
-    score = best[0].outcome.score
-    assert score == pytest.approx(0.7 if direction == "val_accuracy" else 0.3)
+    assert [trial.values["depth"] for trial in best[::2]] == [4, 5, 6]
+    assert best[0].score == pytest.approx(0.7 if objective == "val_accuracy" else 0.3)
 
 
-def test_hyperband_plans_epochs(tmp_path, training):
-    search(settings("hyperband"), tmp_path / "a")
-    found = records.read_all(tmp_path / "a")
-    epochs = [record.values["tuner/epochs"] for record in found]
-    assert set(epochs) == {1, 3, 9}
-    again = [record for record in found if "tuner/trial_id" in record.values]
-    assert again
-    for record in again:
-        earlier = records.read(tmp_path / "a", record.values["tuner/trial_id"])
-        assert earlier.values["units"] == record.values["units"]
-    config = settings("hyperband")
-    assert {config.run(record.values).epochs for record in found} == {1, 3, 9}
+def test_hyperband_ends_trials_early(tmp_path, training):
+    """Those that are not among the best third after 1, 3 or 9 of 27 epochs, as its brackets say."""
+    training.behave = lambda config: [config.model.depth / 100 + e / 1000 for e in range(27)]
+    config = settings(number=24, depth="2..50", epochs="27", pruner="hyperband")
+    search(config, tmp_path / "a")
+    found = found_in(tmp_path / "a")
+    assert {trial.state for trial in found} == {"finished", "pruned"}
+    pruned = [trial for trial in found if trial.state == "pruned"]
+    assert {trial.outcome.epochs for trial in pruned} <= {1, 3, 9} and len(pruned) > 8
+    trial = pruned[0]
+    assert trial.outcome.reason == f"after {trial.outcome.epochs} of 27 epochs"
+    assert trial.outcome.scores == [trial.values["depth"] / 100 + (trial.outcome.epochs - 1) / 1000]
+    best = max(trial.values["depth"] for trial in found)
+    assert results.ranked(found, config)[0].values["depth"] == best
+    states = optuna.trial.TrialState
+    study = trials.open_study(str(tmp_path / "a" / trials.JOURNAL), "a")
+    assert [trial.state for trial in study.trials].count(states.PRUNED) == len(pruned)
+
+
+def test_two_objectives(tmp_path, training):
+    config = settings(None, 20, objective=("val_accuracy", "parameters"))
+    assert config.sampler == "nsga2"
+    search(config, tmp_path / "a")
+    found = found_in(tmp_path / "a")
+    front = results.best(found, config)
+    assert 1 < len(front) < 20
+    # Accuracy falls on both sides of depth 4, size grows with depth: none deeper is on the front.
+    assert {trial.values["depth"] for trial in front} <= {2, 3, 4}
+    for trial in found:
+        beaten = any(
+            other.result.scores[0] >= trial.result.scores[0]
+            and other.result.scores[1] <= trial.result.scores[1]
+            and other.result.scores != trial.result.scores
+            for other in found
+        )
+        assert beaten == (trial not in front)
+    ranks = results.ranked(found, config)
+    assert ranks[: len(front)] == front and len(ranks) == 20
+    assert [trial.score for trial in front] == sorted((t.score for t in front), reverse=True)
 
 
 def test_time_limit(tmp_path, training):
     search(settings(), tmp_path / "a", time_limit=1e-9)
-    assert not records.read_all(tmp_path / "a")
+    assert not found_in(tmp_path / "a")
     # What was begun stays begun.
-    training.behave = lambda config: (_ for _ in ()).throw(Killed)
+    training.behave = kill
     with pytest.raises(Killed):
         search(settings(), tmp_path / "a")
     search(settings(), tmp_path / "a", time_limit=1e-9)
-    assert [record.state for record in records.read_all(tmp_path / "a")] == ["running"]
+    assert [trial.state for trial in found_in(tmp_path / "a")] == ["running"]
 
 
-def test_another_machine_s_trials(tmp_path, training):
-    """What a worker left that does not come back is run by another one, in the end."""
-    training.behave = lambda config: (_ for _ in ()).throw(Killed)
-    with pytest.raises(Killed):
-        search(settings(), tmp_path / "a")
-    record = records.read(tmp_path / "a", "0000")
-    record.tuner = "another"
-    records.write(tmp_path / "a", record)
-    training.behave = lambda config: None
-    search(settings(), tmp_path / "a")
-    assert training.finished[-1].parent.name == "trial_0000"
-    search(settings(), tmp_path / "b")
-    assert told(tmp_path / "a") == told(tmp_path / "b")
-
-
-def test_a_worker_outlives_its_chief(tmp_path, training):
-    """It delivers the trial that it got from the last chief, and then asks for more."""
-    config, folder = settings(), tmp_path / "a"
-    training.behave = lambda config: (_ for _ in ()).throw(Killed)
-    with pytest.raises(Killed):
-        search(config, folder)
-    training.behave = lambda config: None
-    worker = RunTuner(config, folder)
-    worker.oracle.replay(records.read_all(folder))
-    trial = worker.oracle.trials["0000"]
-    worker.run_trial(trial)
-    for _ in range(2):  # the first answer may be lost
-        worker.oracle.end_trial(trial)
-    worker.search(verbose=0)
-    search(config, tmp_path / "b")
-    assert told(folder) == told(tmp_path / "b")
-    assert not worker.oracle.ongoing_trials and not worker.oracle.tuner_ids
-
-
-def test_records_of_another_plan(tmp_path, training):
-    search(settings("grid", depth="2,3", units="4", learning_rate="1e-3"), tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"Cannot resume: the records do not lead to trial 1"):
-        search(settings("grid", depth="2..2", units="4", learning_rate="1e-3"), tmp_path / "a")
-
-
-def test_sizes_of_own_data(tmp_path, training):
+def test_sizes_of_own_data(tmp_path, training, monkeypatch):
     """What only the data tell, 12 features and 3 classes, decides which models are too large."""
+    monkeypatch.setattr(tuner_module, "prepare", prepare)
     path = tmp_path / "letters.npz"
     np.savez(path, x=np.zeros((30, 12)), y=np.arange(30) % 3)
     changes = {"depth": "2", "units": "4,5", "learning_rate": "1e-3"}
@@ -355,9 +353,72 @@ def test_sizes_of_own_data(tmp_path, training):
     config = settings("grid", **changes, max_parameters=parameters[5] - 1)
     config = dataclasses.replace(config, task=str(path))
     search(config, tmp_path / "search")
-    found = records.read_all(tmp_path / "search")
-    assert [record.state for record in found] == ["finished", "skipped"]
+    found = found_in(tmp_path / "search")
+    assert [trial.state for trial in found] == ["finished", "skipped"]
     assert found[1].outcome.reason == (
         f"{parameters[5]:,} parameters exceed max_parameters={parameters[5] - 1:,}"
     )
     assert config.subject == "letters"
+
+
+def test_sequence_tasks_and_texts(tmp_path, training):
+    """Runs of all kinds: their metrics and results tell the objectives."""
+
+    def of(task, columns, rows, result, **changes):
+        def train(config, folder, **options):
+            folder.mkdir(parents=True)
+            files.write_json(folder / "config.json", config.to_dict())
+            table = [",".join(columns), *(",".join(map(str, row)) for row in rows), ""]
+            files.write_text(folder / "metrics.csv", "\n".join(table))
+            return result
+
+        tuner_module.train = train  # `training` puts it back
+        config = SearchConfig(task, trials=1, **changes)
+        folder = tmp_path / config.command
+        search(config, folder)
+        (trial,) = found_in(folder)
+        return config, trial
+
+    result = {"parameters": 7, "seconds": 1.5, "diverged": None, "trained_sequences": 3200}
+    solved = of(
+        "adding:length=20",
+        ("epoch", "loss", "wrong", "error", "sequences"),
+        [(1, 0.2, 0.9, 0.3, 1600), (2, 0.1, 0.25, 0.2, 3200)],
+        result,
+        objective=("wrong", "trained_sequences"),
+    )
+    assert solved[1].outcome.scores == [0.25, 3200]
+    assert results.texts(solved[1], solved[0]) == {
+        "wrong": "25.0%", "trained_sequences": "3,200", "parameters": "7", "seconds": "2"
+    }  # fmt: skip
+    result = {"parameters": 9, "seconds": 2.5}
+    config, written = of(
+        "tinyshakespeare",
+        ("step", "epoch", "loss", "bits", "val_loss", "val_bits"),
+        [(100, 0.5, 3.0, 4.3, "", ""), (200, 1.0, 2.5, 3.6, 2.4, 3.5)],
+        result,
+    )
+    assert written.outcome.scores == [3.5] and config.objective == ("val_bits",)
+    assert written.outcome.epochs == 1.0
+    diverged = {**result, "diverged": "The loss became nan", "trained_sequences": 5}
+    rows = [(1, 0.2, 0.9, 0.3, 1600)]
+    columns = ("epoch", "loss", "wrong", "error", "sequences")
+    shutil.rmtree(tmp_path / "solve")
+    _, lost = of("adding:length=20", columns, rows, diverged)
+    assert (lost.state, lost.outcome.reason) == ("diverged", "The loss became nan")
+
+
+def test_shares_of_a_text_s_training(monkeypatch):
+    """A pruner counts in 27 parts of the training, for a text is evaluated at any moment."""
+    said = []
+    config = SearchConfig("tinyshakespeare", pruner="hyperband", epochs="2")
+    report = lambda *step: said.append(step)  # noqa: E731
+    tuner = types.SimpleNamespace(_config=config, oracle=types.SimpleNamespace(report=report))
+    for row in (
+        {"epoch": 0.1},
+        {"epoch": 0.25, "val_bits": 3.0},
+        {"epoch": 1.0, "val_bits": 2.5},
+        {"epoch": 2.0, "val_bits": 2.0},
+    ):
+        tuner_module.RunTuner._report(tuner, row)
+    assert said == [(3.0, 4, True), (2.5, 14, True), (2.0, 27, False)]

@@ -25,7 +25,7 @@ from keras_deeplstm.experiments.training.examinations import (
 from keras_deeplstm.experiments.training.guessing import Guess
 from keras_deeplstm.experiments.training.sequences import (
     Fresh,
-    make_model,
+    design,
     make_optimizer,
 )
 
@@ -131,7 +131,7 @@ def test_learning_rates():
 
 
 def model_of(config):
-    return make_model(config, config.make_task())
+    return design(config, config.make_task())()
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "series"])
@@ -140,7 +140,7 @@ def test_a_model_for_every_task(name):
     block = "grid_lstm" if task.steps else "unfolded_lstm"
     config = SequenceConfig(name, SequenceModelConfig(block, units=4))
     batch = task.sample(np.random.default_rng(0), 3)
-    outputs = make_model(config, task).predict_on_batch(inputs_of(batch))
+    outputs = design(config, task)().predict_on_batch(inputs_of(batch))
     assert outputs.shape == batch.y.shape
     found = examine(
         lambda x: np.zeros((len(x), *batch.y.shape[1:])), task, np.random.default_rng(0)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from keras_deeplstm.experiments import cli, register, runs
-from keras_deeplstm.experiments.search.config import SearchConfig, command_of
+from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, DataError, get_task, own, published, task
@@ -455,9 +455,8 @@ def test_name_of_a_path(path, name):
 
 
 def test_command_with_a_path():
-    assert command_of(RunConfig("/my data/x.npz", epochs=3)) == (
-        "deeplstm run '/my data/x.npz' --epochs 3"
-    )
+    config = RunConfig("/my data/x.npz", epochs=3)
+    assert config.command_line() == "deeplstm run '/my data/x.npz' --epochs 3"
 
 
 # .npz files

@@ -1,4 +1,4 @@
-"""Folders that version 0.1 wrote: runs are listed, reported and resumed, a search goes on.
+"""Folders that version 0.1 wrote: runs are listed, reported and resumed.
 
 `version_0_1/runs` holds them as they were, but for pictures and models.
 """
@@ -9,8 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from keras_deeplstm.experiments import Splits, Study, Task, main, register, runner, runs
-from keras_deeplstm.experiments.search import runner as search_runner
+from keras_deeplstm.experiments import Splits, Study, Task, main, register, runs
 from keras_deeplstm.experiments.training import train
 
 OLD = pathlib.Path(__file__).parent / "version_0_1" / "runs"
@@ -54,23 +53,6 @@ def test_an_interrupted_run_goes_on_to_the_same_result():
     for key in ("test_accuracy", "test_loss", "val_accuracy", "gradient_ratio_end", "gabor_r2_end"):
         assert result[key] == pytest.approx(expected[key], rel=1e-4), key  # another processor
     assert result["resumed_after_epochs"] == [2]
-
-
-@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
-def test_a_search_of_version_0_1_goes_on(capsys, monkeypatch):
-    from keras_deeplstm.experiments.search.tuner import search_in
-
-    class Here(runner.Worker):
-        def call(self, function, config, folder, options, environment, on_message):
-            search_in(config, folder, on_message=on_message, **options)
-
-    monkeypatch.setattr(search_runner, "Worker", Here)
-    options = ["--epochs", "1", "--depth", "2..3", "--units", "8", "--name", "srch"]
-    assert main(["search", "digits", "--trials", "3", *options]) == 0
-    assert "3 trials (2 done)" in capsys.readouterr().out
-    assert pd.read_csv("runs/srch/trials.csv")["state"].tolist() == ["finished"] * 3
-    assert main(["search", "digits", "--trials", "3", *options, "--executions", "2"]) == 3
-    assert "Cannot resume: search differs: executions: 1 -> 2" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick_pictures")

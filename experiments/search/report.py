@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import records, results
+from keras_deeplstm.experiments.search import results, trials
 from keras_deeplstm.experiments.search.config import SearchConfig
-from keras_deeplstm.experiments.search.figures import pareto, sections
-from keras_deeplstm.experiments.search.records import Record
-from keras_deeplstm.experiments.search.runner import read_config
-from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.words import enumerate_words, ratio_text
+from keras_deeplstm.experiments.search.figures import sections
+from keras_deeplstm.experiments.search.trials import Trial
+from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.words import enumerate_words
+
+FEWEST = 4  # finished trials that tell something of importance
 
 
 def write_search_report(folder: Path, output: Path | None = None) -> Path:
@@ -22,76 +24,114 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
     Beside `report.html` is `trials.csv`, a row for each trial; beside another page, `NAME.html`, it
     is `NAME-trials.csv`.
     """
-    config = read_config(folder)
-    found = records.read_all(folder)
-    ended = len(records.ended(found))
+    config, found = trials.open_search(folder)
+    ended = len(trials.ended(found))
     if not ended:
         raise ConfigError(results.nothing_yet(found, config))
     table = trials_table(found, config)
-    best = results.ranked(found, config)
+    ranks, best = results.ranked(found, config), results.best(found, config)
     environments = sorted(folder.glob("trial_*/*/environment.json"))
+    importances, partial = _importances(folder)
     html = render(
         "search.html",
         title=f"Search: {folder.name} ({config.subject})",
-        question=f"Which {enumerate_words(config.searched)}? Judged by {config.objective}",
-        answer=_answer(best, ended, table, config),
+        question=f"Which {enumerate_words(config.searched)}? Judged by "
+        f"{enumerate_words(list(config.objective))}",
+        answer=_answer(ranks, ended, table, config) + _retrained(folder),
         problems=[
-            (f"trial {int(record.trial)}", record.state, record.result.reason)
-            for record in found
-            if record.state != "finished"
+            (f"trial {trial.number}", trial.state, trial.result.reason)
+            for trial in found
+            if trial.state not in ("finished", "pruned")
         ],
+        named=best if len(config.objective) > 1 else ranks[: results.NAMED],
+        ranks=ranks,
+        pruned=[trial for trial in found if trial.state == "pruned"],
         best=best,
-        searched=config.searched,
         config=config,
-        short=results.short,
-        score_text=results.score_text,
-        value_text=results.value_text,
-        ratio_text=ratio_text,
-        command_of=results.command,
-        named=results.NAMED,
-        sections=sections(table, config),
+        results=results,
+        sections=sections(table, config, [trial.number for trial in best], importances, partial),
         settings=_settings(config),
         environments=[files.read_json(path) for path in environments[-1:]],  # the newest run's
         commands=[files.read_json(folder / "search.json").get("command", "")],
     )
-    trials = "trials.csv" if output is None else f"{output.stem}-trials.csv"
+    path = "trials.csv" if output is None else f"{output.stem}-trials.csv"
     output = output or folder / "report.html"
     files.write_text(output, html)
-    files.write_text(output.with_name(trials), files.csv_of(table))
+    files.write_text(output.with_name(path), files.csv_of(table))
     return output
 
 
-def trials_table(found: list[Record], config: SearchConfig) -> pd.DataFrame:
-    """A row for each trial: its values, state, score, parameters, gradient ratio and seconds."""
-    rows = [
-        {**record.values, **dataclasses.asdict(record.result), "trial": int(record.trial)}
-        for record in found
-    ]
-    numbers = {"score": "float64", "parameters": "Int64"}
-    numbers |= {"gradient_ratio": "float64", "seconds": "float64"}
+def trials_table(found: list[Trial], config: SearchConfig) -> pd.DataFrame:
+    """A row for each trial: its values, state, objectives, parameters, gradient ratio, seconds."""
+    rows = []
+    for trial in found:
+        outcome = dataclasses.asdict(trial.result)
+        scores = dict(zip(config.objective, outcome["scores"], strict=False))
+        rows.append({"trial": trial.number, **trial.values, **outcome, **scores})
+    numbers = dict.fromkeys([*config.objective, "gradient_ratio", "seconds"], "float64")
+    numbers |= {"parameters": "Int64", "epochs": "float64"}
     columns = ["trial", *config.searched, "state", *numbers, "reason"]
     return pd.DataFrame(rows, columns=columns).astype(numbers)
 
 
-def _answer(best, ended, table, config):
-    if not best:
+def _importances(folder):
+    """The share of each hyperparameter in the variance of the first objective, and the others.
+
+    Those that not every trial has get none: they may well matter where they are.
+    """
+    try:
+        study = trials.study_in(folder)
+    except ConfigError:  # of an earlier version
+        return {}, []
+    import optuna
+
+    done = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+    names = {name for trial in done for name in trial.params}
+    common = {name for name in names if all(name in trial.params for trial in done)}
+    varied = [name for name in common if len({trial.params[name] for trial in done}) > 1]
+    if len({trial.values[0] for trial in done}) < 2 or len(done) < FEWEST:
+        return {}, []
+    found = optuna.importance.get_param_importances(
+        study,
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+        params=sorted(varied),
+        target=lambda trial: trial.values[0],
+    )
+    return found, sorted(names - common)
+
+
+def _answer(ranks, ended, table, config):
+    if not ranks:
         return [f"None of {ended} trials has a result."]
-    winner = best[0].outcome
-    texts = results.value_texts(best[0], config)
-    values = enumerate_words([f"{name} {text}" for name, text in texts.items() if text])
-    score = results.score_text(winner.score, config)
-    sentences = [f"The best of {ended} trials: {values}. Its {config.objective} is {score}."]
-    if len(winner.scores) > 1:
+    best = ranks[0]
+    winner, measure = best.result, config.measures[0]
+    values = results.value_texts(best, config)
+    described = enumerate_words([f"{name} {text}" for name, text in values.items() if text])
+    score = measure.text(best.score)
+    which = "best" if len(config.objective) == 1 else f"best by {config.objective[0]}"
+    sentences = [
+        f"The {which} of {ended} trials: {described}. Its {config.objective[0]} is {score}."
+    ]
+    if len(winner.of_runs) > 1:
         spread = "executions and folds" if config.folds else "executions"
-        low, high = (results.score_text(f(winner.scores), config) for f in (min, max))
+        low, high = (measure.text(f(winner.of_runs)) for f in (min, max))
         sentences.append(f"That is the mean over {spread}, which range from {low} to {high}.")
-    smaller = pareto(table[table["state"] == "finished"], config)
-    near = smaller[(smaller["score"] - winner.score).abs() <= 0.01]
-    if config.measure.form.endswith("%") and len(near) > 1:
-        row = near.iloc[0]
+    near = [
+        trial
+        for trial in ranks
+        if abs(trial.score - best.score) <= 0.01 and trial.result.parameters < winner.parameters
+    ]
+    if measure.form.endswith("%") and near:
+        least = min(near, key=lambda trial: trial.result.parameters)
         sentences.append(
-            f"Trial {row['trial']} is within one percentage point of it with "
-            f"{row['parameters']:,} parameters instead of {winner.parameters:,}."
+            f"Trial {least.number} is within one percentage point of it with "
+            f"{least.result.parameters:,} parameters instead of {winner.parameters:,}."
+        )
+    pruned = int((table["state"] == "pruned").sum())
+    if pruned:
+        sentences.append(
+            f"{pruned} trials were pruned: all together trained for {table['epochs'].sum():,.4g} "
+            f"of {len(table) * config.rounds:,} {config.counted}."
         )
     sentences.append(
         "A score is that of a trial's best epoch on the data by which the trials are chosen: the "
@@ -100,9 +140,14 @@ def _answer(best, ended, table, config):
     return sentences
 
 
+def _retrained(folder):
+    """What the best model has reached on the test data, if it was trained once more."""
+    run = runs.load(folder / "best")
+    if run.state != "finished" or run.config is None:
+        return []
+    return [f"Trained once more, as {run.name}: {run.config.outcome(run.result)}."]
+
+
 def _settings(config):
-    names = ("executions", "folds", "epochs", "seed", "optimizer", "clipnorm", "max_parameters")
-    fixed = {name: v for name, v in config.ranges.items() if name not in config.searched}
-    ranges = {"tuner": config.tuner}
-    ranges |= {name: config.range_text(name) for name in config.searched}
-    return ranges | fixed | {name: getattr(config, name) for name in names}
+    names = ("command", "sampler", "pruner", "executions", "folds", "seed", "max_parameters")
+    return {name: getattr(config, name) for name in names} | config.space.typed

@@ -1,23 +1,27 @@
-"""A tuner of keras-tuner whose trials are runs."""
+"""A tuner of keras-tuner whose trials are runs, and its oracle."""
 
 import math
 import statistics
-from collections.abc import Callable
+import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-import grpc
 import keras_tuner
 import numpy as np
+import optuna
+from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_deeplstm import search
 from keras_deeplstm.experiments import runs
-from keras_deeplstm.experiments.processes.worker import MEMORY, memory_in_use
-from keras_deeplstm.experiments.search import records
-from keras_deeplstm.experiments.search.config import SearchConfig
-from keras_deeplstm.experiments.search.oracles import ORACLES, Recorded
-from keras_deeplstm.experiments.search.records import Outcome
-from keras_deeplstm.experiments.settings.base import ConfigError
-from keras_deeplstm.experiments.tasks import DataError, get_task
-from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.processes.worker import MEMORY, TRAININGS, memory_in_use
+from keras_deeplstm.experiments.search import trials
+from keras_deeplstm.experiments.search.config import OF_RESULT, SearchConfig
+from keras_deeplstm.experiments.search.results import ended_in_failures
+from keras_deeplstm.experiments.search.trials import Outcome, trial_folder
+from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.tasks import DataError
+from keras_deeplstm.experiments.training import prepare, train
 from keras_deeplstm.experiments.training.journal import DivergedError
 
 # What no other trial would escape.
@@ -28,43 +32,93 @@ class Renewal(Exception):
     """A process has done its share of the trials; another one is to go on."""
 
 
+class Pruned(BaseException):
+    """The pruner ends a trial after this epoch; not an error, which the run would record."""
+
+
+class SearchOracle(search.OptunaOracle):
+    """The oracle of a search by command: it also knows when to stop, and sees the trials' folders.
+
+    No trial begins after `time_limit` seconds. Failures before `since` do not end the search: their
+    cause may be gone.
+    """
+
+    def __init__(self, config, folder, storage, name, time_limit, since):
+        rounds = {"min_resource": 1, "max_resource": config.resource, "reduction_factor": 3}
+        pruner = config.pruner
+        if pruner == "hyperband":
+            pruner = optuna.pruners.HyperbandPruner(**rounds)
+        names = zip(config.objective, config.measures, strict=True)
+        objectives = [keras_tuner.Objective(n, measure.direction) for n, measure in names]
+        super().__init__(
+            objectives if len(objectives) > 1 else objectives[0],
+            config.trials,
+            sampler=config.sampler,
+            pruner=pruner,
+            storage=storage,
+            study_name=name,
+            seed=config.seed,
+            max_consecutive_failed_trials=None,
+        )
+        self.verbose = 0
+        self._folder, self._since = folder, since
+        self._deadline = time.monotonic() + time_limit
+
+    def create_trial(self, tuner_id):
+        """The next trial; its status is STOPPED after the deadline, and after failures in a row."""
+        ended = [one for one in trials.read(self.study) if one.ended and one.ended > self._since]
+        if time.monotonic() > self._deadline or ended_in_failures(ended):
+            return Trial(self.get_space(), trial_id="", status=TrialStatus.STOPPED)
+        return super().create_trial(tuner_id)
+
+    def may_take_up(self, trial_id):
+        """Whether no process has the lock of one of the trial's runs."""
+        return not any(map(runs.is_locked, self._runs(trial_id)))
+
+    def progress(self, trial_id):
+        """The newest checkpoint or result of the trial's runs."""
+        found = [
+            path.relative_to(self._folder)
+            for run in self._runs(trial_id)
+            for path in (*run.glob("result.json"), *run.glob("checkpoints/epoch_*.npz"))
+        ]
+        return str(max(found, default=""))
+
+    def _runs(self, trial_id):
+        return trial_folder(self._folder, int(trial_id)).glob("seed*")
+
+
 class RunTuner(keras_tuner.Tuner):
     """A tuner of keras-tuner whose trials are runs in the folder of the search.
 
-    Several machines may work in that folder. A trial that was begun goes on where its runs stand;
-    those that are finished are not run again. No trial begins after `time_limit` seconds, and
-    after `most` trials comes a `Renewal`. `options` are further arguments of `training.train`.
+    A trial that was begun goes on where its runs stand; those that are finished are not run again.
+    After its share of the trials comes a `Renewal`. `options` are further arguments of `train`.
     """
 
-    def __init__(self, config, folder, time_limit=math.inf, sizes=(), most=math.inf, **options):
+    def __init__(self, config, folder, oracle, data_dir=None, **options):
         self._config, self._folder = config, folder
-        self._left, self._options = most, options
+        self._left, self._data_dir, self._options = TRAININGS, data_dir, options
+
         super().__init__(
-            ORACLES[config.tuner](config, folder, time_limit, sizes),
-            hypermodel=config.space(),
-            directory=folder.parent,
-            project_name=folder.name,
+            oracle, config.space.declare, directory=folder.parent, project_name=folder.name
         )
 
     def save(self):
-        """Write nothing; the records are there."""
+        """Write nothing: the study has it."""
 
     def run_trial(self, trial, *args, **kwargs):
-        """Train the runs of a trial, and leave its outcome in its folder."""
+        """Train the runs of a trial, and let the study keep what came of it."""
         values = dict(trial.hyperparameters.values)
-        folder = records.trial_folder(self._folder, trial.trial_id)
         try:
-            outcome = records.read_outcome(self._folder, trial.trial_id, values)
-            if outcome is None:
-                for half_written in folder.glob(".outcome.*"):
-                    half_written.unlink()
-                outcome = self._outcome(values, folder)
-                records.write_outcome(self._folder, trial.trial_id, values, outcome)
+            outcome = self._outcome(values, trial.trial_id)
         except FATAL as error:
             raise keras_tuner.errors.FatalError(str(error)) from error
+        self.oracle.set_user_attr(trial.trial_id, "outcome", vars(outcome))
         if outcome.state != "finished":
             raise keras_tuner.errors.FailedTrialError(outcome.reason)
-        return outcome.score
+        scores = dict(zip(self._config.objective, outcome.scores, strict=True))
+        objective = self.oracle.objective  # of two, one that keras-tuner makes of them
+        return {objective.name: objective.get_value(scores)} | scores
 
     def on_trial_end(self, trial):
         """End the process if this was the last trial of its share."""
@@ -73,77 +127,109 @@ class RunTuner(keras_tuner.Tuner):
         if self._left == 0 or memory_in_use() > MEMORY:
             raise Renewal
 
-    def _outcome(self, values, folder):
-        results, scores = [], []
-        for name, config in self._config.runs(values).items():
-            try:
-                results.append(self._train(config, folder / name))
-            except FATAL:
-                raise
-            except DivergedError as error:
-                return Outcome("diverged", str(error))
-            except Exception as error:
-                return Outcome("failed", f"{type(error).__name__}: {error}"[:1000])
-            epochs = runs.load(folder / name).metrics[self._config.objective].astype(float)
-            epochs = epochs[np.isfinite(epochs)]
-            if epochs.empty:
-                return Outcome("diverged", f"{self._config.objective} was never a finite number")
-            scores.append(float(epochs.max() if self._config.maximize else epochs.min()))
-        ratios = [r["gradient_ratio_end"] for r in results if r["gradient_ratio_end"] is not None]
+    def _outcome(self, values, trial_id):
+        folder, found = trial_folder(self._folder, int(trial_id)), []
+        try:
+            planned = self._config.runs(values)
+            self._check_size(next(iter(planned.values())))
+            for number, (name, config) in enumerate(planned.items()):
+                on_epoch = None if self._config.pruner is None or number else self._report
+                result = self._train(config, folder / name, on_epoch)
+                if result.get("diverged"):
+                    return Outcome("diverged", result["diverged"])
+                scores = self._scores(folder / name, result)
+                if None in scores:
+                    name = self._config.objective[scores.index(None)]
+                    return Outcome("diverged", f"{name} was never a finite number")
+                found.append((scores, result, runs.load(folder / name).metrics["epoch"].max()))
+        except Pruned as pruned:
+            (epoch,), scores = pruned.args, self._scores(folder / name, {})
+            reason = f"after {epoch:g} of {config.rounds:,} {self._config.counted}"
+            return Outcome("pruned", reason, scores, scores, epochs=epoch)
+        except keras_tuner.errors.FailedTrialError as error:
+            return Outcome("skipped", str(error))
+        except FATAL:
+            raise
+        except DivergedError as error:
+            return Outcome("diverged", str(error))
+        except Exception as error:
+            return Outcome("failed", f"{type(error).__name__}: {error}"[:1000])
+        scores, results, epochs = zip(*found, strict=True)
+        ratios = [r["gradient_ratio_end"] for r in results if r.get("gradient_ratio_end")]
         return Outcome(
             "finished",
-            score=statistics.fmean(scores),
-            scores=scores,
+            scores=[statistics.fmean(column) for column in zip(*scores, strict=True)],
+            of_runs=[first for first, *_ in scores],
             parameters=results[0]["parameters"],
+            epochs=float(sum(epochs)),
             gradient_ratio=statistics.median(ratios) if ratios else None,
             seconds=round(sum(result["seconds"] for result in results), 2),
         )
 
-    def _train(self, config, folder):
+    def _check_size(self, config):
+        if self._config.max_parameters is not None:
+            design = prepare(config, self._data_dir).design()
+            if design is not None:
+                search.check_size(self._config.max_parameters, design)
+
+    def _scores(self, folder, result):
+        """The value of each objective in the best epoch of a run; None if none is finite."""
+        metrics, found = runs.load(folder).metrics, []
+        for name, measure in zip(self._config.objective, self._config.measures, strict=True):
+            if name in OF_RESULT or name == "trained_sequences":
+                found.append(float(result[name]))
+                continue
+            values = metrics[name].astype(float)
+            values = values[np.isfinite(values)]
+            best = values.max() if measure.direction == "max" else values.min()
+            found.append(None if values.empty else float(best))
+        return found
+
+    def _report(self, row):
+        """Tell the pruner how a run goes on."""
+        value, share = row.get(self._config.objective[0]), row["epoch"] / self._config.rounds
+        step = math.ceil(share * self._config.resource)
+        if value is not None and self.oracle.report(float(value), step, share < 1):
+            raise Pruned(row["epoch"])
+
+    def _train(self, config, folder, on_epoch):
         other = False
         if (folder / "config.json").exists():
             earlier = runs.load(folder).config
-            if earlier is None:
-                records.set_aside(folder)
-            # The same number stands for another trial if its record was lost, and so its values.
-            other = earlier is not None and earlier != config
-        result = train(config, folder, overwrite=other, **self._options)
+            # The same number stands for another trial if the journal was lost.
+            other = earlier != config
+        result = train(
+            config, folder, overwrite=other, data_dir=self._data_dir, on_epoch=on_epoch,
+            **self._options,
+        )  # fmt: skip
         # A search keeps numbers; --retrain makes the model of the best trial again.
-        (folder / "model.keras").unlink(missing_ok=True)
+        for name in ("model.keras", "best.keras"):
+            (folder / name).unlink(missing_ok=True)
         return result
 
 
 def search_in(
-    config: SearchConfig, folder: Path, *, on_message: Callable[[str], None] = print, **options
+    config: SearchConfig,
+    folder: Path,
+    storage: Any,
+    *,
+    time_limit: float = math.inf,
+    since: datetime = datetime.min,
+    data_dir: Path | None = None,
+    name: str | None = None,
+    **options,
 ) -> None:
-    """Search, or go on with a search, in this process; `options` are those of `RunTuner`.
+    """Search, or go on with a search, in this process; `options` are those of `train`.
 
-    keras-tuner's environment variables make the process a chief or a worker of several. A
-    ConfigError says that keras-tuner refuses a range, or that the records are of another search.
+    A ConfigError says that keras-tuner refuses a range, or that a package of the sampler is absent.
     """
-
-    def damaged(path):
-        on_message(f"'{path}' is damaged. It is set aside, and its trial is run again")
-        records.set_aside(path)
-
-    for path in folder.glob("*.json"):
-        if path.name != "search.json":  # keras-tuner would take it for its own
-            on_message(f"'{path}' is not of this search. It is set aside")
-            records.set_aside(path)
-    task = get_task(config.task)
-    sizes = task.sizes(task.load(options.get("data_dir")))  # an error now, not in each trial
     try:
-        tuner = RunTuner(config, folder, sizes=sizes, **options)
-    except (ValueError, TypeError) as error:
+        oracle = SearchOracle(config, folder, storage, name or folder.name, time_limit, since)
+        tuner = RunTuner(config, folder, oracle, data_dir, **options)
+    except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(str(error)) from None
-    if isinstance(tuner.oracle, Recorded):
-        tuner.oracle.replay(records.read_all(folder, damaged))
-    while True:
-        try:
-            return tuner.search(verbose=0)
-        except keras_tuner.errors.FatalError as error:
-            raise error.__cause__ or error from None
-        except grpc.RpcError as error:
-            # A chief that ends in the middle of a call. The next call waits for another one.
-            if error.code() != grpc.StatusCode.UNAVAILABLE:
-                raise
+    prepare(config.space.example(), data_dir)  # an error now, not in each trial
+    try:
+        tuner.search(verbose=0)
+    except keras_tuner.errors.FatalError as error:
+        raise error.__cause__ or error from None

@@ -5,11 +5,11 @@ from contextlib import ExitStack
 
 from keras_deeplstm.experiments.search import results
 from keras_deeplstm.experiments.search.config import SearchConfig
-from keras_deeplstm.experiments.search.records import Record, ended
+from keras_deeplstm.experiments.search.trials import Trial, ended
 
 
 class View(ExitStack):
-    """Shows the records of a search as they come. As a context manager it ends its live table."""
+    """Shows the trials of a search as they come. As a context manager it ends its live table."""
 
     def __init__(self, config: SearchConfig):
         # Imported here, so that `deeplstm --help` need not wait for it.
@@ -22,30 +22,30 @@ class View(ExitStack):
         self._live = None
         if self._console.file.isatty():  # `is_terminal` believes FORCE_COLOR
             self._live = self.enter_context(Live(console=self._console, auto_refresh=False))
-        self._shown: set[str] | None = None  # trials that have ended
+        self._shown: set[int] | None = None  # trials that have ended
         self._times: list[float] = []  # when the first trial began here, and when each has ended
 
     def say(self, line: str) -> None:
         """Print a line, above the table if there is one."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, found: list[Record]) -> None:
+    def update(self, found: list[Trial]) -> None:
         """Show what has changed."""
         done = ended(found)
         if self._shown is None:
-            self._shown = {record.trial for record in done}
+            self._shown = {trial.number for trial in done}
             counts = {"done": len(done), "begun": len(found) - len(done)}
             known = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             self.say(f"{self._config.trials or 'all'} trials" + (f" ({known})" if known else ""))
         if not self._times and len(found) > len(self._shown):
             self._times.append(time.monotonic())
-        for record in done:
-            if record.trial not in self._shown:
-                self._shown.add(record.trial)
+        for trial in done:
+            if trial.number not in self._shown:
+                self._shown.add(trial.number)
                 self._times.append(time.monotonic())
                 # In the table there is no room for a long reason.
-                if self._live is None or record.state != "finished":
-                    self.say(results.trial_line(record, self._config))
+                if self._live is None or trial.state != "finished":
+                    self.say(results.trial_line(trial, self._config))
         if self._live is not None:
             self._live.update(self._table(found), refresh=True)
 
@@ -64,20 +64,20 @@ class View(ExitStack):
         config = self._config
         table = Table(box=None, pad_edge=False)
         names = [results.short(name) for name in config.searched]
-        gradient = "first/last gradient"
-        for name in ("trial", *names, config.objective, "parameters", gradient, "seconds"):
+        numbers = results.columns(config).values()
+        for name in ("trial", *names, *numbers):
             table.add_column(name, justify="right")
         table.add_column("")
-        best = results.ranked(found, config)[:1]
-        for record in found[-(self._console.height - 4) :]:
-            values = results.value_texts(record, config).values()
-            cells = [str(int(record.trial)), *values]
-            if record.state == "finished":
-                cells += results.outcome_texts(record.outcome, config)
-                note = "best" if record in best else ""
+        best = results.best(found, config)
+        for trial in found[-(self._console.height - 4) :]:
+            values = results.value_texts(trial, config).values()
+            cells = [str(trial.number), *values]
+            if trial.state == "finished":
+                cells += results.texts(trial, config).values()
+                note = "best" if trial in best else ""
             else:
-                cells += [""] * 4
-                note = f"{record.state}: {record.result.reason}" if record.outcome else "running"
-            style = "bold green" if record in best else ""
+                cells += [""] * len(numbers)
+                note = f"{trial.state}: {trial.result.reason}" if trial.outcome else "running"
+            style = "bold green" if trial in best else ""
             table.add_row(*cells, Text(note), style=style)  # a reason may look like markup
         return table

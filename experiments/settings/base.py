@@ -5,11 +5,12 @@ The type hint of a field says what it may be; see `validation.fields`.
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings.blocks import Block
@@ -224,6 +225,13 @@ class Settings(Dataclass):
         raise NotImplementedError
 
     @property
+    def objectives(self) -> dict[str, Measure]:
+        """What a search can judge a run by: columns of `metrics.csv`, the usual one first."""
+        loss = Measure("loss", "min", ".4g")
+        measures = {f"val_{self.measure.name}": self.measure, self.measure.name: self.measure}
+        return measures | {"val_loss": loss, "loss": loss}
+
+    @property
     def results(self) -> tuple[str, ...]:
         """The numbers that `result.json` of a finished run must hold."""
         return self.RESULTS
@@ -233,6 +241,25 @@ class Settings(Dataclass):
         settings = self.to_dict()
         model = settings.pop("model")
         return settings | {f"model.{name}": value for name, value in model.items()}
+
+    def command_line(self) -> str:
+        """The command that trains it: what differs from the defaults is an option."""
+        first, hints = dataclasses.fields(self)[0].name, get_type_hints(type(self))
+        usual = type(self.model)().to_dict()
+        model = {n: v for n, v in self.model.to_dict().items() if v != usual[n]}
+        changed = self.changed(but=(first, "model"))
+        changed |= {f"{self.model.PREFIX}{name}": value for name, value in model.items()}
+        hints |= {f"model.{n}": h for n, h in get_type_hints(type(self.model)).items()}
+        words = ["deeplstm", self.command, getattr(self, first)]
+        for name, value in changed.items():
+            words.append(f"--{name.replace('_', '-')}")
+            if isinstance(value, dict):
+                words += [f"{option}={chosen}" for option, chosen in value.items()]
+            elif isinstance(value, tuple):
+                words += map(str, value)
+            elif hints[name] is not bool:
+                words.append(str(value))
+        return shlex.join(words)
 
     # Names.
 

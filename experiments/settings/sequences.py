@@ -180,6 +180,11 @@ class SequenceConfig(base.Settings):
         return Measure("wrong", "min", ".1%")
 
     @property
+    def objectives(self) -> dict[str, Measure]:
+        number = Measure("number", "min", ".4g")
+        return {"wrong": self.measure, "error": number, "loss": number}
+
+    @property
     def subject(self) -> str:
         """The task with its parameters."""
         return self.task

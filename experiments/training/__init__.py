@@ -9,13 +9,18 @@ from keras_deeplstm.experiments.settings import Settings
 from keras_deeplstm.experiments.training import classifiers, sequences, session, text
 from keras_deeplstm.experiments.training.session import CHECKPOINT_SHARE
 
-__all__ = ["train"]
+__all__ = ["prepare", "train"]
 
 KINDS: dict[str, Callable[[Any, Path | None], session.Training]] = {
     "run": classifiers.Training,
     "train-text": text.Training,
     "solve": sequences.training_of,
 }
+
+
+def prepare(config: Settings, data_dir: Path | None = None) -> session.Training:
+    """Read the data of a run, or raise a DataError; what is returned knows the model's size."""
+    return KINDS[config.command](config, data_dir)
 
 
 def train(
@@ -80,7 +85,7 @@ def train(
     (1, True)
     """
     return session.train(
-        KINDS[config.command](config, data_dir),
+        prepare(config, data_dir),
         config,
         folder,
         command=command,

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from functools import partial
 
 import keras
 import numpy as np
@@ -25,8 +26,14 @@ class Training:
         self.data = self.task.load(data_dir)
         self.digest = self.data.digest()
 
+    def design(self):
+        """The builder of the settings for the sizes of the data."""
+        numbers = not holds_classes(self.data.train[1])
+        build = self.config.model.builder(numbers, self.task.output_range)
+        return partial(build, *self.task.sizes(self.data))
+
     def build(self):
-        """The model of the settings for the sizes of the data."""
+        """The model of the settings."""
         config, parts = self.config, number_of_devices()
         if config.batch_size % parts:
             raise ValueError(
@@ -35,10 +42,7 @@ class Training:
             )
         if config.folds is not None:
             self.data = self.data.fold(config.fold, config.folds)
-        numbers = not holds_classes(self.data.train[1])
-        build = config.model.builder(numbers, self.task.output_range)
-        shape, outputs = self.task.sizes(self.data)
-        self.model = build(shape, outputs)
+        self.model, (_, outputs) = self.design()(), self.task.sizes(self.data)
         found = getattr(self.model, "output_shape", None)  # None of one that was never called
         if found != (None, outputs):
             raise ValueError(

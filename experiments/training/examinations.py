@@ -16,7 +16,7 @@ UNTESTED = {"wrong": None, "error": None, "seen": 0}
 
 
 def inputs_of(batch) -> np.ndarray:
-    """The inputs of a model of `sequences.make_model`: x, with padding after sequences' ends."""
+    """The inputs of a model of `sequences.design`: x, with padding after sequences' ends."""
     if batch.mask is None:
         return batch.x
     return np.where(batch.mask[..., None], batch.x, np.float32(PADDING))

@@ -4,6 +4,9 @@ The sequences of a step are drawn from a generator that is seeded with the run's
 of the step, those of an evaluation with that of the evaluation.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import keras
 import numpy as np
 import pandas as pd
@@ -39,10 +42,14 @@ class Training:
         self.config, self.task = config, config.make_task().reading(data_dir)
         self.digest = self.task.checksum
 
+    def design(self):
+        """See `design`."""
+        return design(self.config, self.task)
+
     def build(self):
-        """See `make_model` and `make_optimizer`."""
+        """Model and optimizer; see `make_optimizer`."""
         config, loss = self.config, LOSSES[self.task.readout]
-        self.model = make_model(config, self.task)
+        self.model = self.design()()
         compile_model(self.model, config, make_optimizer(config), loss)
 
     def work(self, session):
@@ -87,18 +94,23 @@ class Training:
         }
 
 
-def make_model(config: SequenceConfig, task: SequenceTask) -> keras.Model:
-    """The model with linear outputs, as `Batch.x` and `Batch.y` of the task need it."""
+def design(config: SequenceConfig, task: SequenceTask) -> Callable[[], keras.Model]:
+    """The builder of a model with linear outputs, as `Batch.x` and `Batch.y` need it."""
     arguments = config.model.build_arguments()
     if config.model.block not in OVER_TIME:
-        return models.classifier(
-            (task.features,), task.outputs, input_noise=config.input_noise, **arguments
+        return partial(
+            models.classifier,
+            (task.features,),
+            task.outputs,
+            input_noise=config.input_noise,
+            **arguments,
         )
     if config.model.block == "lstm":  # as our layers do it by themselves
         biases = arguments.pop("input_gate_bias", 0.0), arguments.pop("forget_bias", 1.0)
         arguments["bias_initializer"] = GateBias(*biases)
         arguments["unit_forget_bias"] = False
-    return models.sequence_regressor(
+    return partial(
+        models.sequence_regressor,
         task.features,
         task.outputs,
         mask_value=examinations.PADDING,

@@ -36,6 +36,9 @@ class Training(Protocol):
     parallel: bool
     """Whether it can use several devices."""
 
+    def design(self) -> Callable[[], keras.Model] | None:
+        """The builder of the model with all of its arguments, for `models.count_parameters`."""
+
     def build(self) -> None:
         """Make and compile the model; a ValueError says what the settings have wrong."""
 

@@ -9,6 +9,7 @@ that a checkpoint holds them.
 import hashlib
 import math
 import statistics
+from functools import partial
 from typing import Any
 
 import keras
@@ -45,13 +46,18 @@ class Training:
         content = text if isinstance(text, bytes) else text.encode()
         self.digest = hashlib.sha256(content).hexdigest()
 
-    def build(self):
-        """The model that writes, and the one round it that carries states and is trained."""
-        config, train = self.config, self.parts[0]
+    def design(self):
+        """The builder of the settings for the symbols of the text."""
+        config = self.config
         arguments = config.model.build_arguments()
         if not config.model.over_time:
             arguments["context"] = config.sequence_length
-        self.model = character_language_model(len(self.vocabulary), **arguments)
+        return partial(character_language_model, len(self.vocabulary), **arguments)
+
+    def build(self):
+        """The model that writes, and the one round it that carries states and is trained."""
+        config, train = self.config, self.parts[0]
+        self.model = self.design()()
         self.plan = streams.plan(train.steps_of_pass, config.evaluate_every, config.report_every)
         train.follow(self.plan.parts_of_pass, self.plan.steps)
         self.trained = self.inner = self.model

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 RENEWED = 15  # seconds from one renewal of a lease to the next
 STALE = 120  # seconds without a renewal, after which a trial is taken up
-ATTEMPTS = 5  # of which a trial takes its process down before it is given up
+ATTEMPTS = 5  # after which a trial is given up that has taken its process down each time
 
 
 _HERE: "weakref.WeakValueDictionary[str, Leases]" = weakref.WeakValueDictionary()  # this process
@@ -44,25 +44,33 @@ class Leases:
         self._renewal = threading.Lock()
         self.shared = not isinstance(storage, InMemoryStorage)
         """Whether other processes can see the study at all."""
+        self.unclear = False
+        """Whether somebody has taken a trial up who has not yet said so. Or was killed just then:
+        what comes after it would then come before it."""
         self._thread = None
         _HERE[self._token] = self
 
-    def take(self, trial_id, number, attempt=1):
+    def take(self, trial_id, number, attempt=1, progress="", wasted=0):
         """Have the lease of a trial, which is renewed until `end`."""
         if not self.shared:
             return
-        lease = {
+        self._held[number] = (trial_id, self.lease(attempt, progress, wasted))
+        self._write(number)
+        if self._thread is None:
+            self._thread = threading.Thread(target=_renew, args=(weakref.ref(self),), daemon=True)
+            self._thread.start()
+
+    def lease(self, attempt=1, progress="", wasted=0):
+        """What the lease of a trial says, but the time."""
+        return {
             "host": socket.gethostname(),
             "process": os.getpid(),
             "thread": threading.get_ident(),
             "token": self._token,
             "attempt": attempt,
+            "progress": progress,
+            "wasted": wasted,
         }
-        self._held[number] = (trial_id, lease)
-        self._write(number)
-        if self._thread is None:
-            self._thread = threading.Thread(target=_renew, args=(weakref.ref(self),), daemon=True)
-            self._thread.start()
 
     def end(self, number):
         """Renew the lease of a trial no more."""
@@ -79,7 +87,11 @@ class Leases:
             if number in self._held:
                 trial_id, lease = self._held[number]
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-                self._storage.set_trial_user_attr(trial_id, "lease", {**lease, "time": now})
+                try:
+                    self._storage.set_trial_user_attr(trial_id, "lease", {**lease, "time": now})
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    # This process had slept, and another one has taken the trial up and ended it.
+                    del self._held[number]
 
     def others(self):
         """The trials that run, but not in this process, as Optuna has them."""
@@ -88,6 +100,7 @@ class Leases:
 
     def abandoned(self):
         """Those of them that nobody works at."""
+        self.unclear = False
         return [trial for trial in self.others() if self._is_abandoned(trial)]
 
     def _is_abandoned(self, trial):
@@ -110,15 +123,21 @@ class Leases:
             return False
         return self._clock() - since > STALE
 
-    def claim(self, trial):
+    def claim(self, trial, progress=""):
         """Take an abandoned trial up, unless another process was faster.
 
         Of several processes exactly one can make a study with a certain name, on any storage.
 
+        Args:
+            trial: One of `abandoned`.
+            progress: A text that changes when the trial has come farther.
+
         Returns:
-            The number of the attempt, or None.
+            How many processes in a row have been killed without progress; None if another one was
+            faster.
         """
         lease = trial.user_attrs.get("lease") or {"attempt": 1}
+        wasted = lease.get("wasted", 0) + 1 if lease.get("progress", "") == progress else 1
         attempt = lease["attempt"] + 1
         while True:
             name = f"{self._study.study_name}: trial {trial.number}, attempt {attempt}"
@@ -127,13 +146,14 @@ class Leases:
             except optuna.exceptions.DuplicatedStudyError:
                 # Whoever was faster has not yet said so in the lease. Or it was killed just then.
                 if not self._has_been_still((trial.number, attempt), lease):
+                    self.unclear = True
                     return None
                 attempt += 1
             else:
                 if lease.get("token") in _HERE:
                     _HERE[lease["token"]].end(trial.number)
-                self.take(trial._trial_id, trial.number, attempt)
-                return attempt
+                self.take(trial._trial_id, trial.number, attempt, progress, wasted)
+                return wasted
 
 
 def _renew(reference):

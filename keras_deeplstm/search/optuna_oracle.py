@@ -15,7 +15,7 @@ from keras_deeplstm import validation
 from keras_deeplstm.search import samplers
 from keras_deeplstm.search.distributions import parameters, suggest, suggested
 from keras_deeplstm.search.leases import ATTEMPTS, Leases
-from keras_deeplstm.search.storage import storage_of
+from keras_deeplstm.storage import storage_of
 
 PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
     "median": optuna.pruners.MedianPruner,
@@ -262,7 +262,9 @@ class OptunaOracle(keras_tuner.Oracle):
             return self.ongoing_trials[tuner_id]
         self._check_consecutive_failures()
         self.tuner_ids.add(tuner_id)
-        trial = self._retries.pop() if self._retries else self._taken_up() or self._asked()
+        trial = self._retries.pop() if self._retries else self._taken_up()
+        if trial is None and not self._leases.unclear:
+            trial = self._asked()
         if trial is None:
             others = self._leases.others()
             if others:  # one of them may be killed, and its trial is then to be taken up
@@ -281,13 +283,13 @@ class OptunaOracle(keras_tuner.Oracle):
         for found in self._leases.abandoned():
             if not self.may_take_up(_id(found.number)):
                 continue
-            attempt = self._leases.claim(found)
-            if attempt is not None and attempt > ATTEMPTS:
+            wasted = self._leases.claim(found, self.progress(_id(found.number)))
+            if wasted == ATTEMPTS:
                 self._leases.end(found.number)
-                reason = f"its process ended {ATTEMPTS} times before the trial did"
+                reason = f"its process ended {ATTEMPTS} times without progress"
                 self._storage.set_trial_user_attr(found._trial_id, "message", reason)
                 self.study.tell(found.number, state=TrialState.FAIL)
-            elif attempt is not None:
+            elif wasted is not None:
                 return self._begun(optuna.trial.Trial(self.study, found._trial_id))
         return None
 
@@ -302,10 +304,28 @@ class OptunaOracle(keras_tuner.Oracle):
         """
         return True
 
+    def progress(self, trial_id):
+        """How far a trial is whose process was killed.
+
+        Args:
+            trial_id: Its id.
+
+        Returns:
+            A text that changes with what is not lost; "" as long as a trial begins anew each time.
+        """
+        return ""
+
     def _asked(self):
         """A new trial of the study, or None."""
         if self._is_full(len(self._found())):
             return None
+        # With a lease from the beginning, so that it is never unclear whose it is.
+        if self._leases.shared and not self.study.get_trials(
+            deepcopy=False, states=[TrialState.WAITING]
+        ):
+            lease = {"lease": self._leases.lease()}
+            state = TrialState.WAITING
+            self.study.add_trial(optuna.trial.create_trial(state=state, user_attrs=lease))
         asked = self.study.ask()
         if self._is_full(asked.number):  # another process was faster
             # It waits, so that a later search with more trials takes it up.
@@ -344,6 +364,16 @@ class OptunaOracle(keras_tuner.Oracle):
         grid = self.sampler == "grid"
         return grid and samplers.grid_entry(self.hyperparameters, number) is None
 
+    def set_user_attr(self, trial_id, name, value):
+        """Let the study keep something about a trial that this process has.
+
+        Args:
+            trial_id: Its id.
+            name: What it is called there.
+            value: What JSON can hold.
+        """
+        self._reporting[trial_id].set_user_attr(name, value)
+
     @synchronized
     def update_trial(self, trial_id, metrics, step=0):
         """Take the metrics of a trial; the study gets them when it ends.
@@ -361,7 +391,7 @@ class OptunaOracle(keras_tuner.Oracle):
         """
         trial = self.get_trial(trial_id)
         self._check_objective_found(metrics)
-        directions = {one.name: one.direction for one in self.objectives}
+        directions = {one.name: one.direction for one in (self.objective, *self.objectives)}
         for name, value in metrics.items():
             if not trial.metrics.exists(name):
                 trial.metrics.register(name, direction=directions.get(name))
@@ -399,12 +429,13 @@ class OptunaOracle(keras_tuner.Oracle):
             self.end_order.append(known.trial_id)
         self._display.on_trial_end(known)
 
-    def report(self, value, step):
+    def report(self, value, step, more=True):
         """Tell the pruner what the objective of the running trial is.
 
         Args:
             value: The objective.
-            step: Number of the epoch, from 0.
+            step: How many epochs it has trained.
+            more: Whether more are to come. A trial that is through is not pruned.
 
         Returns:
             Whether the trial is to end.
@@ -412,7 +443,7 @@ class OptunaOracle(keras_tuner.Oracle):
         (trial,) = self.ongoing_trials.values()
         asked = self._reporting[trial.trial_id]
         asked.report(value, step)
-        if asked.should_prune():
+        if more and asked.should_prune():
             self._pruned.add(trial.trial_id)
         return trial.trial_id in self._pruned
 
@@ -423,10 +454,12 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def _tell(self, number, trial, values):
         self._leases.end(number)
+        (frozen,) = [one for one in self._found() if one.number == number]
+        if frozen.state.is_finished():  # this process had slept, and another one was faster
+            return
         # What the model has asked for and the oracle had not known. Samplers that look at all
         # parameters together would else leave it to chance in all trials to come.
         self._note(self._reporting.pop(trial.trial_id), trial.hyperparameters.values)
-        (frozen,) = [one for one in self._found() if one.number == number]
         known = trial.get_state()
         known = {"values": dict(trial.hyperparameters.values)} | {n: known[n] for n in ENDED}
         for name, value in known.items():

@@ -52,5 +52,5 @@ class PruningCallback(keras.callbacks.Callback):
         name = self.oracle.objectives[0].name
         if name not in (logs or {}):
             raise ValueError(f"Objective {name!r} is none of the metrics: {sorted(logs or {})}")
-        if self.oracle.report(float(logs[name]), epoch):
+        if self.oracle.report(float(logs[name]), epoch + 1, epoch + 1 < self.params["epochs"]):
             self.model.stop_training = True

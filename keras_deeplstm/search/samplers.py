@@ -8,6 +8,7 @@ that learn, on the trials that have ended.
 import contextlib
 import importlib.util
 import itertools
+import zlib
 
 import numpy as np
 import optuna
@@ -49,25 +50,25 @@ class PerTrial(optuna.samplers.BaseSampler):
     """
 
     def __init__(self, make, seed):
-        self._make, self._seed, self._made = make, seed, {}
+        self._make, self._seed, self._made, self._fixed = make, seed, {}, {}
 
     def _of(self, trial):
         if trial.number not in self._made:
-            seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-            self._made[trial.number] = self._make(seed)
+            self._made[trial.number] = self._make(self._seed_of(trial))
         return self._made[trial.number]
+
+    def _seed_of(self, trial, name=""):
+        words = [self._seed, trial.number, zlib.crc32(name.encode())]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
 
     @contextlib.contextmanager
     def fixed(self, number, parameters):
         """Within this context a trial gets these values, by the names of Optuna."""
-        before = self._made.get(number)
-        self._made[number] = _Fixed(parameters)
+        self._fixed[number] = parameters
         try:
             yield
         finally:
-            del self._made[number]
-            if before is not None:
-                self._made[number] = before
+            del self._fixed[number]
 
     def infer_relative_search_space(self, study, trial):
         """That of the trial's sampler."""
@@ -78,8 +79,14 @@ class PerTrial(optuna.samplers.BaseSampler):
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(self, study, trial, param_name, param_distribution):
-        """A value of the trial's sampler."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        """A value that depends on no other one of the trial.
+
+        So it is the same if the trial is taken up by a process that finds the others chosen.
+        """
+        if trial.number in self._fixed:
+            return self._fixed[trial.number][param_name]
+        one = self._make(self._seed_of(trial, param_name))
+        return one.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study, trial):
         """Tell the trial's sampler that it begins."""
@@ -89,22 +96,6 @@ class PerTrial(optuna.samplers.BaseSampler):
         """Tell the trial's sampler that it has ended."""
         self._of(trial).after_trial(study, trial, state, values)
         del self._made[trial.number]
-
-
-class _Fixed(optuna.samplers.BaseSampler):
-    """Returns values that are given."""
-
-    def __init__(self, parameters):
-        self._parameters = parameters
-
-    def infer_relative_search_space(self, study, trial):
-        return {}
-
-    def sample_relative(self, study, trial, search_space):
-        return {}
-
-    def sample_independent(self, study, trial, param_name, param_distribution):
-        return self._parameters[param_name]
 
 
 def grid_entry(space, number):

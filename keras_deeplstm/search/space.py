@@ -43,8 +43,6 @@ class Space:
         ranges: Name -> range, values or value. Names are `block`, `depth`, `units`, `dropout`,
             `tied`, `normalization`, `forget_bias`, `learning_rate`, `batch_size`. An option that a
             block does not have is left out where that block is chosen.
-        own: Blocks that are not of this package, each with the names of its options. Nothing else
-            but the training is searched where such a block is chosen.
 
     Raises:
         ValueError: `block` names no block.
@@ -58,13 +56,12 @@ class Space:
     {'block': 'unfolded_lstm', 'depth': 2, 'tied': True}
     """
 
-    def __init__(self, ranges, own=None):
+    def __init__(self, ranges):
         self.ranges = dict(ranges)
-        self.own = dict(own or {})
         blocks = self.ranges.get("block", [])
         self._blocks = blocks if isinstance(blocks, list) else [blocks]
         for block in self._blocks:
-            validation.one_of("block", block, (*models.BLOCKS, *models.SEQUENCE_BLOCKS, *self.own))
+            validation.one_of("block", block, (*models.BLOCKS, *models.SEQUENCE_BLOCKS))
 
     @property
     def searched(self):
@@ -91,7 +88,7 @@ class Space:
         for name, values in self.ranges.items():
             if not isinstance(values, list | tuple):
                 continue
-            owners = [block for block in self._blocks if self._has(block, name)]
+            owners = [block for block in self._blocks if _has(block, name)]
             if owners == self._blocks:
                 self._declare(hp, name, values)
             elif owners and isinstance(self.ranges["block"], list):
@@ -100,16 +97,9 @@ class Space:
         return self.options(hp.values)
 
     def _declare(self, hp, name, values):
-        try:
-            if isinstance(values, list):
-                hp.Choice(name, list(_labels(values)) if _is_category(name) else values)
-            else:
-                known = name in (*OVER_DEPTH, *LOGARITHMIC)
-                whole = name in INTEGERS if known else all(type(end) is int for end in values)
-                kind = hp.Int if whole else hp.Float
-                kind(name, *values, sampling="log" if name in LOGARITHMIC else "linear")
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Argument `{name}`: {error}") from None
+        known = name in (*OVER_DEPTH, *LOGARITHMIC)
+        whole = name in INTEGERS if known else all(type(end) is int for end in values)
+        declare(hp, name, values, whole, name in LOGARITHMIC, _is_category(name))
 
     def options(self, values):
         """Return the options that the values of a trial stand for.
@@ -124,31 +114,47 @@ class Space:
         return {
             name: self._value(name, values)
             for name in self.ranges
-            if block is None or self._has(block, name)
+            if block is None or _has(block, name)
         }
-
-    def _has(self, block, name):
-        if block in self.own:
-            return name in ("block", *TRAINING, *self.own[block])
-        return not any(name in options for options in self.own.values()) and _has(block, name)
 
     def _value(self, name, values):
         among = self.ranges[name]
         if not isinstance(among, list | tuple):
             return among
-        value = values[name]
-        if isinstance(among, list):
-            return _labels(among)[value] if _is_category(name) else value
-        return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        return value_of(among, values[name], _is_category(name))
+
+
+def declare(hp, name, values, whole, logarithmic, by_label):
+    """Let keras-tuner know a range or a list of values.
+
+    Numbers of a range are integers if it is `whole`. Values `by_label` may be of any types: it
+    chooses among values of one type only, and knows no None. A ValueError or TypeError says what it
+    refuses.
+    """
+    try:
+        if isinstance(values, list):
+            hp.Choice(name, list(labels(values)) if by_label else values)
+        else:
+            kind = hp.Int if whole else hp.Float
+            kind(name, *values, sampling="log" if logarithmic else "linear")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Argument `{name}`: {error}") from None
+
+
+def value_of(values, chosen, by_label):
+    """What keras-tuner's choice from a declared range or list stands for."""
+    if isinstance(values, list):
+        return labels(values)[chosen] if by_label else chosen
+    return float(f"{chosen:.{DIGITS}g}") if isinstance(chosen, float) else chosen
+
+
+def labels(values):
+    """The values by the texts that keras-tuner knows."""
+    return {str(value): value for value in values}
 
 
 def _is_category(name):
     return name == "block" or name in BLOCK_OPTIONS
-
-
-def _labels(values):
-    # keras-tuner chooses among values of one type only, and knows no None.
-    return {str(value): value for value in values}
 
 
 @functools.cache

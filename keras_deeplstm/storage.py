@@ -27,7 +27,8 @@ def storage_of(given):
     if isinstance(given, str) and "://" in given:
         return optuna.storages.get_storage(given)
     if isinstance(given, str | Path) and str(given):
-        path = Path(given)
+        # Optuna's lock is a link to the path, and one that leads nowhere it would never take away.
+        path = Path(given).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         storage = JournalFileBackend(str(path))
         cut_incomplete_line(path)
