@@ -73,8 +73,8 @@ class SearchConfig(Dataclass):
     command: Literal["run", "train-text", "solve"] | None = None
     """The command that trains the trials; if not given, the one that knows the task."""
     sampler: str | None = None
-    """One of random, tpe, nsga2, gp, cmaes, grid: how Optuna chooses the next trial. If not given,
-    tpe, or nsga2 for two objectives."""
+    """One of random, tpe, nsga2, gp, cmaes, grid: how Optuna chooses the next trial; tpe if not
+    given, nsga2 for two objectives."""
     pruner: Literal["median", "hyperband"] | None = None
     """Which trials end early: those worse than the median after as many epochs, or those that lose
     one of hyperband's rounds."""
@@ -95,11 +95,12 @@ class SearchConfig(Dataclass):
     block: Range = None
     """Kind of the deep part: one or some of those of the command, or of your own."""
     depth: Range = None
-    """Number of steps over depth, or of layers."""
+    """Number of steps over depth, or of layers; 2..50 if not given, over time 1..4."""
     units: Range = None
-    """Width of every step or layer."""
+    """Width of every step or layer; 16..128 if not given, of texts 32..256, of sequences
+    8..128."""
     dropout: Range = None
-    """Dropout rate."""
+    """Dropout rate; 0..0.5 if not given, of sequences 0."""
     tied: Range = None
     """Steps share one set of weights: true, false, or either: false,true."""
     normalization: Range = None
@@ -107,13 +108,14 @@ class SearchConfig(Dataclass):
     forget_bias: Range = None
     """Initial bias of the forget gate; depth stands for log(depth), at least 1."""
     learning_rate: Range = None
-    """Learning rate of the optimizer."""
+    """Learning rate of the optimizer; 1e-4..1e-2 if not given, of texts 5e-4..1e-2."""
     batch_size: Range = None
-    """Examples per training step."""
+    """Examples per training step; 32,64,128 if not given, of texts and sequences that of their
+    command."""
     optimizer: Range = None
     """Some of adam, adamw, nadam, rmsprop, sgd."""
     epochs: Range = None
-    """Passes over the training data; those of the command if not given, of a text 2."""
+    """Passes over the training data; 10 if not given, of a text 2."""
     set: Ranges = ()
     """Any other settings of the command: schedule=constant,cosine peepholes=false,true."""
     options: Ranges = ()
