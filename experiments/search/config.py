@@ -133,10 +133,11 @@ class SearchConfig(Dataclass):
 
         if self.command is None:
             complete("command", _command_of(self.task))
-        if self.command == "run":  # a path is made absolute; see `RunConfig`
+        if self.command == "run":
             complete("task", resolve(self.task, target=target, kind=kind, drop=drop))
         elif target or kind or drop:
             raise ValueError(f"`deeplstm {self.command}` has no tables: target, kind, drop")
+        complete("task", dataclasses.astuple(self._example)[0])  # in its one form
         if not self.objective:
             complete("objective", (next(iter(self._example.objectives)),))
         if self.sampler is None:

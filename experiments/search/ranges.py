@@ -38,9 +38,8 @@ class RunSpace:
         self._model_kind = hints["model"]
         self._of_model = typing.get_type_hints(self._model_kind)
         self._hints = {n: h for n, h in (hints | self._of_model).items() if n not in FIXED}
-        first = {
-            name: ranges[name] for name in PARENTS if name in ranges
-        }  # as keras-tuner wants it
+        # keras-tuner wants to know a parent before what depends on it.
+        first = {name: ranges[name] for name in PARENTS if name in ranges}
         self.typed = ranges = first | ranges
         self.ranges = {name: self._parsed(name, text) for name, text in ranges.items()}
         self._parents = [name for name in first if isinstance(self.ranges[name], list)]
@@ -126,24 +125,25 @@ class RunSpace:
 
     def _is_known(self, name, given):
         """Whether a setting has a meaning with these values of its parents."""
-        base = self._base(given)
+        base = self._base(given, name in PARENTS)
         if not isinstance(self.ranges[name], tuple | list):
             return name in base
         return all(self._accepts({**base, name: value}) for value in _ends(self.ranges[name]))
 
-    def _base(self, given):
-        """These values of parents, and all fixed values that have a meaning with them."""
-        if given not in self._bases:
+    def _base(self, given, only_parents=False):
+        """These values of parents, and all fixed values, or those of parents, that go with them."""
+        if (given, only_parents) not in self._bases:
             fixed = {n: v for n, v in self.ranges.items() if not isinstance(v, tuple | list)}
-            wanted = {name: fixed[name] for name in PARENTS if name in fixed} | dict(given) | fixed
+            wanted = {name: fixed[name] for name in PARENTS if name in fixed} | dict(given)
+            wanted |= {} if only_parents else fixed
             options: dict[str, Any] = {}
             # One that needs another one comes after it, whatever their order.
             for _ in wanted:
                 for name, value in wanted.items():
                     if name not in options and self._accepts({**options, name: value}):
                         options[name] = value
-            self._bases[given] = options
-        return self._bases[given]
+            self._bases[given, only_parents] = options
+        return self._bases[given, only_parents]
 
     def _accepts(self, options):
         with suppress(ConfigError):
