@@ -38,7 +38,7 @@ RUNS = [
 def train(study, begin, sequences):
     """Print the seconds of the first part, and the sequences per second of the others."""
     from keras_deeplstm.experiments.studies import STUDIES
-    from keras_deeplstm.experiments.training import sequences as training
+    from keras_deeplstm.experiments.training import train
 
     plan = STUDIES[study].plan()
     (config,) = (config for name, config in plan.items() if name.startswith(begin))
@@ -47,9 +47,7 @@ def train(study, begin, sequences):
     )
     ends = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
-        training.train(
-            config, Path(folder) / "run", on_epoch=lambda row: ends.append(time.perf_counter())
-        )
+        train(config, Path(folder) / "run", on_epoch=lambda row: ends.append(time.perf_counter()))
     print(json.dumps([ends[1] - ends[0], (PARTS - 1) * sequences / (ends[-1] - ends[1])]))
 
 

@@ -27,7 +27,7 @@ from keras_deeplstm import models
 from keras_deeplstm.experiments import RunConfig
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig
 from keras_deeplstm.experiments.tasks import get_task
-from keras_deeplstm.experiments.training import classifiers as training
+from keras_deeplstm.experiments.training import classifiers, session, train
 
 # Epochs of the study `depth`, fewer at depth 100 on MNIST.
 RUNS = [
@@ -43,7 +43,7 @@ def measure(task, depth, batch_size, epochs, share):
     config = RunConfig(task, ModelConfig(depth=depth), epochs=epochs, batch_size=batch_size)
     inside = {"logs": 0.0, "checkpoints": 0.0}
     written = []
-    saved, ended = training.Journal._save, training.Journal.on_epoch_end
+    saved, ended = session.Journal._save, session.Journal.on_epoch_end
 
     def timed(kind, method):
         def call(self, epoch, *arguments):
@@ -56,13 +56,13 @@ def measure(task, depth, batch_size, epochs, share):
 
         return call
 
-    training.Journal._save = timed("checkpoints", saved)
-    training.Journal.on_epoch_end = timed("logs", ended)
+    session.Journal._save = timed("checkpoints", saved)
+    session.Journal.on_epoch_end = timed("logs", ended)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            result = training.train(config, pathlib.Path(folder) / "run", checkpoint_share=share)
+            result = train(config, pathlib.Path(folder) / "run", checkpoint_share=share)
     finally:
-        training.Journal._save, training.Journal.on_epoch_end = saved, ended
+        session.Journal._save, session.Journal.on_epoch_end = saved, ended
     inside["logs"] -= inside["checkpoints"]  # it is called in there
     return {
         "task": task,
@@ -83,7 +83,7 @@ def order_of_data(task, depth, batch_size, epochs):
     x, y = config.load(None).train
     model = models.classifier(config.input_shape, config.num_classes, depth=depth, units=100)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    data = training.Shuffled(x, y, batch_size, 0)
+    data = classifiers.Shuffled(x, y, batch_size, 0)
     seconds = {"package": [], "Keras": []}
     for epoch in range(epochs + 1):
         for side, arguments in (
@@ -101,7 +101,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", help="CSV file for the table")
     parser.add_argument("--tasks", nargs="+", default=("digits", "mnist"))
-    parser.add_argument("--share", type=float, default=training.CHECKPOINT_SHARE)
+    parser.add_argument("--share", type=float, default=session.CHECKPOINT_SHARE)
     arguments = parser.parse_args()
     # What is loaded once is no part of any run.
     measure("digits", 2, 64, 1, arguments.share)

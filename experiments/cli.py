@@ -5,6 +5,7 @@ so that `deeplstm --help`, `deeplstm list` and a mistyped option answer at once.
 """
 
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import run_search
+from keras_deeplstm.experiments.search.storages import shown
 from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError, config_errors
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
@@ -97,8 +99,11 @@ def study(command: commands.StudyCommand, line: str) -> int:
 def search(command: commands.SearchCommand, line: str) -> int:
     """Search, say what came of it, and write the report."""
     config = command.config
-    name = command.name or f"search-{config.subject}-{config.sampler}"
+    subject = re.sub(r"[^A-Za-z0-9._-]+", "-", config.subject)[:60]
+    name = command.name or f"search-{subject}-{config.sampler}"
     folder = command.runs_dir / runs.check_name(name)
+    if command.storage is not None:  # which may hold a password
+        line = line.replace(command.storage, shown(command.storage))
     with config_errors():
         validation.fields(command)
     options = _options(command, line)
@@ -118,6 +123,7 @@ def search(command: commands.SearchCommand, line: str) -> int:
     best = ranked(found, config)[:1]
     if command.retrain and best:
         winner, kept = config.run(best[0].values), folder / "best"
+        _report([folder])  # there it is, should the training diverge
         _train(winner, kept, overwrite=runs.load(kept).config != winner, **options)
         _say(f"Model: {kept / 'model.keras'}")
     if best:

@@ -136,7 +136,8 @@ class SearchCommand(Command):
     workers: Annotated[int, partial(validation.integer, at_least=1, at_most=1000)] = 1
     """Train in this many processes. Machines that see the storage share it by the same command."""
     retrain: bool = False
-    """In the end, train the best model once more as a run, and keep it."""
+    """In the end, train the best model once more as a run, and keep it; of two objectives, the best
+    by the first."""
     devices: Devices = "one"
     """Train each model on one device, or with a part of each batch on all of this machine."""
 

@@ -30,34 +30,28 @@ def storage_of(given):
         # Optuna's lock is a link to the path, and one that leads nowhere it would never take away.
         path = Path(given).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
-        storage = JournalFileBackend(str(path))
-        cut_incomplete_line(path)
-        return JournalStorage(storage)
+        return JournalStorage(JournalFileBackend(str(path), JournalLock(str(path))))
     validation.refuse("storage", "a path, the URL of a database or a storage of Optuna", given)
 
 
-def cut_incomplete_line(path: Path) -> None:
-    """Remove what a killed process has left at the end of a journal file.
+class JournalLock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal file; whoever has it finds whole lines only.
 
-    Optuna passes over it, but then appends to it, and every later reader fails.
+    A killed process, or a full disk, may leave half a line. Optuna passes over it, but then appends
+    to it, and every later reader fails.
     """
-    with open(path, "rb+") as file:
-        if _is_complete(file):
-            return
-        # Nobody writes while this process has the lock; a killed process's is taken after 30 s.
-        lock = JournalFileSymlinkLock(str(path))
-        lock.acquire()
-        try:
-            if not _is_complete(file):
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        finally:
-            lock.release()
 
+    def __init__(self, path):
+        super().__init__(path)
+        self._path = path
 
-def _is_complete(file):
-    size = file.seek(0, os.SEEK_END)
-    if not size:
+    def acquire(self):
+        """Wait for the lock, and cut an incomplete last line."""
+        super().acquire()
+        if os.path.getsize(self._path):
+            with open(self._path, "rb+") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
         return True
-    file.seek(size - 1)
-    return file.read(1) == b"\n"

@@ -2,7 +2,7 @@
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import trials
+from keras_deeplstm.experiments.search import storages, trials
 
 
 class Killed(BaseException):
@@ -28,13 +28,14 @@ class Training:
             values = [best - 0.1, best, best - 0.05]
         rows = []
         for epoch, value in enumerate(values, 1):
-            rows.append(f"{epoch},{value},{1 - value}")
-            table = "\n".join(["epoch,val_accuracy,val_loss", *rows, ""])
+            rows.append(f"{epoch},{value},{1 - value},0.5")
+            table = "\n".join(["epoch,val_accuracy,val_loss,seconds", *rows, ""])
             files.write_text(folder / "metrics.csv", table)
             if on_epoch is not None:
                 on_epoch({"epoch": epoch, "val_accuracy": value, "val_loss": 1 - value})
         result = {"state": "finished", "parameters": 10 * config.model.depth, "seconds": 0.1}
         result |= {"test_accuracy": 0.5, "val_accuracy": 0.5, "gradient_ratio_end": 0.5}
+        result |= {"gradient_ratio_start": 0.5}
         try:
             files.write_json(folder / "result.json", result)
         finally:
@@ -44,7 +45,7 @@ class Training:
 
 def found_in(folder, name=None):
     """The trials of the search in a folder."""
-    return trials.read(trials.open_study(str(folder / trials.JOURNAL), name or folder.name))
+    return trials.read(storages.open_study(str(folder / storages.JOURNAL), name or folder.name))
 
 
 def told(folder, name=None):

@@ -70,7 +70,10 @@ def test_a_deep_cnn_has_a_connection():
             {"parameters": 9, "units": 8},
             "Pass either `model.units` or `model.parameters`. Received: model.units=8, model.pa",
         ),
-        ({"block": "cnn"}, "`model.depth` must be at most 5. Received: model.depth=10"),
+        (
+            {"block": "cnn", "depth": 10},
+            "`model.depth` must be at most 5. Received: model.depth=10",
+        ),
         (
             {"block": "cnn", "depth": 2, "parameters": 9},
             "`model.parameters` has no meaning for block 'cnn'",

@@ -218,7 +218,7 @@ def test_a_search_whose_disk_fails_at_each_moment(fault, share, tmp_path, monkey
         folder.mkdir(exist_ok=True)
         for lock in folder.glob("study.log.lock*"):  # of which Optuna waits for the end
             lock.unlink()
-        search_in(SEARCH, folder, str(folder / "study.log"), name="a")
+        search_in(SEARCH, folder, str(folder / "study.log"), "a")
         return told(folder, "a")
 
     expected = search(tmp_path / "golden")

@@ -20,7 +20,6 @@ from optuna.trial import TrialState
 
 from keras_deeplstm import models
 from keras_deeplstm.search import HyperModel, OptunaOracle, PruningCallback, leases, optuna_oracle
-from keras_deeplstm.storage import cut_incomplete_line
 
 PATH = filter(None, [os.environ.get("PYTHONPATH")])
 
@@ -281,9 +280,12 @@ def test_a_torn_last_line_is_cut(tmp_path):
     assert search(oracle_of(max_trials=3, storage=path), tmp_path) == whole
     search(oracle_of(max_trials=4, storage=path), tmp_path)
     assert len(table(oracle_of(storage=path))) == 4
-    path.write_bytes(b"")
-    cut_incomplete_line(path)
-    assert path.read_bytes() == b""
+    # One that is torn while another process has it open: full disk, loss of power.
+    opened = oracle_of(storage=path, max_trials=6)
+    with open(path, "ab") as journal:
+        journal.write(b'{"op_code":4,"work')
+    search(opened, tmp_path)
+    assert [state for _, state, _, _ in table(oracle_of(storage=path))] == ["COMPLETE"] * 6
 
 
 # Ends of trials.
@@ -580,3 +582,40 @@ def test_leases_are_renewed_as_long_as_a_trial_runs(tmp_path, monkeypatch):
     oracle.end_trial(trial)
     oracle._leases.renew()  # nothing is written to a trial that has ended
     assert oracle.study.get_trials()[0].state == TrialState.FAIL
+
+
+def test_a_process_that_had_slept_lets_the_trial_go(elsewhere, tmp_path):
+    """Another one has taken it up, and is not to be disturbed when the first one wakes."""
+    _, now, another = elsewhere
+    one = another()
+    assert one.create_trial("tuner0").status == TrialStatus.IDLE
+    now[0] = 121.0
+    first = one.create_trial("tuner0")
+    assert first.status == TrialStatus.RUNNING
+    (trial,) = one.study.get_trials()
+    taken = {**trial.user_attrs["lease"], "attempt": 3, "token": "another"}
+    one._storage.set_trial_user_attr(trial._trial_id, "lease", taken)
+    one._leases.renew()
+    (trial,) = one.study.get_trials()
+    assert trial.user_attrs["lease"] == taken
+    # When it has ended there, it is not ended again here.
+    one.study.tell(0, 5.0)
+    first.status = TrialStatus.FAILED
+    one.end_trial(first)
+    assert one.study.get_trials()[0].value == 5.0
+
+
+def test_a_lease_survives_an_error_of_the_network(monkeypatch, caplog):
+    class Shaky:
+        renewals = 0
+
+        def renew(self):
+            self.renewals += 1
+            if self.renewals == 1:
+                raise OSError("gone")
+
+    shaky, seen = Shaky(), []
+    monkeypatch.setattr(leases.time, "sleep", seen.append)
+    leases._renew(lambda: shaky if shaky.renewals < 3 else None)
+    assert shaky.renewals == 3 and seen == [leases.RENEWED] * 4
+    assert "Cannot renew a lease: gone" in caplog.text

@@ -19,11 +19,11 @@ import pytest
 from search_training import Training, found_in, told
 from worker_here import WorkerHere
 
-from keras_deeplstm import models
+from keras_deeplstm import hosts, models
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.commands import RunCommand, SolveCommand, TrainTextCommand
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import results, runner, trials
+from keras_deeplstm.experiments.search import results, runner, storages, trials
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import SAMPLERS, SearchConfig
 from keras_deeplstm.experiments.search.report import write_search_report
@@ -58,9 +58,11 @@ def folder(tmp_path, monkeypatch, quick_pictures):
 @pytest.fixture
 def in_this_process(monkeypatch):
     class Here(WorkerHere):
-        def call(self, function, number, config, folder, storage, options, on_message):
+        def call(
+            self, function, number, config, folder, storage, study, options, since, on_message
+        ):
             try:
-                tuner_module.search_in(config, folder, storage, **options)
+                tuner_module.search_in(config, folder, storage, study, since=since, **options)
             except Exception as error:
                 return error
 
@@ -118,6 +120,14 @@ USAGE = {
     "workers": ("--workers 0", "Argument `workers` must be an integer of at least 1."),
     "time": ("--time-limit 0", "Argument `time_limit` must be a positive number."),
     "name": ("--name ../x", "Invalid run name '../x'."),
+    "memory": ("--storage sqlite://", "it would be in the memory of one process"),
+    "directory": (
+        "--storage sqlite:////nowhere/x.db",
+        "Cannot use the storage 'sqlite:////nowhere",
+    ),
+    "length": ("--pruner median --epochs 2..5", "compares trials of one length. Searched: ['epoc"),
+    "cmaes": ("--sampler cmaes --objective loss seconds", "'cmaes' knows one objective only"),
+    "twice": ("--depth 2..4 --set model.depth=3,4", "Given twice, by its option and by --set: dep"),
     "seed": ("--seed -1", "Argument `seed` must be an integer in [0, 4294967295]."),
     "storage": ("--storage nowhere://x", "Cannot use the storage 'nowhere://x'"),
 }
@@ -219,7 +229,7 @@ def test_a_damaged_file_is_set_aside(here, capsys, folder):
     capsys.readouterr()
     assert status([*SEARCH, "--trials", "2"]) == 0
     output = capsys.readouterr().out
-    assert "search.json' is damaged. It is set aside" in output
+    assert "search.json' is damaged. It is written again" in output
     assert "2 trials: 2 finished" in output
     assert told(folder / "runs" / "a") == expected
 
@@ -257,7 +267,7 @@ def test_a_search_in_use_is_not_overwritten(here, capsys, folder):
     assert "'runs/a' is in use by another process" in capsys.readouterr().err
     assert status([*SEARCH, "--trials", "1", "--overwrite"]) == 0
     # Another machine, of which only the storage tells.
-    study = trials.open_study(str(folder / "runs" / "a" / "study.log"), "a")
+    study = storages.open_study(str(folder / "runs" / "a" / "study.log"), "a")
     lease = {"host": "elsewhere", "process": 1, "thread": 1, "token": "x", "attempt": 1}
     study.ask().set_user_attr("lease", {**lease, "time": "2999-01-01T00:00:00+00:00"})
     assert status([*SEARCH, "--trials", "1", "--overwrite"]) == 3
@@ -266,6 +276,10 @@ def test_a_search_in_use_is_not_overwritten(here, capsys, folder):
         trial._trial_id, "lease", {**lease, "time": "2001-01-01T00:00:00+00:00"}
     )
     assert status([*SEARCH, "--trials", "1", "--overwrite"]) == 0
+    # A process of this machine, whose run lies in another folder.
+    study = storages.open_study(str(folder / "runs" / "a" / "study.log"), "a")
+    study.ask().set_user_attr("lease", {**lease, "host": hosts.here(), "process": os.getppid()})
+    assert status([*SEARCH, "--trials", "1", "--overwrite"]) == 3
 
 
 def test_a_database(here, capsys, folder):
@@ -280,7 +294,89 @@ def test_a_database(here, capsys, folder):
     assert len((folder / "runs" / "a" / "trials.csv").read_text().splitlines()) == 4
     assert status([*SEARCH, "--trials", "1", "--overwrite"]) == 0
     found = {study.study_name: study.n_trials for study in optuna.get_all_study_summaries(url)}
-    assert found["b"] == 2 and found["a"] == 1
+    assert found == {"a": 1, "b": 2}
+    # By such a study a trial was claimed, which is not to be claimed in the next search.
+    optuna.create_study(storage=url, study_name="a: trial 0, attempt 2")
+    assert status([*SEARCH, "--trials", "1", "--overwrite"]) == 0
+    assert sorted(optuna.get_all_study_names(url)) == ["a", "b"]
+
+
+def test_a_database_is_found_from_any_folder(here, capsys, folder, monkeypatch):
+    assert status([*SEARCH, "--trials", "2", "--storage", "sqlite:///all.db"]) == 0
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert status(["report", "../runs/a"]) == 0
+    assert status([*SEARCH, "--trials", "3", "--runs-dir", "../runs"]) == 0
+    assert "3 trials (2 done)" in capsys.readouterr().out
+    assert not list((folder / "elsewhere").glob("*.db"))
+
+
+def test_one_folder_has_one_storage(here, capsys, folder):
+    assert status([*SEARCH, "--trials", "1"]) == 0
+    other = [*SEARCH, "--trials", "1", "--depth", "7..9", "--storage", "other.log"]
+    assert status(other) == 3
+    assert "'runs/a' is the search in the storage 'study.log'" in capsys.readouterr().err
+    # With --overwrite the folder goes, and what the other storage has of that name.
+    for _ in range(2):
+        assert status([*other, "--overwrite"]) == 0
+        assert "1 trials\n" in capsys.readouterr().out
+    assert status([*SEARCH, "--trials", "1", "--storage", "other.log", "--overwrite"]) == 0
+
+
+def test_a_password_is_not_shown(here, folder, monkeypatch, capsys):
+    url = "postgresql://me:secret@10.0.0.1/all"
+    assert storages.shown(url) == "postgresql://me:***@10.0.0.1/all"
+    assert status([*SEARCH, "--storage", url]) == 2  # there is no driver
+    monkeypatch.setattr(storages, "seen_from", lambda folder, storage: "study.log")
+    assert status([*SEARCH, "--storage", url, "--trials", "1"]) == 0
+    assert "secret" not in (folder / "runs" / "a" / "report.html").read_text()
+    output = capsys.readouterr()
+    assert "secret" not in output.out + output.err
+
+
+def test_a_study_of_something_else(here, capsys):
+    study = optuna.create_study(storage="sqlite:///mine.db", study_name="a", direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert status([*SEARCH, "--trials", "1", "--storage", "sqlite:///mine.db"]) == 3
+    assert "The study 'a' is not of a search" in capsys.readouterr().err
+    assert len(study.trials) == 1
+
+
+def test_another_search_in_the_study(here, folder, capsys):
+    """Both have begun it before one of them had a trial."""
+    path = folder / "runs" / "a"
+    path.mkdir(parents=True)
+    configs = [SearchConfig("digits", sampler="random", **SPACE, seed=seed) for seed in (0, 1)]
+    two = SearchConfig("digits", objective=("loss", "seconds"))
+    for config in (two, *configs):
+        storages.open_study(str(path / "study.log"), "a", config).set_user_attr(
+            "settings", config.to_dict()
+        )
+    with pytest.raises(runs.RunExistsError, match="Another search has begun in this study"):
+        tuner_module.search_in(configs[0], path, str(path / "study.log"))
+    tuner_module.search_in(configs[1], path, str(path / "study.log"))
+    assert len(told(path)) == 20
+
+
+def test_an_error_in_a_thread_ends_the_search(here, monkeypatch, capsys):
+    def call(self, *arguments, on_message):
+        raise ConfigError("'mine.py' calls main() whenever it is imported")
+
+    monkeypatch.setattr(runner.Worker, "call", call)
+    assert status(SEARCH) == 2
+    assert "calls main() whenever it is imported" in capsys.readouterr().err
+
+
+def test_names_of_folders(here, folder):
+    small = ["--units", "4,8", "--sampler", "random", "--trials", "1", "--max-parameters", "1"]
+    for task, name in {
+        "adding:length=200": "adding-length-200",
+        "my texts/war & peace.txt": "war-peace.txt",
+    }.items():
+        (folder / "my texts").mkdir(exist_ok=True)
+        (folder / "my texts" / "war & peace.txt").write_text("abc " * 20_000)
+        assert status(["search", task, *small]) == 1  # the model is too large
+        assert (folder / "runs" / f"search-{name}-random").exists()
 
 
 def test_a_journal_elsewhere_is_joined(here, capsys, folder):
@@ -289,7 +385,7 @@ def test_a_journal_elsewhere_is_joined(here, capsys, folder):
     assert status([*SEARCH, *shared, "--trials", "2"]) == 0
     assert status([*SEARCH, *shared, "--trials", "3", "--runs-dir", "others"]) == 0
     assert "3 trials (2 done)" in capsys.readouterr().out
-    study = trials.open_study("shared/study.log", "a")
+    study = storages.open_study("shared/study.log", "a")
     assert [trial.number for trial in trials.read(study)] == [0, 1, 2]
     assert sorted(path.name for path in (folder / "others" / "a").glob("trial_*")) == ["trial_0002"]
 
@@ -426,7 +522,7 @@ def test_report(here, folder):
     table = (path / "trials.csv").read_text().splitlines()
     assert table[0] == (
         "trial,depth,units,dropout,learning_rate,state,val_accuracy,gradient_ratio,seconds,"
-        "parameters,epochs,reason"
+        "parameters,trained_epochs,reason"
     )
     assert len(table) == 9
     assert write_search_report(path, folder / "b.html").exists()
@@ -466,12 +562,52 @@ def test_report_of_pruned_trials(here, folder, capsys):
     assert f"12 trials: {finished} finished, {len(pruned)} pruned." in output and len(pruned) > 2
     page = (folder / "runs" / "a" / "report.html").read_text()
     epochs = 9 * finished + sum(int(count) for _, count in pruned)
-    assert f"{len(pruned)} trials were pruned: all together trained for {epochs} of 108" in page
+    assert (
+        f"{len(pruned)} trials were pruned: with the finished ones they trained for {epochs} of 108"
+        in page
+    )
     assert page.count("<td>pruned after ") == len(pruned)
     states = [
         line.split(",")[5] for line in (folder / "runs/a/trials.csv").read_text().splitlines()
     ]
     assert states.count("pruned") == len(pruned)
+
+
+def test_report_of_searched_epochs_and_sizes(here, folder):
+    options = ["--epochs", "2..5", "--set", "parameters=1000..9000", "--trials", "6"]
+    options = [word for word in [*SEARCH, *options]]
+    del options[options.index("--units") : options.index("--units") + 2]
+    assert status(options) == 0
+    head, *rows = (folder / "runs" / "a" / "trials.csv").read_text().splitlines()
+    assert head.startswith("trial,depth,dropout,epochs,learning_rate,state,") or "epochs" in head
+    table = [dict(zip(head.split(","), row.split(","), strict=True)) for row in rows]
+    assert {int(row["epochs"]) for row in table} <= {2, 3, 4, 5}
+    assert {float(row["trained_epochs"]) for row in table} == {3.0}  # of the training in its place
+
+
+def test_epochs_of_executions(here, folder):
+    here.behave = lambda config: [config.model.units / 20 + epoch / 100 for epoch in range(9)]
+    options = ["--pruner", "hyperband", "--trials", "9", "--epochs", "9", "--executions", "2"]
+    assert status([*SEARCH, *options]) == 0
+    page = (folder / "runs" / "a" / "report.html").read_text()
+    trained, planned = re.search(r"trained for ([\d.]+) of (\d+) epochs", page).groups()
+    found = found_in(folder / "runs" / "a")
+    assert int(planned) == 2 * 9 * len(found)
+    expected = sum(18 if one.state == "finished" else one.outcome.epochs for one in found)
+    assert float(trained) == expected < int(planned)
+
+
+def test_the_model_that_was_retrained_is_the_best(here, folder, monkeypatch):
+    """A later trial may be better: then the page says nothing of the model that was kept."""
+    monkeypatch.setattr(
+        cli, "_train", lambda config, folder, **options: here(config, folder, **options)
+    )
+    assert status([*SEARCH, "--trials", "1", "--retrain"]) == 0
+    page = folder / "runs" / "a" / "report.html"
+    assert "Trained once more, as best: test accuracy 50.0%" in page.read_text()
+    here.behave = lambda config: [0.999]
+    assert status([*SEARCH, "--trials", "2"]) == 0
+    assert "Trained once more" not in page.read_text()
 
 
 def test_report_of_two_objectives(here, folder, capsys):
@@ -497,6 +633,7 @@ def test_a_search_of_an_earlier_version(here, folder, capsys):
     assert status([*command, "8", "--name", "srch"]) == 3
     assert "is a search of an earlier version" in capsys.readouterr().err
     assert status([*command, "8", "--name", "srch", "--overwrite"]) == 0
+    assert "damaged" not in capsys.readouterr().out
 
 
 def test_search_and_retrain(in_this_process, folder, letters, capsys, eager):
@@ -589,7 +726,7 @@ def test_ctrl_c(folder):
     while not list(path.glob("trial_*/seed0/config.json")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "deeplstm: interrupted. The same command goes on\n"
@@ -675,7 +812,7 @@ def test_four_processes_and_one_storage(folder, undisturbed, storage):
         assert processes[0].poll() is None, processes[0].communicate()
         time.sleep(0.1)
         with contextlib.suppress(KeyError, ValueError):  # not yet made
-            study = study or trials.open_study(storage, "a")
+            study = study or storages.open_study(storage, "a")
     os.killpg(processes[3].pid, signal.SIGKILL)
     processes.pop().communicate()
     for process in processes:

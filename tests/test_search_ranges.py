@@ -5,7 +5,7 @@ import pytest
 
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.ranges import parse
-from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.settings import OWN_BLOCKS, Block, ConfigError
 
 
 def declared(config):
@@ -92,6 +92,7 @@ def test_kinds_of_tasks():
     assert SearchConfig("python-reference").command == "train-text"
     assert SearchConfig("some/where.txt").command == "train-text"
     assert SearchConfig("some/where", command="train-text").task.endswith("/some/where")
+    assert SearchConfig("parity").space.example().model.block == "unfolded_lstm"
     config = SearchConfig("parity", block="unfolded_lstm,dense", set=("sequences=5000",))
     assert config.objective == ("wrong",) and config.rounds == 5
     with pytest.raises(ConfigError, match="Argument `folds` has no meaning for `deeplstm solve`"):
@@ -116,7 +117,26 @@ def test_what_is_typed():
     assert SearchConfig("digits", depth="3..3").space.example().model.depth == 3
 
 
-@pytest.mark.parametrize("given", ["seed=1,2", "task=a,b", "folds=2,3", "model=3"])
+def test_small_convolutional_networks():
+    config = SearchConfig("digits", block="unfolded_lstm,cnn", depth="2..50")
+    assert declared(config)["depth"] == [{"block": ["unfolded_lstm"]}]
+    assert declared(SearchConfig("digits", block="cnn", depth="2..5"))["depth"] == [{}]
+
+
+def test_types_of_options_of_own_blocks(monkeypatch):
+    block = Block("mine", lambda *sizes, **options: None, options={"rate": 0.5, "width": 8})
+    monkeypatch.setitem(OWN_BLOCKS, "mine", block)
+    config = SearchConfig("digits", block="mine", options=("rate=0..1", "width=2..8"))
+    hp = keras_tuner.HyperParameters()
+    config.space.declare(hp)
+    kinds = {one.name: type(one).__name__ for one in hp.space}
+    assert (kinds["options.rate"], kinds["options.width"]) == ("Float", "Int")
+    assert "units" not in kinds and "depth" not in kinds
+
+
+@pytest.mark.parametrize(
+    "given", ["command=run", "BLOCKS=1", "target=x", "seed=1,2", "task=a,b", "folds=2,3", "model=3"]
+)
 def test_what_has_an_option_of_its_own(given):
     with pytest.raises(ConfigError, match="`deeplstm run` has no setting"):
         SearchConfig("digits", set=(given,))

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import shutil
 import types
+from datetime import datetime
 
 import numpy as np
 import optuna
@@ -14,7 +15,7 @@ from faults import watching
 from search_training import Killed, Training, found_in, told
 
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import results, trials
+from keras_deeplstm.experiments.search import results, storages
 from keras_deeplstm.experiments.search import tuner as tuner_module
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.tuner import Renewal, search_in
@@ -47,7 +48,7 @@ def settings(sampler="random", number=8, **changes):
 
 def search(config, folder, **options):
     folder.mkdir(exist_ok=True)
-    search_in(config, folder, str(folder / trials.JOURNAL), **options)
+    search_in(config, folder, str(folder / storages.JOURNAL), **options)
 
 
 def kill(config):
@@ -92,7 +93,7 @@ def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when, sha
         # A lock that is left is taken away after 30 s; see test_a_lock_of_a_killed_process.
         if alive and number >= last and ".lock" not in path.name:
             alive = False
-            if when == "torn" and path.name == trials.JOURNAL and event == "open":
+            if when == "torn" and path.name == storages.JOURNAL and event == "open":
                 with open(path, "ab") as journal:
                     journal.write(b'{"op_code":8,"work')
             raise Killed
@@ -149,7 +150,7 @@ def test_a_process_for_each_few_trials(golden, tmp_path, monkeypatch):
 def test_folders_that_are_gone(tmp_path, training):
     """What has ended is in the study; what has not is trained anew."""
     config = settings()
-    search(config, tmp_path / "golden", name="a")
+    search(config, tmp_path / "golden", study="a")
     training.behave = lambda config: kill(config) if len(training.finished) == 12 else None
     with pytest.raises(Killed):
         search(config, tmp_path / "a")
@@ -167,20 +168,20 @@ def test_a_lost_journal(tmp_path, training):
     """Then the trials are created again, and their runs need no training."""
     search(settings(), tmp_path / "a")
     expected, training.finished = told(tmp_path / "a"), []
-    (tmp_path / "a" / trials.JOURNAL).unlink()
+    (tmp_path / "a" / storages.JOURNAL).unlink()
     search(settings(), tmp_path / "a")
     assert told(tmp_path / "a") == expected and not training.finished
     # Of other settings, the folders hold other runs.
-    (tmp_path / "a" / trials.JOURNAL).unlink()
+    (tmp_path / "a" / storages.JOURNAL).unlink()
     search(settings(seed=1), tmp_path / "a")
     assert len(training.finished) == 8
-    search(settings(seed=1), tmp_path / "b", name="a")
+    search(settings(seed=1), tmp_path / "b", study="a")
     assert told(tmp_path / "b", "a") == told(tmp_path / "a")
 
 
 def test_a_damaged_journal_is_an_error(tmp_path, training):
     search(settings(number=2), tmp_path / "a")
-    journal = tmp_path / "a" / trials.JOURNAL
+    journal = tmp_path / "a" / storages.JOURNAL
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], b"{nonsense\n", *lines[3:]]))
     with pytest.raises(ConfigError):
@@ -200,7 +201,7 @@ def test_a_poisonous_trial_is_given_up(tmp_path, training):
     kills = 0
     while kills < 100:
         try:
-            search(config, tmp_path / "b", name="a")
+            search(config, tmp_path / "b", study="a")
             break
         except Killed:
             kills += 1
@@ -239,8 +240,8 @@ def test_a_trial_whose_run_is_locked_is_not_taken_up(tmp_path, training, monkeyp
     monkeypatch.setattr(tuner_module.runs, "is_locked", lambda folder: True)
     monkeypatch.setattr(optuna_oracle, "WAIT", 0)
     oracle = tuner_module.SearchOracle(
-        settings(number=1), tmp_path / "a", str(tmp_path / "a" / trials.JOURNAL), "a",
-        math.inf, trials.datetime.min,
+        settings(number=1), tmp_path / "a", str(tmp_path / "a" / storages.JOURNAL), "a",
+        math.inf, datetime.min,
     )  # fmt: skip
     assert oracle.create_trial("tuner0").status == "IDLE"
     monkeypatch.undo()
@@ -250,7 +251,7 @@ def test_a_trial_whose_run_is_locked_is_not_taken_up(tmp_path, training, monkeyp
 def test_more_trials_later(tmp_path, training):
     search(settings(number=3), tmp_path / "a")
     search(settings(number=12), tmp_path / "a")
-    search(settings(number=12), tmp_path / "b", name="a")
+    search(settings(number=12), tmp_path / "b", study="a")
     assert told(tmp_path / "a") == told(tmp_path / "b", "a")
 
 
@@ -305,13 +306,63 @@ def test_hyperband_ends_trials_early(tmp_path, training):
     best = max(trial.values["depth"] for trial in found)
     assert results.ranked(found, config)[0].values["depth"] == best
     states = optuna.trial.TrialState
-    study = trials.open_study(str(tmp_path / "a" / trials.JOURNAL), "a")
+    study = storages.open_study(str(tmp_path / "a" / storages.JOURNAL), "a")
     assert [trial.state for trial in study.trials].count(states.PRUNED) == len(pruned)
 
 
+def test_a_kill_before_the_pruner_was_told(tmp_path, training, monkeypatch):
+    """The last epoch of the killed process is judged when the trial is taken up."""
+    config = settings(number=3, epochs="9", pruner="hyperband")
+    with pytest.raises(Killed), monkeypatch.context() as patched:
+        patched.setattr(tuner_module.RunTuner, "_report", lambda self, config, row: kill(config))
+        search(config, tmp_path / "a")
+    told_to = []
+    report = tuner_module.SearchOracle.report
+    monkeypatch.setattr(
+        tuner_module.SearchOracle,
+        "report",
+        lambda self, value, step, more: told_to.append(step) or report(self, value, step, more),
+    )
+    search(dataclasses.replace(config, trials=1), tmp_path / "a")
+    assert told_to == [1, 1, 2, 3]  # by the one that takes it up, and by the training anew
+
+
+def test_weights_are_not_kept(tmp_path, training):
+    def behave(config):
+        for name in ("model.keras", "checkpoints/epoch_0001-0.npz"):
+            path = tmp_path / "a" / f"trial_{len(training.finished):04d}" / "seed0" / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        if len(training.finished) == 1:
+            raise ValueError("it may go on")
+
+    training.behave = behave
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tuner_module.RunTuner, "on_trial_end", lambda self, trial: kill(trial))
+        search(settings(), tmp_path / "a")
+    assert not list((tmp_path / "a").glob("trial_0000/seed0/*.keras"))
+    assert not list((tmp_path / "a").glob("trial_0000/seed0/checkpoints"))
+
+
+def test_what_a_run_refuses_is_skipped(tmp_path, training):
+    """Ranges of which some combinations have no meaning."""
+    config = SearchConfig(
+        "adding:length=20",
+        sampler="grid",
+        depth="1",
+        units="4",
+        learning_rate="1e-3",
+        batch_size="32,512",
+        set=("evaluate_every=100,1000",),
+    )
+    training.behave = lambda config: [0.5]
+    search(dataclasses.replace(config, objective=("loss",)), tmp_path / "a")
+    states = [trial.state for trial in found_in(tmp_path / "a")]
+    assert states.count("skipped") == 1
+
+
 def test_two_objectives(tmp_path, training):
-    config = settings(None, 20, objective=("val_accuracy", "parameters"))
-    assert config.sampler == "nsga2"
+    config = settings("nsga2", 20, objective=("val_accuracy", "parameters"))
     search(config, tmp_path / "a")
     found = found_in(tmp_path / "a")
     front = results.best(found, config)
@@ -332,13 +383,13 @@ def test_two_objectives(tmp_path, training):
 
 
 def test_time_limit(tmp_path, training):
-    search(settings(), tmp_path / "a", time_limit=1e-9)
+    search(settings(), tmp_path / "a", deadline=0)
     assert not found_in(tmp_path / "a")
     # What was begun stays begun.
     training.behave = kill
     with pytest.raises(Killed):
         search(settings(), tmp_path / "a")
-    search(settings(), tmp_path / "a", time_limit=1e-9)
+    search(settings(), tmp_path / "a", deadline=0)
     assert [trial.state for trial in found_in(tmp_path / "a")] == ["running"]
 
 
@@ -413,6 +464,7 @@ def test_shares_of_a_text_s_training(monkeypatch):
     said = []
     config = SearchConfig("tinyshakespeare", pruner="hyperband", epochs="2")
     report = lambda *step: said.append(step)  # noqa: E731
+    run = config.space.example()
     tuner = types.SimpleNamespace(_config=config, oracle=types.SimpleNamespace(report=report))
     for row in (
         {"epoch": 0.1},
@@ -420,5 +472,13 @@ def test_shares_of_a_text_s_training(monkeypatch):
         {"epoch": 1.0, "val_bits": 2.5},
         {"epoch": 2.0, "val_bits": 2.0},
     ):
-        tuner_module.RunTuner._report(tuner, row)
+        tuner_module.RunTuner._report(tuner, run, row)
     assert said == [(3.0, 4, True), (2.5, 14, True), (2.0, 27, False)]
+    # Whole epochs are whole steps.
+    for epochs in range(1, 101):
+        said.clear()
+        tuner._config = SearchConfig("digits", pruner="hyperband", epochs=str(epochs))
+        for epoch in range(1, epochs + 1):
+            row = {"epoch": epoch, "val_accuracy": 0.5}
+            tuner_module.RunTuner._report(tuner, tuner._config.space.example(), row)
+        assert [step for _, step, _ in said] == list(range(1, epochs + 1))

@@ -21,6 +21,7 @@ from keras_deeplstm.experiments.settings.classifiers import Columns, Kind
 from keras_deeplstm.experiments.tasks import TASKS, resolve
 from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
+from keras_deeplstm.experiments.tasks.sequences import parse
 from keras_deeplstm.experiments.tasks.text.sources import NAMES as TEXTS
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp", "cmaes", "grid")
@@ -72,9 +73,8 @@ class SearchConfig(Dataclass):
     sequence task."""
     command: Literal["run", "train-text", "solve"] | None = None
     """The command that trains the trials; if not given, the one that knows the task."""
-    sampler: str | None = None
-    """One of random, tpe, nsga2, gp, cmaes, grid: how Optuna chooses the next trial; tpe if not
-    given, nsga2 for two objectives."""
+    sampler: str = "tpe"
+    """One of random, tpe, nsga2, gp, cmaes, grid: how Optuna chooses the next trial."""
     pruner: Literal["median", "hyperband"] | None = None
     """Which trials end early: those worse than the median after as many epochs, or those that lose
     one of hyperband's rounds."""
@@ -140,8 +140,6 @@ class SearchConfig(Dataclass):
         complete("task", dataclasses.astuple(self._example)[0])  # in its one form
         if not self.objective:
             complete("objective", (next(iter(self._example.objectives)),))
-        if self.sampler is None:
-            complete("sampler", "nsga2" if len(self.objective) > 1 else "tpe")
         if self.trials is None and self.sampler != "grid":
             complete("trials", TRIALS)
 
@@ -151,11 +149,17 @@ class SearchConfig(Dataclass):
             validation.one_of("objective", name, tuple(self._available))
         if len(self.objective) > 2 or len({*self.objective}) < len(self.objective):
             validation.refuse("objective", "one name, or two different ones", self.objective)
-        if self.pruner and (len(self.objective) > 1 or self.objective[0] not in self._metrics):
+        one = len(self.objective) == 1 and self.objective[0] in self._example.objectives
+        if self.pruner and not one:
             raise ValueError(
                 "A pruner judges the epochs of a trial by one metric. Received: "
                 f"pruner={self.pruner!r}, objective={self.objective}"
             )
+        lengths = [n for n in ("epochs", "sequences", "evaluate_every") if n in self.searched]
+        if self.pruner and lengths:
+            raise ValueError(f"A pruner compares trials of one length. Searched: {lengths}")
+        if self.sampler == "cmaes" and len(self.objective) > 1:
+            raise ValueError("Sampler 'cmaes' knows one objective only")
         if self.folds and self.command != "run":
             raise ValueError(f"Argument `folds` has no meaning for `deeplstm {self.command}`")
         if not self.searched:
@@ -167,13 +171,18 @@ class SearchConfig(Dataclass):
         options = Options.parse(list(self.options)).items()
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.type is Range}
         given = {name: text for name, text in given.items() if text is not None}
-        others = Options.parse(list(self.set)).items()
-        given |= {name.removeprefix("model."): text for name, text in others}
+        typed = Options.parse(list(self.set)).items()
+        others = {name.removeprefix("model."): text for name, text in typed}
+        if twice := given.keys() & others.keys():
+            raise ValueError(f"Given twice, by its option and by --set: {', '.join(twice)}")
+        given |= others
         # That called depth is the depth of any other block.
         given |= {n if n == "depth" else f"{OPTIONS}{n}": text for n, text in options}
         usual = {**DEFAULTS[str(self.command)]}
         if "parameters" in given:
             del usual["units"]
+        if self.command == "solve" and parse(self.task).steps is None:  # without time
+            usual["block"] = "unfolded_lstm"
         return RunSpace(TRAINS[str(self.command)], self.task, usual | given, list(given))
 
     @property
@@ -186,13 +195,9 @@ class SearchConfig(Dataclass):
         return self.space.example()
 
     @property
-    def _metrics(self) -> dict[str, Measure]:
-        return self._example.objectives
-
-    @property
     def _available(self) -> dict[str, Measure]:
         counted = {"trained_sequences": Measure("sequences", "min", ",.0f")}
-        return self._metrics | OF_RESULT | (counted if self.command == "solve" else {})
+        return self._example.objectives | OF_RESULT | (counted if self.command == "solve" else {})
 
     @property
     def measures(self) -> list[Measure]:

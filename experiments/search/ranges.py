@@ -1,12 +1,12 @@
 """Ranges of settings: as they are typed, as keras-tuner declares them, and the runs in them."""
 
-import itertools
+import dataclasses
 import typing
 from contextlib import suppress
 from typing import Any
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.settings import ConfigError, Settings
+from keras_deeplstm.experiments.settings import OWN_BLOCKS, ConfigError, Settings
 
 # Settings on which it depends whether others have a meaning, those that decide most first.
 PARENTS = ("block", "connection", "feedforward", "optimizer", "schedule")
@@ -20,7 +20,7 @@ class RunSpace:
     """The runs of one kind on one task whose settings lie in ranges.
 
     Which setting has a meaning with which others is what the settings of a run refuse, and written
-    down nowhere else: one is left out where all its values would be refused.
+    down nowhere else: one is left out where one of its values would be refused.
 
     Args:
         kind: The settings: `RunConfig`, `TextConfig` or `SequenceConfig`.
@@ -34,22 +34,22 @@ class RunSpace:
 
     def __init__(self, kind: type[Settings], task: str, ranges: dict[str, str], given: list[str]):
         self._kind, self._task = kind, task
-        hints = {**typing.get_type_hints(kind)}
-        self._model_kind = hints["model"]
-        self._of_model = typing.get_type_hints(self._model_kind)
-        self._hints = {n: h for n, h in (hints | self._of_model).items() if n not in FIXED}
+        self._model_kind = _hints(kind)["model"]
+        self._of_model = _hints(self._model_kind)
+        every = _hints(kind) | self._of_model
+        self._hints = {name: hint for name, hint in every.items() if name not in FIXED}
         # keras-tuner wants to know a parent before what depends on it.
         first = {name: ranges[name] for name in PARENTS if name in ranges}
         self.typed = ranges = first | ranges
         self.ranges = {name: self._parsed(name, text) for name, text in ranges.items()}
         self._parents = [name for name in first if isinstance(self.ranges[name], list)]
+        self._first = tuple((name, self.ranges[name][0]) for name in self._parents)
         self._bases: dict[tuple, dict[str, Any]] = {}
         self._conditions = {name: self._condition(name) for name in self.ranges}
         for name in given:
             if not self._conditions[name]:
-                first = self._base(self._assignments()[0])
                 for value in _ends(self.ranges[name]):
-                    self._make({**first, name: value})
+                    self._make({**self._base(self._first), name: value})
         self.searched = [
             name
             for name, values in self.ranges.items()
@@ -58,7 +58,7 @@ class RunSpace:
 
     def example(self) -> Settings:
         """One of the runs."""
-        base = self._base(self._assignments()[0])
+        base = self._base(self._first)
         ends = {n: _ends(self.ranges[n])[0] for n in self.searched if self._conditions[n] is True}
         return self._make(base | ends)
 
@@ -78,8 +78,7 @@ class RunSpace:
 
         if condition is True:
             values = self.ranges[name]
-            whole = self._is_whole(name, values)
-            declare(hp, name, values, whole, name in LOGARITHMIC, _by_label(values))
+            declare(hp, name, values, self._is_whole(name), name in LOGARITHMIC, _by_label(values))
             return
         for parent, values, inner in condition or ():
             with hp.conditional_scope(parent, list(labels(values))):
@@ -98,11 +97,6 @@ class RunSpace:
         return self._make(self._base(given) | chosen)
 
     # What has a meaning where.
-
-    def _assignments(self):
-        """All values of those settings on which others depend."""
-        values = [[(name, value) for value in self.ranges[name]] for name in self._parents]
-        return list(itertools.product(*values))
 
     def _condition(self, name, given=(), rest=None):
         """True or False; or where it depends on a parent, its values with what they decide."""
@@ -167,14 +161,24 @@ class RunSpace:
         found = parse(name, text)
         if isinstance(found, tuple) and found[0] == found[1]:
             return found[0]
-        if isinstance(found, tuple) and self._is_whole(name, found) and float in map(type, found):
+        if isinstance(found, tuple) and self._is_whole(name) and float in map(type, found):
             raise ValueError(f"Argument `{name}` must be a range of integers. Received: {text!r}")
         return found
 
-    def _is_whole(self, name, ends):
+    def _is_whole(self, name):
+        """Whether a range of it holds integers only."""
         if name in self._hints:
             return float not in (self._hints[name], *typing.get_args(self._hints[name]))
-        return float not in map(type, ends)
+        named = self.typed.get("block", "").split(",")
+        blocks = [OWN_BLOCKS[block] for block in named if block in OWN_BLOCKS]
+        option = name.removeprefix(OPTIONS)
+        return not any(type(block.options.get(option)) is float for block in blocks)
+
+
+def _hints(kind):
+    """The types of the fields of a dataclass."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def parse(name: str, text: str) -> Any:

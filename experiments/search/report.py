@@ -37,7 +37,7 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
         title=f"Search: {folder.name} ({config.subject})",
         question=f"Which {enumerate_words(config.searched)}? Judged by "
         f"{enumerate_words(list(config.objective))}",
-        answer=_answer(ranks, ended, table, config) + _retrained(folder),
+        answer=_answer(found, ranks, ended, config) + _retrained(folder, ranks, config),
         problems=[
             (f"trial {trial.number}", trial.state, trial.result.reason)
             for trial in found
@@ -67,10 +67,13 @@ def trials_table(found: list[Trial], config: SearchConfig) -> pd.DataFrame:
     for trial in found:
         outcome = dataclasses.asdict(trial.result)
         scores = dict(zip(config.objective, outcome["scores"], strict=False))
+        outcome["trained_epochs"] = outcome.pop("epochs")
         rows.append({"trial": trial.number, **trial.values, **outcome, **scores})
     numbers = dict.fromkeys([*config.objective, "gradient_ratio", "seconds"], "float64")
-    numbers |= {"parameters": "Int64", "epochs": "float64"}
-    columns = ["trial", *config.searched, "state", *numbers, "reason"]
+    numbers |= {"parameters": "Int64", "trained_epochs": "float64"}
+    # Of a budget, the parameters that a model then has.
+    searched = [name for name in config.searched if name != "parameters"]
+    columns = ["trial", *searched, "state", *numbers, "reason"]
     return pd.DataFrame(rows, columns=columns).astype(numbers)
 
 
@@ -100,7 +103,7 @@ def _importances(folder):
     return found, sorted(names - common)
 
 
-def _answer(ranks, ended, table, config):
+def _answer(found, ranks, ended, config):
     if not ranks:
         return [f"None of {ended} trials has a result."]
     best = ranks[0]
@@ -127,11 +130,14 @@ def _answer(ranks, ended, table, config):
             f"Trial {least.number} is within one percentage point of it with "
             f"{least.result.parameters:,} parameters instead of {winner.parameters:,}."
         )
-    pruned = int((table["state"] == "pruned").sum())
+    pruned = [trial for trial in found if trial.state == "pruned"]
     if pruned:
+        counted = [trial for trial in found if trial.state in ("pruned", "finished")]
+        planned = sum(run.rounds for trial in counted for run in config.runs(trial.values).values())
+        trained = sum(trial.result.epochs for trial in counted)
         sentences.append(
-            f"{pruned} trials were pruned: all together trained for {table['epochs'].sum():,.4g} "
-            f"of {len(table) * config.rounds:,} {config.counted}."
+            f"{len(pruned)} trials were pruned: with the finished ones they trained for "
+            f"{trained:,.6g} of {planned:,} {config.counted}."
         )
     sentences.append(
         "A score is that of a trial's best epoch on the data by which the trials are chosen: the "
@@ -140,10 +146,10 @@ def _answer(ranks, ended, table, config):
     return sentences
 
 
-def _retrained(folder):
+def _retrained(folder, ranks, config):
     """What the best model has reached on the test data, if it was trained once more."""
     run = runs.load(folder / "best")
-    if run.state != "finished" or run.config is None:
+    if not ranks or run.state != "finished" or run.config != config.run(ranks[0].values):
         return []
     return [f"Trained once more, as {run.name}: {run.config.outcome(run.result)}."]
 

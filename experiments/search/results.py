@@ -15,10 +15,10 @@ def ranked(found: list[Trial], config: SearchConfig) -> list[Trial]:
     """The finished trials, the best by the first objective first; of two, those of the front."""
     finished = [trial for trial in found if trial.state == "finished"]
     finished.sort(key=lambda trial: _costs(trial, config))
-    first = front(finished, config)
-    return (
-        finished if len(config.objective) == 1 else sorted(finished, key=lambda t: t not in first)
-    )
+    if len(config.objective) > 1:
+        first = front(finished, config)
+        finished.sort(key=lambda trial: trial not in first)
+    return finished
 
 
 def best(found: list[Trial], config: SearchConfig) -> list[Trial]:
@@ -88,9 +88,9 @@ def texts(trial: Trial, config: SearchConfig) -> dict[str, str]:
         "gradient_ratio": ratio_text(outcome.gradient_ratio),
         "seconds": f"{outcome.seconds:.0f}",
     }
-    scores = zip(config.objective, config.measures, outcome.scores, strict=True)
+    scores = zip(config.objective, config.measures, outcome.scores, strict=False)
     known |= {name: measure.text(score) for name, measure, score in scores}
-    return {name: known[name] for name in columns(config)}
+    return {name: known.get(name, NOTHING) for name in columns(config)}
 
 
 def scores_text(trial: Trial, config: SearchConfig) -> str:
@@ -136,7 +136,8 @@ def conclusion(found: list[Trial], config: SearchConfig, out_of_time: bool) -> t
     if failures:
         lines.append(f"Stopped: the last {FAILURES} trials failed. {done[-1].result.reason}")
     elif len(done) < planned:
-        cause = "The time limit was reached" if out_of_time else "Search space exhausted"
+        cause = "Search space exhausted" if config.sampler == "grid" else "Ended"
+        cause = "The time limit was reached" if out_of_time else cause
         lines.append(f"{cause} after {len(done)} of {planned} trials")
     if ranks:
         counts = [f"{states.count(state)} {state}" for state in ENDED if state in states]

@@ -1,34 +1,33 @@
 """Search in processes beside this one, and show how it goes."""
 
+import math
 import os
 import signal
-import socket
 import threading
 import time
 import traceback
-from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from keras_deeplstm.experiments import runs
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import load_keras
 from keras_deeplstm.experiments.processes.worker import CallError, Worker
 from keras_deeplstm.experiments.runs import RunExistsError, files
-from keras_deeplstm.experiments.search import earlier, trials
+from keras_deeplstm.experiments.search import earlier, storages, trials
 from keras_deeplstm.experiments.search.config import SearchConfig
-from keras_deeplstm.experiments.search.trials import JOURNAL, Trial
+from keras_deeplstm.experiments.search.storages import JOURNAL
+from keras_deeplstm.experiments.search.trials import Trial
 from keras_deeplstm.experiments.search.view import View
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.tasks import DataError
 
 # Several processes share what there is.
 SHARING = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-SILENT = 120  # seconds after which a process on another machine counts as gone
 
 
-def search_here(send, number, config, folder, storage, options):
+def search_here(send, number, config, folder, storage, study, options, since):
     """Search in the worker's process; return the error that ended it, None, or "renew"."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one passes it on
     path = folder / f"worker{number}.log"
@@ -37,7 +36,9 @@ def search_here(send, number, config, folder, storage, options):
         from keras_deeplstm.experiments.search.tuner import Renewal, search_in
 
         try:
-            return search_in(config, folder, storage, on_message=send, **options)
+            return search_in(
+                config, folder, storage, study, since=since, on_message=send, **options
+            )
         except Renewal:
             return "renew"
         except (ConfigError, RunExistsError, DataError) as error:
@@ -70,57 +71,71 @@ def run_search(
             "The environment variable KERASTUNER_ORACLE_IP is set, but a search has no chief any "
             "more: unset it. The same command, wherever it sees the storage, joins the search"
         )
-    deadline = None if time_limit is None else time.monotonic() + time_limit
+    options["deadline"] = math.inf if time_limit is None else time.time() + time_limit
     with runs.lock(folder):
         study, storage = _begin(folder, config, storage, overwrite, command)
     with ExitStack() as stack:
-        crew = _Crew(stack, config, folder, storage, study, options | {"name": study.study_name})
-        crew.deadline = deadline
+        crew = _Crew(stack, (config, folder, storage, study.study_name, options), study)
         check_signals = stack.enter_context(signals.delayed(crew.stop))
         view = stack.enter_context(View(config))
         crew.start(workers, view.say)
         while crew.is_working():
-            view.update(trials.read(study))
+            with suppress(
+                Exception
+            ):  # a storage that is gone for a moment ends the workers, or not
+                view.update(trials.read(study))
             time.sleep(0.5)
         check_signals()
         view.update(trials.read(study))
     if crew.error is not None:
         raise crew.error
     view.say_pace()
-    return trials.read(study), deadline is not None and time.monotonic() > deadline
+    return trials.read(study), time.time() > options["deadline"]
 
 
 def _begin(folder, config, storage, overwrite, command):
     """The study of a search, made or seen that it can go on, and its storage. Needs the lock."""
-    from sqlalchemy.exc import SQLAlchemyError  # Optuna's; the command's help does not wait
-
     path = folder / "search.json"
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-    if names and not names & {"search.json", "search.json.damaged", JOURNAL}:
+    if names and not names & {"search.json", JOURNAL}:
         raise RunExistsError(f"'{folder}' exists and is not a search. Use another --name")
     runs.remove(folder.glob(".search.*"))  # what a killed process has half written
-    if not overwrite and earlier.read(folder) is not None:
+    is_old = earlier.read(folder) is not None
+    if is_old and not overwrite:
         raise RunExistsError(
             f"'{folder}' is a search of an earlier version, which this one can report but not go "
             f"on with: deeplstm report {folder}. Use --overwrite or another --name"
         )
-    known = _read_known(path)
-    if storage is None:
-        storage = known.get("storage", JOURNAL)
-    elif "://" not in storage:
-        storage = os.path.abspath(storage)
-    where, name = trials.storage_at(folder, storage), known.get("study", folder.name)
-    directions = ["maximize" if m.direction == "max" else "minimize" for m in config.measures]
-    if overwrite:
-        _remove(folder, where, name)
-    try:
-        study = trials.open_study(where, name, directions=directions)
-    except (ValueError, ImportError, SQLAlchemyError) as error:
-        raise ConfigError(f"Cannot use the storage '{storage}': {error}") from None
+    known = {} if is_old else _read_known(path)
+    with _storage_errors(storage):
+        storage = storages.absolute(storage) or known.get("storage", JOURNAL)
+    name = known.get("study", folder.name)
+    if not overwrite and storage != known.get("storage", storage):
+        raise RunExistsError(
+            f"'{folder}' is the search in the storage '{storages.shown(known['storage'])}'. Use "
+            "--overwrite or another --name"
+        )
+    where = storages.seen_from(folder, storage)
+    with _storage_errors(storage):
+        if overwrite:
+            _remove(folder, where, name)
+        study = storages.open_study(where, name, config)
     _check_same(study, config)
     study.set_user_attr("settings", config.to_dict())
     files.write_json(path, {"storage": storage, "study": name, "command": command})
     return study, where
+
+
+@contextmanager
+def _storage_errors(storage):
+    """Inside, an error of a storage becomes a ConfigError."""
+    from sqlalchemy.exc import SQLAlchemyError  # the command's help does not wait for it
+
+    try:
+        yield
+    except (ValueError, ImportError, SQLAlchemyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"Cannot use the storage '{storages.shown(storage)}': {reason}") from None
 
 
 def _read_known(path):
@@ -131,40 +146,27 @@ def _read_known(path):
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
-        print(f"'{path}' is damaged. It is set aside")
-        os.replace(path, path.with_name(f"{path.name}.damaged"))
+        print(f"'{path}' is damaged. It is written again")
         return {}
 
 
 def _remove(folder, storage, name):
     """Remove a search, unless somebody works at it."""
-    import optuna
-
     locked = any(map(runs.is_locked, folder.glob("trial_*/*")))
-    study: Any = None
-    with suppress(KeyError, ValueError, ImportError):  # it is not there, or damaged
-        study = trials.open_study(storage, name)
-    if locked or (study is not None and any(map(_is_at_work, study.get_trials(deepcopy=False)))):
+    if locked or not storages.remove_study(storage, name):
         raise RunExistsError(f"'{folder}' is in use by another process. Wait until it has ended")
-    if study is not None and "://" in storage:
-        optuna.delete_study(study_name=name, storage=storage)
     runs.remove(entry for entry in folder.iterdir() if entry.name != runs.LOCK)
-
-
-def _is_at_work(trial):
-    """Whether another machine has lately said that it works at a trial; see the leases."""
-    lease = trial.user_attrs.get("lease")
-    if trial.state.name != "RUNNING" or lease is None or lease["host"] == socket.gethostname():
-        return False
-    said = datetime.fromisoformat(lease["time"])
-    return (datetime.now(said.tzinfo) - said).total_seconds() < SILENT
 
 
 def _check_same(study, config):
     """Raise RunExistsError if the search cannot go on with these settings."""
-    settings = study.user_attrs.get("settings")
-    if settings is None or not trials.read(study):  # without a trial, nothing hangs on them
+    if not study.get_trials(deepcopy=False):  # nothing hangs on them
         return
+    settings = study.user_attrs.get("settings")
+    if settings is None:
+        raise RunExistsError(
+            f"The study '{study.study_name}' is not of a search. Use another --name"
+        )
     changes = SearchConfig.from_dict(settings).differences(config)
     if changes:
         raise RunExistsError(
@@ -176,12 +178,10 @@ def _check_same(study, config):
 class _Crew:
     """The processes of a search. One that dies is replaced; another one takes up its trial."""
 
-    def __init__(self, stack, config, folder, storage, study, options):
+    def __init__(self, stack, arguments, study):
         self.error = None
-        self.deadline = None
         self._stack, self._study = stack, study
-        self._arguments = (config, folder, storage)
-        self._options = {**options, "since": datetime.now()}
+        self._arguments = (*arguments, datetime.now())
         self._workers, self._threads = [], []
         self._stopped = False
 
@@ -206,29 +206,36 @@ class _Crew:
                 worker.stop()
 
     def _work(self, number, say):
-        while not self._stopped:
-            before, options = self._standing(), self._options
-            if self.deadline is not None:
-                options = {**options, "time_limit": self.deadline - time.monotonic()}
-            try:
-                error = self._workers[number].call(
-                    search_here, number, *self._arguments, options, on_message=say
-                )
-            except CallError as caught:
-                error = caught
-                if self._stopped:
-                    return
-                # It cannot go on like this for ever: each trial is taken up a few times only.
-                if self._standing() != before:
-                    say(f"worker {number}: {caught}. Another one goes on")
-                    continue
-            if error == "renew":
-                self._workers[number].renew()
-                continue
-            if error is not None:
-                self.error = self.error or error
-                self.stop()
-            return
+        if hasattr(signal, "pthread_sigmask"):  # Ctrl-C is passed on; see `Worker`
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            while not self._stopped and self._call(number, say):
+                pass
+        except Exception as error:
+            self.error = self.error or error
+            self.stop()
+
+    def _call(self, number, say):
+        """Let a worker search; return whether there is more to do."""
+        before = self._standing()
+        try:
+            error = self._workers[number].call(
+                search_here, number, *self._arguments, on_message=say
+            )
+        except CallError as caught:
+            if self._stopped:
+                return False
+            # It cannot go on like this for ever: each trial is taken up a few times only.
+            if self._standing() == before:
+                raise
+            say(f"worker {number}: {caught}. Another one goes on")
+            return True
+        if error == "renew":
+            self._workers[number].renew()
+            return True
+        if error is not None:
+            raise error
+        return False
 
     def _standing(self):
         """What changes with each trial that is begun, taken up or ended."""

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplstm.experiments.runs import files
-from keras_deeplstm.experiments.search import earlier
+from keras_deeplstm.experiments.search import earlier, storages
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.settings import ConfigError
 
 ENDED = ("finished", "pruned", "diverged", "failed", "skipped")
-JOURNAL = "study.log"
 
 
 @dataclass
@@ -93,33 +92,16 @@ def study_in(folder: Path) -> Any:
     path = folder / "search.json"
     try:
         known = files.read_json(path)
-        storage = storage_at(folder, known["storage"])
+        storage = storages.seen_from(folder, known["storage"])
         if "://" not in storage and not Path(storage).exists():
             raise FileNotFoundError(f"there is no '{storage}'")
-        study = open_study(storage, known["study"])
+        study = storages.open_study(storage, known["study"])
         if "settings" in study.user_attrs:
             return study
         raise KeyError("settings")
     except Exception as error:  # databases have errors of their own
-        raise ConfigError(f"Cannot read '{path}': {error}") from None
-
-
-def storage_at(folder: Path, storage: str) -> str:
-    """The storage of the search in `folder`; that of a file may be meant from there."""
-    return storage if "://" in storage else str(folder / storage)
-
-
-def open_study(storage: Any, name: str, **options) -> Any:
-    """The study of Optuna in a storage; with `directions` it is made if it is not there."""
-    import optuna  # the command's help does not wait for it
-
-    from keras_deeplstm.storage import storage_of
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = storage_of(storage)
-    if options:
-        return optuna.create_study(storage=storage, study_name=name, load_if_exists=True, **options)
-    return optuna.load_study(storage=storage, study_name=name)
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"Cannot read '{path}': {reason}") from None
 
 
 def read(study: Any) -> list[Trial]:

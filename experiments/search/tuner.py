@@ -3,9 +3,10 @@
 import math
 import statistics
 import time
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras_tuner
 import numpy as np
@@ -39,11 +40,11 @@ class Pruned(BaseException):
 class SearchOracle(search.OptunaOracle):
     """The oracle of a search by command: it also knows when to stop, and sees the trials' folders.
 
-    No trial begins after `time_limit` seconds. Failures before `since` do not end the search: their
+    No trial begins after the time `deadline`. Failures before `since` do not end the search: their
     cause may be gone.
     """
 
-    def __init__(self, config, folder, storage, name, time_limit, since):
+    def __init__(self, config, folder, storage, name, deadline, since):
         rounds = {"min_resource": 1, "max_resource": config.resource, "reduction_factor": 3}
         pruner = config.pruner
         if pruner == "hyperband":
@@ -61,13 +62,12 @@ class SearchOracle(search.OptunaOracle):
             max_consecutive_failed_trials=None,
         )
         self.verbose = 0
-        self._folder, self._since = folder, since
-        self._deadline = time.monotonic() + time_limit
+        self._folder, self._deadline, self._since = folder, deadline, since
 
     def create_trial(self, tuner_id):
         """The next trial; its status is STOPPED after the deadline, and after failures in a row."""
         ended = [one for one in trials.read(self.study) if one.ended and one.ended > self._since]
-        if time.monotonic() > self._deadline or ended_in_failures(ended):
+        if time.time() > self._deadline or ended_in_failures(ended):
             return Trial(self.get_space(), trial_id="", status=TrialStatus.STOPPED)
         return super().create_trial(tuner_id)
 
@@ -113,6 +113,9 @@ class RunTuner(keras_tuner.Tuner):
             outcome = self._outcome(values, trial.trial_id)
         except FATAL as error:
             raise keras_tuner.errors.FatalError(str(error)) from error
+        if outcome.state != "failed":  # a search keeps numbers; --retrain makes a model again
+            for name in ("checkpoints", "model.keras", "best.keras"):
+                runs.remove(trial_folder(self._folder, int(trial.trial_id)).glob(f"*/{name}"))
         self.oracle.set_user_attr(trial.trial_id, "outcome", vars(outcome))
         if outcome.state != "finished":
             raise keras_tuner.errors.FailedTrialError(outcome.reason)
@@ -133,7 +136,9 @@ class RunTuner(keras_tuner.Tuner):
             planned = self._config.runs(values)
             self._check_size(next(iter(planned.values())))
             for number, (name, config) in enumerate(planned.items()):
-                on_epoch = None if self._config.pruner is None or number else self._report
+                on_epoch = None
+                if self._config.pruner is not None and not number:
+                    on_epoch = partial(self._report, config)
                 result = self._train(config, folder / name, on_epoch)
                 if result.get("diverged"):
                     return Outcome("diverged", result["diverged"])
@@ -145,8 +150,10 @@ class RunTuner(keras_tuner.Tuner):
         except Pruned as pruned:
             (epoch,), scores = pruned.args, self._scores(folder / name, {})
             reason = f"after {epoch:g} of {config.rounds:,} {self._config.counted}"
-            return Outcome("pruned", reason, scores, scores, epochs=epoch)
-        except keras_tuner.errors.FailedTrialError as error:
+            seconds = round(float(runs.load(folder / name).metrics["seconds"].sum()), 2)
+            scores = [score for score in scores if score is not None]
+            return Outcome("pruned", reason, scores, scores, epochs=epoch, seconds=seconds)
+        except (keras_tuner.errors.FailedTrialError, ConfigError) as error:  # too large; refused
             return Outcome("skipped", str(error))
         except FATAL:
             raise
@@ -185,11 +192,11 @@ class RunTuner(keras_tuner.Tuner):
             found.append(None if values.empty else float(best))
         return found
 
-    def _report(self, row):
+    def _report(self, config, row):
         """Tell the pruner how a run goes on."""
-        value, share = row.get(self._config.objective[0]), row["epoch"] / self._config.rounds
-        step = math.ceil(share * self._config.resource)
-        if value is not None and self.oracle.report(float(value), step, share < 1):
+        value, rounds = row.get(self._config.objective[0]), config.rounds
+        step = math.ceil(row["epoch"] * self._config.resource / rounds)
+        if value is not None and self.oracle.report(float(value), step, row["epoch"] < rounds):
             raise Pruned(row["epoch"])
 
     def _train(self, config, folder, on_epoch):
@@ -198,36 +205,39 @@ class RunTuner(keras_tuner.Tuner):
             earlier = runs.load(folder).config
             # The same number stands for another trial if the journal was lost.
             other = earlier != config
-        result = train(
+            if on_epoch and not other:  # the last row may be one that nobody has told the pruner
+                with suppress(OSError, ValueError):
+                    on_epoch(runs.load(folder).metrics.iloc[-1].to_dict())
+        return train(
             config, folder, overwrite=other, data_dir=self._data_dir, on_epoch=on_epoch,
             **self._options,
         )  # fmt: skip
-        # A search keeps numbers; --retrain makes the model of the best trial again.
-        for name in ("model.keras", "best.keras"):
-            (folder / name).unlink(missing_ok=True)
-        return result
 
 
 def search_in(
     config: SearchConfig,
     folder: Path,
-    storage: Any,
+    storage: str,
+    study: str | None = None,
     *,
-    time_limit: float = math.inf,
+    deadline: float = math.inf,
     since: datetime = datetime.min,
     data_dir: Path | None = None,
-    name: str | None = None,
     **options,
 ) -> None:
     """Search, or go on with a search, in this process; `options` are those of `train`.
 
-    A ConfigError says that keras-tuner refuses a range, or that a package of the sampler is absent.
+    A ConfigError says that keras-tuner refuses a range, or that a package of the sampler is absent;
+    a RunExistsError that another process has begun another search in the study.
     """
     try:
-        oracle = SearchOracle(config, folder, storage, name or folder.name, time_limit, since)
+        oracle = SearchOracle(config, folder, storage, study or folder.name, deadline, since)
         tuner = RunTuner(config, folder, oracle, data_dir, **options)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(str(error)) from None
+    settings = oracle.study.user_attrs.get("settings")
+    if settings and SearchConfig.from_dict(settings).differences(config):
+        raise runs.RunExistsError("Another search has begun in this study. Use another --name")
     prepare(config.space.example(), data_dir)  # an error now, not in each trial
     try:
         tuner.search(verbose=0)

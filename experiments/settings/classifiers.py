@@ -20,6 +20,7 @@ _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 _GATE_BIASES = ("forget_bias", "input_gate_bias")
 _LSTM = ("input_mode", "normalization", "peepholes", *_GATE_BIASES, "state_initializer")
 DEPTH = 10
+CONVOLUTIONS = 2  # of a cnn
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
 
@@ -60,7 +61,8 @@ class ModelConfig(base.Model):
     same depth; to compare filters with, a small convolutional network; a deep convolutional network
     whose layers are connected by an LSTM, or by residual additions. Or one of your own."""
     depth: base.Depth | None = None
-    """Number of steps over depth, 10 if not given; of a cnn, number of convolutions."""
+    """Number of steps over depth, 10 if not given; of a cnn, number of convolutions, 2 if not
+    given."""
     units: base.Units = base.UNITS
     """Width of every step; of a cnn, of the dense layer after the convolutions; of a deep_cnn,
     filters of each convolution."""
@@ -105,7 +107,7 @@ class ModelConfig(base.Model):
         validation.known("block", self.block, (*self.BLOCKS, *OWN_BLOCKS))
         if not isinstance(self.options, dict):
             raise ValueError(f"Argument `model.options` must be a dict. Received: {self.options!r}")
-        options, depth = self.options, DEPTH
+        options, depth = self.options, CONVOLUTIONS if self.block == "cnn" else DEPTH
         if self.own is not None:
             options = self.own.complete(self.options)
             # It is kept in one place only.

@@ -7,8 +7,8 @@ Optuna's own.
 """
 
 import datetime
+import logging
 import os
-import socket
 import threading
 import time
 import uuid
@@ -18,6 +18,8 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+
+from keras_deeplstm import hosts
 
 RENEWED = 15  # seconds from one renewal of a lease to the next
 STALE = 120  # seconds without a renewal, after which a trial is taken up
@@ -63,7 +65,7 @@ class Leases:
     def lease(self, attempt=1, progress="", wasted=0):
         """What the lease of a trial says, but the time."""
         return {
-            "host": socket.gethostname(),
+            "host": hosts.here(),
             "process": os.getpid(),
             "thread": threading.get_ident(),
             "token": self._token,
@@ -86,12 +88,16 @@ class Leases:
         with self._renewal:  # so that nothing is written to a trial that has ended
             if number in self._held:
                 trial_id, lease = self._held[number]
+                found = self._storage.get_trial(trial_id)
+                if found.user_attrs.get("lease", lease)["attempt"] > lease["attempt"]:
+                    # This process had slept, and another one has taken the trial up.
+                    del self._held[number]
+                    return
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 try:
                     self._storage.set_trial_user_attr(trial_id, "lease", {**lease, "time": now})
                 except optuna.exceptions.UpdateFinishedTrialError:
-                    # This process had slept, and another one has taken the trial up and ended it.
-                    del self._held[number]
+                    del self._held[number]  # the other one has ended it
 
     def others(self):
         """The trials that run, but not in this process, as Optuna has them."""
@@ -105,13 +111,13 @@ class Leases:
 
     def _is_abandoned(self, trial):
         lease = trial.user_attrs.get("lease")
-        if lease is not None and lease["host"] == socket.gethostname():
+        if lease is not None and lease["host"] == hosts.here():
             if lease["process"] == os.getpid():
                 # Whoever asks in the thread that worked at it works at it no more: in a notebook,
                 # a search was interrupted.
                 others = {one.ident for one in threading.enumerate()} - {threading.get_ident()}
                 return lease["thread"] not in others or lease["token"] not in _HERE
-            if not _is_running(lease["process"]):
+            if not hosts.is_running(lease["process"]):
                 return True
         return self._has_been_still(trial.number, lease)
 
@@ -163,18 +169,8 @@ def _renew(reference):
         leases = reference()
         if leases is None:
             return
-        leases.renew()
+        try:
+            leases.renew()
+        except Exception as error:  # a network that is gone for a moment: the next time, perhaps
+            logging.getLogger(__name__).warning("Cannot renew a lease: %s", error)
         del leases
-
-
-def _is_running(process):
-    """Whether there is a process of this number on this machine, as far as can be told."""
-    if os.name != "posix":  # where the signal 0 would be Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

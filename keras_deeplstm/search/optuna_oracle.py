@@ -229,7 +229,9 @@ class OptunaOracle(keras_tuner.Oracle):
         Returns:
             A list of `Trial`s of keras-tuner.
         """
+        # Of those that were not ended by an oracle there is no score.
         done = [one for one in self._found() if one.state == TrialState.COMPLETE]
+        done = [one for one in done if "score" in one.user_attrs]
         best = self.objective.direction == "max"
         done.sort(key=lambda one: one.user_attrs["score"], reverse=best)
         return [self._trial(one) for one in done[:num_trials]]
