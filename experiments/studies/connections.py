@@ -142,21 +142,25 @@ def _loss_text(group):
 
 
 def _answer(groups):
-    """What the LSTM buys against pre-norm, for each depth; and where the gradient goes."""
-    sentences = []
-    for depth, members in sorted(grouped(groups, depth_of).items()):
+    """What the LSTM buys against pre-norm, for each model by depth; and where the gradient goes."""
+    by_depth = sorted(grouped(groups, depth_of).items())
+    base = {one.config.model: one for one in groups if one.config.model.label == BASELINE.label}
+    found: dict[str, list[str]] = {}
+    for depth, members in by_depth:
+        plain = base.get(dataclasses.replace(BASELINE, depth=depth))
+        for group in members:
+            if plain and group.config.model.connection == "lstm":
+                text = f"{_difference(group, plain)} at depth {depth}"
+                found.setdefault(_name(group), []).append(text)
+    sentences = [
+        f"{name} less {BASELINE.label} with the same windows of the text, in nats of the "
+        f"validation text: {enumerate_words(texts)}."
+        for name, texts in found.items()
+    ]
+    for depth, members in by_depth:
         members.sort(key=_loss)
-        found = [f"{_name(group)} {_loss_text(group)}" for group in members]
-        sentences.append(f"Depth {depth}, nats of the validation text: {enumerate_words(found)}.")
-        plain = dataclasses.replace(BASELINE, depth=depth)
-        base = next((group for group in members if group.config.model == plain), None)
-        others = [group for group in members if group.config.model.connection == "lstm"]
-        if base and others:
-            found = [f"{_name(group)} {_difference(group, base)}" for group in others]
-            sentences.append(
-                f"Less {_name(base)} with the same seed, and so the same windows of the text: "
-                f"{enumerate_words(found)}."
-            )
+        losses = [f"{_name(group)} {_loss_text(group)}" for group in members]
+        sentences.append(f"Depth {depth}, the same of all: {enumerate_words(losses)}.")
     return [*sentences, *_gradients(groups)]
 
 
@@ -235,8 +239,9 @@ studies = (
         configs=_configs,
         answer=_answer,
         remark="Attention and LSTM have together as many weights as attention and a feed-forward "
-        "part. All train on the same windows of the text, about as many symbols as it has. Rates "
-        "are the best of four at depth 12, with one seed; several seeds are for that depth.",
+        "part, and a step takes as long (docs/layers.md), so that equal steps are equal seconds. "
+        "All train on the same windows of the text, about as many symbols as it has. Rates are "
+        "the best of four at depth 12, with one seed; several seeds are for that depth.",
     ),
     TextStudy(
         name="depth-lstm-rates",
