@@ -55,7 +55,7 @@ def test_help_is_instant(command, folder):
     )
     seconds = time.perf_counter() - started
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    slow = {"keras", "tensorflow", "jax", "torch", "pandas", "matplotlib", "sklearn"}
+    slow = {"keras", "tensorflow", "jax", "torch", "pandas", "matplotlib", "sklearn", "optuna"}
     assert not imported & slow
     assert seconds < 3  # far below on a machine that does nothing else
     assert "usage: deeplstm " in done.stdout
