@@ -1,11 +1,13 @@
 """Where Optuna keeps a study: in memory, in a journal file, or in a database."""
 
 import os
+import time
 from pathlib import Path
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.exc import DBAPIError
 
 from keras_deeplstm import validation
 
@@ -25,13 +27,24 @@ def storage_of(given):
     if isinstance(given, optuna.storages.BaseStorage):
         return given
     if isinstance(given, str) and "://" in given:
-        return optuna.storages.get_storage(given)
+        return _database(given)
     if isinstance(given, str | Path) and str(given):
         # Optuna's lock is a link to the path, and one that leads nowhere it would never take away.
         path = Path(given).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path), JournalLock(str(path))))
     validation.refuse("storage", "a path, the URL of a database or a storage of Optuna", given)
+
+
+def _database(url):
+    """The storage in a database. Of several processes that make its tables, all but one fail."""
+    for wait in (0.1, 0.2, 0.4, 0.8, None):
+        try:
+            return optuna.storages.get_storage(url)
+        except DBAPIError:
+            if wait is None:
+                raise
+            time.sleep(wait)
 
 
 class JournalLock(JournalFileSymlinkLock):
