@@ -63,7 +63,9 @@ def processes(runs_dir):
     for storage in ("journal", "sqlite"):
         for workers in (1, 2, 4):
             name = f"{storage}-{workers}"
-            place = f"sqlite:///{runs_dir}/all.db" if storage == "sqlite" else f"{runs_dir}/{name}"
+            place = (
+                f"sqlite:///{runs_dir}/all.db" if storage == "sqlite" else f"{runs_dir}/{name}.log"
+            )
             study = search(
                 runs_dir, name, "--sampler", "random", "--trials", str(12 + 12 * workers), *SMALL,
                 "--workers", str(workers), "--storage", place,

@@ -61,10 +61,17 @@ class JournalLock(JournalFileSymlinkLock):
     def acquire(self):
         """Wait for the lock, and cut an incomplete last line."""
         super().acquire()
+        try:
+            self._cut()
+        except BaseException:
+            self.release()
+            raise
+        return True
+
+    def _cut(self):
         if os.path.getsize(self._path):
             with open(self._path, "rb+") as file:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
-        return True

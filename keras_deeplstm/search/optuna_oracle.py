@@ -292,7 +292,7 @@ class OptunaOracle(keras_tuner.Oracle):
                 self._storage.set_trial_user_attr(found._trial_id, "message", reason)
                 self.study.tell(found.number, state=TrialState.FAIL)
             elif wasted is not None:
-                return self._begun(optuna.trial.Trial(self.study, found._trial_id))
+                return self._begun(self._asking(found._trial_id))
         return None
 
     def may_take_up(self, trial_id):
@@ -321,20 +321,38 @@ class OptunaOracle(keras_tuner.Oracle):
         """A new trial of the study, or None."""
         if self._is_full(len(self._found())):
             return None
-        # With a lease from the beginning, so that it is never unclear whose it is.
-        if self._leases.shared and not self.study.get_trials(
-            deepcopy=False, states=[TrialState.WAITING]
-        ):
-            lease = {"lease": self._leases.lease()}
-            state = TrialState.WAITING
-            self.study.add_trial(optuna.trial.create_trial(state=state, user_attrs=lease))
-        asked = self.study.ask()
+        waiting = self.study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        if not waiting:
+            # Not by `ask`: so it has a lease from its beginning, and is never unclear whose it is.
+            lease = {"lease": self._leases.lease()} if self._leases.shared else {}
+            new = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=lease)
+            study_id = self._storage.get_study_id_from_name(self.study.study_name)
+            asked = self._asking(self._storage.create_new_trial(study_id, new))
+            self._leases.take(asked._trial_id, asked.number)
+        elif self._leases.claim(waiting[0]) is None:
+            return None
+        else:
+            self._storage.set_trial_state_values(waiting[0]._trial_id, TrialState.RUNNING)
+            asked = self._asking(waiting[0]._trial_id)
         if self._is_full(asked.number):  # another process was faster
             # It waits, so that a later search with more trials takes it up.
+            self._leases.end(asked.number)
             self._storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)
             return None
-        self._leases.take(asked._trial_id, asked.number)
         return self._begun(asked)
+
+    def _asking(self, trial_id):
+        """A running trial, as it asks the sampler for values: by a study that has seen no trial.
+
+        Optuna's samplers look at the trials that their study has found at first.
+        """
+        study = optuna.load_study(
+            study_name=self.study.study_name,
+            storage=self._storage,
+            sampler=self.study.sampler,
+            pruner=self.study.pruner,
+        )
+        return optuna.trial.Trial(study, trial_id)
 
     def _begun(self, asked):
         """A trial of Optuna with its values, which it may have already, as one of keras-tuner."""
