@@ -67,7 +67,7 @@ def processes(runs_dir):
                 f"sqlite:///{runs_dir}/all.db" if storage == "sqlite" else f"{runs_dir}/{name}.log"
             )
             study = search(
-                runs_dir, name, "--sampler", "random", "--trials", str(12 + 12 * workers), *SMALL,
+                runs_dir, name, "--sampler", "random", "--trials", str(8 + 8 * workers), *SMALL,
                 "--workers", str(workers), "--storage", place,
             )  # fmt: skip
             rows.append({"storage": storage, "processes": workers, **_pace(study)})
