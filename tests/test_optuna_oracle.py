@@ -244,7 +244,8 @@ def test_searches_side_by_side_have_the_trials_of_one(sampler, tmp_path, monkeyp
     def one_of_three(number):
         oracle = oracle_of(sampler=sampler, max_trials=10, storage=storage)
         together.wait()
-        search(oracle, tmp_path / str(number))
+        # One may end while another sees that its last trial is one too many.
+        Quick(oracle, tmp_path / str(number), None).search(verbose=0)
         return oracle
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
@@ -635,3 +636,16 @@ def test_a_lease_survives_an_error_of_the_network(monkeypatch, caplog):
     leases._renew(lambda: shaky if shaky.renewals < 3 else None)
     assert shaky.renewals == 3 and seen == [leases.RENEWED] * 4
     assert "Cannot renew a lease: gone" in caplog.text
+
+
+def test_of_two_that_see_a_trial_wait_one_has_it(tmp_path):
+    """Also where one still sees it wait after the other has claimed it."""
+    path = str(tmp_path / "study.log")
+    oracles = [oracle_of(storage=path, max_trials=1) for _ in range(2)]
+    oracles[0].study.enqueue_trial({})
+    seen = [oracle.study.get_trials(states=[TrialState.WAITING]) for oracle in oracles]
+    assert oracles[0]._leases.claim(*seen[0]) is not None
+    assert oracles[1]._leases.claim(*seen[1]) is None
+    (trial,) = oracles[1].study.get_trials()
+    assert trial.state == TrialState.RUNNING
+    assert trial.user_attrs["lease"]["token"] == oracles[0]._leases._token

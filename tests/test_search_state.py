@@ -328,20 +328,24 @@ def test_a_kill_before_the_pruner_was_told(tmp_path, training, monkeypatch):
 
 
 def test_weights_are_not_kept(tmp_path, training):
-    def behave(config):
-        for name in ("model.keras", "checkpoints/epoch_0001-0.npz"):
-            path = tmp_path / "a" / f"trial_{len(training.finished):04d}" / "seed0" / name
-            path.parent.mkdir(exist_ok=True)
-            path.touch()
-        if len(training.finished) == 1:
-            raise ValueError("it may go on")
+    """But of a run that has failed, and may go on."""
 
-    training.behave = behave
-    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tuner_module.RunTuner, "on_trial_end", lambda self, trial: kill(trial))
-        search(settings(), tmp_path / "a")
-    assert not list((tmp_path / "a").glob("trial_0000/seed0/*.keras"))
-    assert not list((tmp_path / "a").glob("trial_0000/seed0/checkpoints"))
+    def behave(config):
+        folder = tmp_path / "a" / f"trial_{len(seen):04d}" / "seed0"
+        seen.append(folder)
+        for name in ("model.keras", "checkpoints/epoch_0001-0.npz"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        if len(seen) == 2:
+            raise ValueError("no luck")
+
+    seen, training.behave = [], behave
+    search(settings(number=2), tmp_path / "a")
+    assert [trial.state for trial in found_in(tmp_path / "a")] == ["finished", "failed"]
+    names = [{path.name for path in folder.iterdir()} for folder in seen]
+    assert [{"model.keras", "checkpoints"} & found for found in names] == [
+        set(), {"model.keras", "checkpoints"}
+    ]  # fmt: skip
 
 
 def test_what_a_run_refuses_is_skipped(tmp_path, training):

@@ -54,6 +54,7 @@ DEFAULTS = {
 OF_RESULT = {  # objectives that stand in the result of a run, not in its metrics
     "parameters": Measure("parameters", "min", ",.0f"),
     "seconds": Measure("seconds", "min", ".0f"),
+    "trained_sequences": Measure("sequences", "min", ",.0f"),
 }
 
 Range = Annotated[str | None, tyro.conf.arg(metavar="RANGE")]
@@ -196,8 +197,8 @@ class SearchConfig(Dataclass):
 
     @property
     def _available(self) -> dict[str, Measure]:
-        counted = {"trained_sequences": Measure("sequences", "min", ",.0f")}
-        return self._example.objectives | OF_RESULT | (counted if self.command == "solve" else {})
+        held = {name: OF_RESULT[name] for name in OF_RESULT if name in self._example.results}
+        return self._example.objectives | held
 
     @property
     def measures(self) -> list[Measure]:

@@ -110,7 +110,7 @@ def _compromises(finished, config):
 def _parallel(finished, names, config):
     figure, ax = new_figure(size=(6.5, 4.2))
     ax.grid(visible=False)
-    columns = labels = [*names, *config.objective]
+    columns = [*names, *config.objective]
     positions = np.column_stack([_position(finished[name], name) for name in columns])
     score, maximize = finished[config.objective[0]], config.measures[0].direction == "max"
     norm = mpl.colors.Normalize(*_color_limits(score, maximize))
@@ -120,7 +120,7 @@ def _parallel(finished, names, config):
         is_best = finished["best"].iloc[number]
         color = BEST if is_best else colors(norm(score.iloc[number]))
         ax.plot(positions[number], color=color, linewidth=3 if is_best else 1.2, alpha=0.9)
-    ax.set_xticks(range(len(columns)), [plain(label) for label in labels], rotation=20)
+    ax.set_xticks(range(len(columns)), [plain(name) for name in columns], rotation=20)
     ax.set(ylim=(-0.08, 1.08), yticks=[])
     for x, name in enumerate(columns):
         ax.axvline(x, color="0.7", linewidth=1, zorder=0)

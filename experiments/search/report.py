@@ -24,14 +24,14 @@ def write_search_report(folder: Path, output: Path | None = None) -> Path:
     Beside `report.html` is `trials.csv`, a row for each trial; beside another page, `NAME.html`, it
     is `NAME-trials.csv`.
     """
-    config, found = trials.open_search(folder)
+    config, found, study = trials.open_search(folder)
     ended = len(trials.ended(found))
     if not ended:
         raise ConfigError(results.nothing_yet(found, config))
     table = trials_table(found, config)
     ranks, best = results.ranked(found, config), results.best(found, config)
     environments = sorted(folder.glob("trial_*/*/environment.json"))
-    importances, partial = _importances(folder)
+    importances, partial = ({}, []) if study is None else _importances(study)
     html = render(
         "search.html",
         title=f"Search: {folder.name} ({config.subject})",
@@ -77,15 +77,11 @@ def trials_table(found: list[Trial], config: SearchConfig) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype(numbers)
 
 
-def _importances(folder):
+def _importances(study):
     """The share of each hyperparameter in the variance of the first objective, and the others.
 
     Those that not every trial has get none: they may well matter where they are.
     """
-    try:
-        study = trials.study_in(folder)
-    except ConfigError:  # of an earlier version
-        return {}, []
     import optuna
 
     done = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])

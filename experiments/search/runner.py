@@ -74,23 +74,25 @@ def run_search(
     options["deadline"] = math.inf if time_limit is None else time.time() + time_limit
     with runs.lock(folder):
         study, storage = _begin(folder, config, storage, overwrite, command)
+    found = trials.read(study)
     with ExitStack() as stack:
         crew = _Crew(stack, (config, folder, storage, study.study_name, options), study)
         check_signals = stack.enter_context(signals.delayed(crew.stop))
         view = stack.enter_context(View(config))
         crew.start(workers, view.say)
         while crew.is_working():
-            with suppress(
-                Exception
-            ):  # a storage that is gone for a moment ends the workers, or not
-                view.update(trials.read(study))
-            time.sleep(0.5)
+            # A storage that is gone for a moment ends the workers, or not.
+            with suppress(Exception):
+                found = trials.read(study)
+            view.update(found)
+            crew.wait()
         check_signals()
-        view.update(trials.read(study))
+        found = trials.read(study)
+        view.update(found)
     if crew.error is not None:
         raise crew.error
     view.say_pace()
-    return trials.read(study), time.time() > options["deadline"]
+    return found, time.time() > options["deadline"]
 
 
 def _begin(folder, config, storage, overwrite, command):
@@ -197,6 +199,12 @@ class _Crew:
     def is_working(self):
         """Whether a process is still at it."""
         return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self):
+        """Half a second, or until all have ended."""
+        deadline = time.monotonic() + 0.5
+        for thread in self._threads:
+            thread.join(max(0, deadline - time.monotonic()))
 
     def stop(self):
         """Send all processes SIGTERM."""

@@ -41,7 +41,7 @@ class Trial:
     values: dict[str, Any]  # what was chosen, by name
     outcome: Outcome | None = None  # what came of it, once it has ended
     ended: datetime | None = None  # when
-    process: Any = None  # who has it, or had it last
+    process: tuple = ()  # who has it, or had it last
 
     @property
     def result(self) -> Outcome:
@@ -69,18 +69,19 @@ def ended(found: list[Trial]) -> list[Trial]:
     return sorted((trial for trial in found if trial.ended), key=attrgetter("ended"))
 
 
-def open_search(folder: Path) -> tuple[SearchConfig, list[Trial]]:
-    """Settings and trials of the search in `folder`.
+def open_search(folder: Path) -> tuple[SearchConfig, list[Trial], Any]:
+    """Settings, trials and study of the search in `folder`; of version 0.1 there is no study.
 
     Raises:
         ConfigError: There is none, or it cannot be read.
     """
     found = earlier.read(folder)
     if found is not None:
-        config, trials = found
-        return SearchConfig(**config), [Trial(**one | {"outcome": _outcome(one)}) for one in trials]
+        config, records = found
+        trials = [Trial(**one | {"outcome": _outcome(one)}) for one in records]
+        return SearchConfig(**config), trials, None
     study = study_in(folder)
-    return SearchConfig.from_dict(study.user_attrs["settings"]), read(study)
+    return SearchConfig.from_dict(study.user_attrs["settings"]), read(study), study
 
 
 def study_in(folder: Path) -> Any:
@@ -111,9 +112,9 @@ def read(study: Any) -> list[Trial]:
 
 def _trial(one):
     known = one.user_attrs
-    trial = Trial(one.number, dict(known.get("values", {})))
     lease = known.get("lease", {})
-    trial.process = [lease.get("token"), lease.get("attempt")]
+    process = lease.get("token"), lease.get("attempt")
+    trial = Trial(one.number, dict(known.get("values", {})), process=process)
     if one.state.is_finished():
         trial.ended = one.datetime_complete
         trial.outcome = _outcome(known) or Outcome("failed", known.get("message") or "")

@@ -45,10 +45,9 @@ class SearchOracle(search.OptunaOracle):
     """
 
     def __init__(self, config, folder, storage, name, deadline, since):
-        rounds = {"min_resource": 1, "max_resource": config.resource, "reduction_factor": 3}
         pruner = config.pruner
-        if pruner == "hyperband":
-            pruner = optuna.pruners.HyperbandPruner(**rounds)
+        if pruner == "hyperband":  # which else waits for the first trial to tell the most
+            pruner = optuna.pruners.HyperbandPruner(max_resource=config.resource)
         names = zip(config.objective, config.measures, strict=True)
         objectives = [keras_tuner.Objective(n, measure.direction) for n, measure in names]
         super().__init__(
@@ -98,7 +97,6 @@ class RunTuner(keras_tuner.Tuner):
     def __init__(self, config, folder, oracle, data_dir=None, **options):
         self._config, self._folder = config, folder
         self._left, self._data_dir, self._options = TRAININGS, data_dir, options
-
         super().__init__(
             oracle, config.space.declare, directory=folder.parent, project_name=folder.name
         )
@@ -183,7 +181,7 @@ class RunTuner(keras_tuner.Tuner):
         """The value of each objective in the best epoch of a run; None if none is finite."""
         metrics, found = runs.load(folder).metrics, []
         for name, measure in zip(self._config.objective, self._config.measures, strict=True):
-            if name in OF_RESULT or name == "trained_sequences":
+            if name in OF_RESULT:
                 found.append(float(result[name]))
                 continue
             values = metrics[name].astype(float)

@@ -130,12 +130,12 @@ class Leases:
         return self._clock() - since > STALE
 
     def claim(self, trial, progress=""):
-        """Take an abandoned trial up, unless another process was faster.
+        """Take up an abandoned trial, or one that waits, unless another process was faster.
 
         Of several processes exactly one can make a study with a certain name, on any storage.
 
         Args:
-            trial: One of `abandoned`.
+            trial: One of `abandoned`, or a waiting one.
             progress: A text that changes when the trial has come farther.
 
         Returns:
@@ -156,6 +156,9 @@ class Leases:
                     return None
                 attempt += 1
             else:
+                # Before the lease is there: who still sees the trial wait claims the same attempt.
+                if trial.state == TrialState.WAITING:
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
                 if lease.get("token") in _HERE:
                     _HERE[lease["token"]].end(trial.number)
                 self.take(trial._trial_id, trial.number, attempt, progress, wasted)

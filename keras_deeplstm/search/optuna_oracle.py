@@ -332,7 +332,6 @@ class OptunaOracle(keras_tuner.Oracle):
         elif self._leases.claim(waiting[0]) is None:
             return None
         else:
-            self._storage.set_trial_state_values(waiting[0]._trial_id, TrialState.RUNNING)
             asked = self._asking(waiting[0]._trial_id)
         if self._is_full(asked.number):  # another process was faster
             # It waits, so that a later search with more trials takes it up.
