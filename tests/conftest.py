@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import warnings
+from functools import partial
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -72,6 +73,15 @@ def _locks_at_once(monkeypatch):
     from keras_deeplstm.experiments.runs import locks
 
     monkeypatch.setattr(locks, "SECONDS", 0)
+
+
+@pytest.fixture(autouse=True)
+def few_fits(monkeypatch):
+    """Runs on images fit two Gabor filters, not 24: the fits took longer than the training."""
+    from keras_deeplstm.callbacks import GaborSimilarity
+    from keras_deeplstm.experiments.training import recorders
+
+    monkeypatch.setattr(recorders, "GaborSimilarity", partial(GaborSimilarity, 2))
 
 
 @pytest.fixture

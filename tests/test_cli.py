@@ -209,6 +209,7 @@ def tiny_study(monkeypatch, worker_here):
     return small
 
 
+@pytest.mark.usefixtures("quick_pictures", "eager")
 def test_study(tiny_study, folder, capsys):
     """A study trains what is missing; a folder that is in use is refused."""
     assert status(["study", "depth", "--limit", "1"]) == 0

@@ -3,7 +3,6 @@
 import concurrent.futures
 import copy
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -25,9 +24,6 @@ from keras_deeplstm.search import HyperModel, OptunaOracle, PruningCallback, lea
 PATH = filter(None, [os.environ.get("PYTHONPATH")])
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def count_trials(url):
@@ -281,10 +277,10 @@ def test_one_too_many_waits_for_a_larger_search(tmp_path, monkeypatch):
     assert first.trial_id == "0001" and second.status == TrialStatus.IDLE
 
 
-def test_several_processes_make_the_tables_of_a_database(tmp_path):
+def test_several_make_the_tables_of_a_database(tmp_path):
     """Optuna looks whether they are there, and then makes them: another one may be faster."""
     url = f"sqlite:///{tmp_path}/study.db"
-    with concurrent.futures.ProcessPoolExecutor(4, SPAWN) as pool:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = list(pool.map(count_trials, [url] * 4))
     assert found == [0] * 4
 

@@ -21,6 +21,11 @@ def _copied(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def few_fits():
+    """All are fitted, as they were then."""
+
+
 def test_they_are_listed(capsys):
     assert main(["list"]) == 0
     found = {row.split()[0]: row for row in capsys.readouterr().out.splitlines()}
