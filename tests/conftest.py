@@ -75,13 +75,15 @@ def _locks_at_once(monkeypatch):
     monkeypatch.setattr(locks, "SECONDS", 0)
 
 
-@pytest.fixture(autouse=True)
-def few_fits(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def _few_fits():
     """Runs on images fit two Gabor filters, not 24: the fits took longer than the training."""
     from keras_deeplstm.callbacks import GaborSimilarity
     from keras_deeplstm.experiments.training import recorders
 
-    monkeypatch.setattr(recorders, "GaborSimilarity", partial(GaborSimilarity, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorders, "GaborSimilarity", partial(GaborSimilarity, 2))
+        yield
 
 
 @pytest.fixture

@@ -9,21 +9,18 @@ import shutil
 import pandas as pd
 import pytest
 
+from keras_deeplstm.callbacks import GaborSimilarity
 from keras_deeplstm.experiments import Splits, Study, Task, main, register, runs
-from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.training import recorders, train
 
 OLD = pathlib.Path(__file__).parent / "version_0_1" / "runs"
 
 
 @pytest.fixture(autouse=True)
 def _copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorders, "GaborSimilarity", GaborSimilarity)  # all filters, as then
     shutil.copytree(OLD, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def few_fits():
-    """All are fitted, as they were then."""
 
 
 def test_they_are_listed(capsys):
