@@ -114,7 +114,7 @@ def safe_epoch(folder):
 # Runs.
 
 
-@pytest.mark.parametrize(("kind", "share"), [("sequence", 11), *ALL])
+@pytest.mark.parametrize(("kind", "share"), [("sequence", 23), *ALL])
 def test_killed_at_each_moment(work, share, tmp_path):
     """From whatever a kill leaves, the run ends as if nothing had happened."""
     folder = tmp_path / "run"
@@ -129,7 +129,7 @@ def test_killed_at_each_moment(work, share, tmp_path):
             assert any(name.startswith("resumed_after") and result[name] for name in result)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("sequence", 23), *ALL])
+@pytest.mark.parametrize(("kind", "share"), [("sequence", 47), *ALL])
 @pytest.mark.parametrize("fault", [error_at, full_disk_at])
 def test_an_error_at_each_moment(work, reference, fault, share, tmp_path):
     """The error is told, what was safe stays, and the run can go on."""
@@ -208,7 +208,7 @@ SEARCH = SearchConfig(
 )
 
 
-@pytest.mark.parametrize("share", [19, long(1)])
+@pytest.mark.parametrize("share", [41, long(1)])
 @pytest.mark.parametrize("fault", [error_at, full_disk_at])
 def test_a_search_whose_disk_fails_at_each_moment(fault, share, tmp_path, monkeypatch):
     """The trial fails, or the search ends; it goes on to the same trials."""
@@ -244,7 +244,7 @@ def test_a_search_whose_disk_fails_at_each_moment(fault, share, tmp_path, monkey
 
 
 @pytest.mark.usefixtures("quick_pictures")
-@pytest.mark.parametrize("share", [37, long(1)])
+@pytest.mark.parametrize("share", [61, long(1)])
 def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
     """A kill or an error at any moment leaves whole pages, of results as well."""
     study = tmp_path / "depth-limit-digits"

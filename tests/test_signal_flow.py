@@ -190,11 +190,11 @@ def test_training_is_the_same_and_keeps_its_kernel(monkeypatch):
 
 def test_each_record_is_of_the_weights_after_its_step(tmp_path):
     model, flow = build(), SignalFlow(X, every=2, csv=tmp_path / "signals.csv")
-    expected = {}
+    probe, expected = SignalProbe(model, X), {}
 
     class Outside(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            expected[len(expected) + 1] = SignalProbe(self.model, X).measure()
+            expected[len(expected) + 1] = probe.measure()
 
     fit(model, flow, Outside(), GradientFlow())
     frame = flow.to_frame()

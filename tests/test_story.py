@@ -60,8 +60,11 @@ def _called(tmp_path, monkeypatch, eager):
             inside = path.is_relative_to(ROOT)
             known[name] = path.relative_to(ROOT).as_posix() if inside else None
         file = known[name]
-        if file is not None and file not in called and not result.exists():
-            called.add(file)
+        if file is not None and file not in called:
+            if result.exists():
+                sys.settrace(None)
+            else:
+                called.add(file)
 
     from keras_deeplstm.experiments import training  # noqa: F401  its import is no part of it
 

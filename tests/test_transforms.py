@@ -48,7 +48,7 @@ def kinds(*fast):
     )
 
 
-TRANSFORMED = kinds("grid-2", "block-tied", "block-batch", "depth")
+TRANSFORMED = kinds("grid-1", "block-tied", "block-batch", "depth")
 
 
 @pytest.fixture

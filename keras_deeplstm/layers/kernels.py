@@ -125,6 +125,8 @@ def can_be_fused(x, *weights_and_states):
     tensors = filter(torch.is_tensor, (x, *weights_and_states))
     if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         return False
+    if len(weights_and_states[0].shape) > 2:  # those of several networks
+        return False
     return x.dtype == torch.float32 and x.device.type in ("cpu", "cuda") and 0 not in x.shape
 
 

@@ -79,12 +79,16 @@ def scan(
 def product(x, kernel):
     """`x @ kernel`, `(..., features)` by `(features, size)`, as a product of two matrices.
 
+    Of several networks side by side, `(networks, ..., features)` by `(networks, features, size)`,
+    each has a product of its own.
+
     On TensorFlow `ops.matmul` is here a `tensordot`, whose gradient within a loop does not compile
     with XLA as long as a shape is unknown, as all shapes are that `fit` has of a `PyDataset`.
     """
     if len(x.shape) == 2:
         return ops.matmul(x, kernel)
-    rows = ops.reshape(x, (-1, x.shape[-1]))
+    networks = kernel.shape[:-2]
+    rows = ops.reshape(x, (*networks, -1, x.shape[-1]))
     return ops.reshape(ops.matmul(rows, kernel), (*ops.shape(x)[:-1], kernel.shape[-1]))
 
 

@@ -102,7 +102,7 @@ class WeightedLayer(ConfiguredLayer):
         initializer = self._initializer(weight)
         if callable(initializer):
             initializer = filling(f"{weight.role}_initializer", initializer)
-        if weight.steps is not None:
+        for _ in range(weight.stacks):
             constraint = constraint and per_step(constraint)
             regularizer = regularizer and summed_over_steps(regularizer)
         variable = self.add_weight(

@@ -66,6 +66,8 @@ class Weight(NamedTuple):
         steps: The depth steps that its first axis stands for, counted from 1; None for a weight
             that is not stacked.
         gates: Number of blocks side by side in each step of a kernel, drawn one by one.
+        networks: Of how many networks side by side it holds one each, along the axis after that of
+            the steps; None if there is one.
     """
 
     name: str
@@ -73,10 +75,21 @@ class Weight(NamedTuple):
     role: str
     steps: range | None = None
     gates: int = 1
+    networks: int | None = None
 
     def stacked(self, steps):
         """This weight once for each of `steps`, stacked along a new first axis."""
         return self._replace(shape=(len(steps), *self.shape), steps=steps)
+
+    def side_by_side(self, networks):
+        """This weight once for each of several networks."""
+        steps, one = self.shape[: self.stacks], self.shape[self.stacks :]
+        return self._replace(shape=(*steps, networks, *one), networks=networks)
+
+    @property
+    def stacks(self):
+        """Number of axes along which equal weights are stacked."""
+        return (self.steps is not None) + (self.networks is not None)
 
 
 def lstm_weights(name, units, use_bias, peepholes):

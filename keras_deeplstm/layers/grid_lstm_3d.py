@@ -1,0 +1,449 @@
+"""GridLSTM3D: LSTMs along the rows, the columns and the depth of images."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_deeplstm import validation
+from keras_deeplstm.layers import functions
+from keras_deeplstm.layers.depth_layer import DepthLayer
+from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.image_grid import (
+    CORNERS,
+    flips_by_layer,
+    last_of,
+    patched,
+    patched_shape,
+    skewed,
+    turned,
+    unskewed,
+)
+from keras_deeplstm.layers.kernels import one_step
+from keras_deeplstm.layers.masks import check_mask, held
+from keras_deeplstm.layers.probes import probe_of
+from keras_deeplstm.layers.scan import product, scan
+from keras_deeplstm.layers.weights import (
+    LSTM,
+    Weight,
+    checked_gate_bias,
+    lstm_weights,
+    with_gate_biases,
+)
+
+OWN_ARGUMENTS = (
+    *("tied", "priority", "project_inputs", "patches", "directions", "combine"),
+    *("recurrent_dropout", "forget_bias", "depth_forget_bias", "input_gate_bias"),
+    *("return_sequences", "unroll"),
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_deeplstm")
+class GridLSTM3D(DepthLayer):
+    """LSTMs along rows, columns and depth, for images (3D means rows x columns x depth).
+
+    Each layer l has an LSTM along rows (h_R, c_R), which goes down from row to row, one along
+    columns (h_C, c_C), which goes from column to column, and one along depth (h_D, c_D). Each
+    passes its memory cell on. At row i and column j of the grid of patches:
+
+        below:  h_D[i,j,0] = x[i,j] W_h + b_h,  c_D[i,j,0] = x[i,j] W_c + b_c  (or 0)
+        rows:   h_R[i,j,l], c_R[i,j,l] = LSTM(h_D[i,j,l-1] W + h_R[i-1,j,l] U + h_C[i,j-1,l] V + b,
+                                              c_R[i-1,j,l])
+        columns: h_C, c_C alike, with U for h_C[i,j-1,l], V for h_R[i-1,j,l] and c_C[i,j-1,l]
+        depth:  h_D[i,j,l], c_D[i,j,l] = LSTM(h_R* W' + h_C* W'' + h_D[i,j,l-1] U' + b',
+                                              c_D[i,j,l-1])
+                h* = that of [i,j,l] with `priority="depth"`; with None those that rows and columns
+                have read, h_R[i-1,j,l] and h_C[i,j-1,l]
+        output: h_D[i,j,depth], or [h_D, c_D] with `output="both"`
+        LSTM:   c' = sigmoid(z_f) c + sigmoid(z_i) tanh(z_c),  h' = sigmoid(z_o) tanh(c')
+
+    Source: Grid LSTM (Kalchbrenner et al., arXiv 1507.01526, sections 3.2 to 3.5), a 3-LSTM;
+    multi-dimensional LSTM (Graves et al., arXiv 0705.2011). What differs from the former: see
+    `GridLSTM2D`. The paper's classifier of digits has four layers, one for each corner: `depth=4,
+    directions=(all four), combine="turns", project_inputs="both", output="both",
+    return_sequences=True`; how its layers were joined is not known to us.
+
+    The cells of a diagonal need only those of the diagonal before: they are computed at once, so
+    that there are rows + columns - 1 steps one after the other, and the products with h_D are made
+    for all positions at once. The time to compile grows neither with the size nor with the depth.
+
+    Args:
+        units: Size of h and c of each direction.
+        depth: Number of layers.
+        tied: False: each layer has its own three LSTMs. "depth": one depth LSTM for all layers.
+            True: one of each for all layers.
+        priority: "depth": the depth LSTM reads the new h_R and h_C. None: it reads those before.
+        project_inputs: "hidden": a projection of the input gives h_D below the first layer, and c_D
+            starts at 0. "both": a second projection gives c_D. None: the input, which then has
+            `units` numbers in each patch, is h_D.
+        output: "hidden" or "both": what is read out at the top.
+        patches: `(height, width)` of the patches that are the cells of the grid.
+        directions: The corners that scans start from, of "top_left", "top_right", "bottom_left" and
+            "bottom_right".
+        combine: How several directions become one output. "concat" and "sum": each has a network of
+            its own, and the outputs are put side by side, or added. "turns": there is one network,
+            whose layers take the directions in turn.
+        dropout: Fraction of h_D set to zero, in training, where it enters the layers 2 ... depth,
+            drawn for each position. c_D is never dropped.
+        recurrent_dropout: Fraction of h_R and h_C set to zero, in training, where they enter the
+            LSTMs of rows and columns: the same units at all positions.
+        forget_bias: Initial bias of the forget gate along rows and columns; None is that of
+            `bias_initializer`.
+        depth_forget_bias: The same of the depth LSTMs; "depth" is log(depth), but at least 1.
+        input_gate_bias: The same of the input gate along rows and columns.
+        activation: Of the candidate and the memory.
+        recurrent_activation: Of the gates.
+        use_bias: Whether projections and LSTMs have biases.
+        kernel_initializer: For W_h, W_c, W, W' and W'', drawn for each layer.
+        recurrent_initializer: For U, V and U', drawn for each layer and each gate.
+        bias_initializer: For the biases of the LSTMs; those of the projections start at 0.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: As in `keras.layers.LSTM`;
+            summed over the layers.
+        kernel_constraint, recurrent_constraint, bias_constraint: Applied to each layer.
+        return_sequences: Return the output of all positions instead of that of the last one, which
+            is the corner opposite to where a scan starts.
+        unroll: Write both loops out in the graph.
+        seed: Of dropout.
+        **kwargs: `name`, `dtype`, `trainable`, ... of `keras.layers.Layer`.
+
+    Call arguments:
+        images: `(batch, height, width, channels)`; height and width are multiples of those of a
+            patch.
+        mask: `(batch, rows, columns)` of the grid of patches, for images of different size. A
+            masked position hands the states of rows and columns on, as if it were not there; its
+            output is 0, and the last position is the last one that is not masked.
+        training: Whether dropout is on.
+
+    Returns:
+        `(batch, size)`, or `(batch, rows, columns, size)` with `return_sequences`. The size is
+        `units`, twice that with `output="both"`, times the number of directions with "concat".
+
+    Weights, `(depth, ...)` unless tied; then, if networks stand side by side, `(networks, ...)`:
+        `hidden_kernel`, `memory_kernel`: W_h and W_c, `(numbers of a patch, units)`, of one layer
+        only, with `hidden_bias`, `memory_bias`, `(units,)`. `row_kernel`, `row_recurrent_kernel`,
+        `row_cross_kernel`: W, U and V, `(units, 4 * units)`, and `row_bias`, `(4 * units,)`;
+        `column_...` alike. `depth_kernel`: W' above W'', `(2 * units, 4 * units)`;
+        `depth_recurrent_kernel` and `depth_bias`. Gate order i, f, c, o.
+
+    Diagnostics (`probes.probing`): the probe is a dict `{"depth": Probe}` with offsets `(h, c)` of
+    h_D and c_D at each layer, `(depth, networks, rows, columns, batch, units)`.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with another; when built: the
+            number of channels is not known, or with `project_inputs=None` a patch has not `units`
+            numbers, or the layer would have more than 2**31 parameters; when called: height or
+            width is 0 or no multiple of a patch's, or, with `unroll`, not known, or the mask has
+            another shape.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_deeplstm.layers import GridLSTM3D
+    >>> corners = "top_left", "bottom_right"
+    >>> grid = GridLSTM3D(units=8, depth=2, patches=(2, 2), directions=corners)
+    >>> tuple(grid(np.zeros((3, 28, 28, 1), "float32")).shape)
+    (3, 16)
+    >>> {weight.name: tuple(weight.shape) for weight in grid.weights}["row_kernel"]
+    (2, 2, 8, 32)
+    """
+
+    def __init__(
+        self,
+        units,
+        depth,
+        tied=False,
+        priority="depth",
+        project_inputs="hidden",
+        output="hidden",
+        patches=(1, 1),
+        directions=("top_left",),
+        combine="concat",
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        forget_bias=1.0,
+        depth_forget_bias="depth",
+        input_gate_bias=None,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        return_sequences=False,
+        unroll=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            units,
+            depth,
+            activation=activation,
+            dropout=dropout,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            seed=seed,
+            **kwargs,
+        )
+        self.tied = validation.one_of("tied", tied, (False, "depth", True))
+        self.priority = validation.one_of("priority", priority, ("depth", None))
+        self.project_inputs = validation.one_of(
+            "project_inputs", project_inputs, ("hidden", "both", None)
+        )
+        # `output` is a property of every Keras layer.
+        self.read_out = validation.one_of("output", output, ("hidden", "both"))
+        self.patches = _checked_patches(patches)
+        self.directions = _checked_directions(directions)
+        self.combine = validation.one_of("combine", combine, ("concat", "sum", "turns"))
+        self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
+        check = functools.partial(checked_gate_bias, bias_initializer=self.bias_initializer)
+        self.forget_bias = check("forget_bias", forget_bias, words=(None,))
+        self.depth_forget_bias = check("depth_forget_bias", depth_forget_bias)
+        self.input_gate_bias = check("input_gate_bias", input_gate_bias, words=(None,))
+        self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
+        self.return_sequences = validation.boolean("return_sequences", return_sequences)
+        self.unroll = validation.boolean("unroll", unroll)
+        self.networks = 1 if self.combine == "turns" else len(self.directions)
+        self._flips = flips_by_layer(self.directions, self.depth, self.combine == "turns")
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    # Weights.
+
+    def _weights(self, channels):
+        units, layers = self.units, range(1, self.depth + 1)
+        numbers = channels * self.patches[0] * self.patches[1]
+        if self.project_inputs is None and numbers != units:
+            raise ValueError(
+                "With `project_inputs=None` a patch must have `units` numbers. "
+                f"Received: patches={self.patches}, channels={channels}, units={units}"
+            )
+        projections = {"hidden": ["hidden"], "both": ["hidden", "memory"], None: []}
+        weights = []
+        for state in projections[self.project_inputs]:
+            weights.append(Weight(f"{state}_kernel", (numbers, units), "kernel"))
+            if self.use_bias:
+                weights.append(Weight(f"{state}_bias", (units,), "offset"))
+        for direction in ("row", "column", "depth"):
+            lstm = lstm_weights(direction, units, self.use_bias, peepholes=False)
+            if direction == "depth":
+                lstm[0] = lstm[0]._replace(shape=(2 * units, 4 * units))
+            else:
+                lstm.append(lstm[1]._replace(name=f"{direction}_cross_kernel"))
+            tied = self.tied is True or (self.tied == "depth" and direction == "depth")
+            weights += lstm if tied else [weight.stacked(layers) for weight in lstm]
+        return weights if self.networks == 1 else [w.side_by_side(self.networks) for w in weights]
+
+    def _initializer(self, weight):
+        if weight.role == "bias":
+            biases = self.input_gate_bias, self.forget_bias
+            if weight.name == "depth_bias":
+                biases = None, self.depth_forget_bias
+            return with_gate_biases(self.bias_initializer, self.depth, *biases)
+        return super()._initializer(weight)
+
+    def build(self, images_shape):
+        """Create the weights for `(batch, height, width, channels)`."""
+        super().build(images_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: images_shape[-1]})
+
+    # Computation. Inside, the axes are those of `image_grid`.
+
+    def call(self, images, mask=None, training=False):
+        """Apply the layer to `(batch, height, width, channels)`; `mask` is one of patches."""
+        _check_images(images, mask, self.patches, self.unroll)
+        x = ops.transpose(patched(self._numbers(images), self.patches), (1, 2, 0, 3))
+        valid = None if mask is None else ops.transpose(ops.cast(mask, "bool"), (1, 2, 0))
+        shared, by_layer = self._weights_by_layer(images.shape[-1], training, ops.shape(x)[:3])
+
+        def layer(below, own, shift=None):
+            own, flips = own
+            return self._layer(below, {**shared, **own}, flips, valid, shift), ()
+
+        (h_D, c_D), _, _ = scan(
+            layer,
+            self._below_first_layer(x[None], shared),
+            (by_layer, ops.convert_to_tensor(self._flips)),
+            self.depth,
+            unroll=self.unroll,
+            probe=probe_of(self).get("depth"),
+        )
+        output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
+        return self._returned(output, valid)
+
+    def _layer(self, below, w, flips, valid, shift):
+        """`(h_D, c_D)` of the layer below at all positions -> of this one."""
+        h_D, c_D = below
+        h_D = h_D * w["dropout"] if "dropout" in w else h_D
+        h = self._along_both(h_D, w, flips, valid)
+        lstm = LSTM(w["depth_kernel"], w["depth_recurrent_kernel"], w.get("depth_bias", 0))
+        activations = self.activation, self.recurrent_activation
+        return one_step(activations, h, (h_D, c_D), lstm, shift)[0]
+
+    def _along_both(self, h_D, w, flips, valid):
+        """`[h_R, h_C]` at all positions, as the depth LSTM reads them."""
+
+        def both(part):
+            return [w[f"{direction}_{part}"] for direction in ("row", "column")]
+
+        (U_R, U_C), (V_R, V_C) = both("recurrent_kernel"), both("cross_kernel")
+        z = product(h_D, ops.concatenate(both("kernel"), axis=-1))
+        z = z + ops.concatenate(both("bias"), axis=-1) if self.use_bias else z
+        to_row, to_column = ([U_R, V_R], [V_C, U_C])  # from h_R, from h_C
+        kernel = ops.concatenate(
+            [ops.concatenate(parts, axis=-2) for parts in (to_row, to_column)], axis=-1
+        )
+        turn = self.directions != ("top_left",)
+        z = skewed(turned(z, flips) if turn else z)
+        inside = (
+            ops.ones((*ops.shape(h_D)[:4], 1), "bool") if valid is None else valid[None, ..., None]
+        )
+        if turn and valid is not None:
+            inside = turned(ops.broadcast_to(inside, (*ops.shape(h_D)[:4], 1)), flips)
+        inside = skewed(inside)
+
+        def step(before, at):
+            z, inside = at
+            h, c = (_neighbours(state) for state in before)
+            seen = h * w["recurrent_dropout"] if "recurrent_dropout" in w else h
+            shape = ops.shape(h)
+            z = z + product(ops.reshape(seen, (*shape[:3], 2 * self.units)), kernel)
+            z = ops.reshape(z, (*shape[:3], 2, 4 * self.units))
+            new = gates(z, c, self.activation, self.recurrent_activation)
+            # Cells beyond the border keep the zeros with which each row and column begins.
+            return held(inside[..., None], new, (h, c)), () if self.priority else h
+
+        zeros = ops.zeros((*ops.shape(z)[1:4], 2, self.units), z.dtype)
+        _, hidden, read = scan(
+            step,
+            (zeros, zeros),
+            (z, inside),
+            ops.shape(z)[0],
+            return_hidden=True,
+            unroll=self.unroll,
+        )
+        hidden = hidden if self.priority else read
+        hidden = unskewed(ops.reshape(hidden, (*ops.shape(hidden)[:4], 2 * self.units)))
+        return turned(hidden, flips) if turn else hidden
+
+    def _below_first_layer(self, x, w):
+        """h_D and c_D that enter the first layer, from `(1, rows, columns, batch, numbers)`."""
+        x = ops.repeat(x, self.networks, axis=0)
+
+        def project(state):
+            return product(x, w[f"{state}_kernel"]) + w.get(f"{state}_bias", 0)
+
+        h_D = project("hidden") if self.project_inputs else x
+        return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
+
+    def _weights_by_layer(self, channels, training, sizes):
+        """Weights and dropout masks by name: what all layers share, and what each has, stacked."""
+        shared, by_layer = {}, {}
+        for weight in self._weights(channels):
+            value = self._tensor(weight)
+            if self.networks > 1 and weight.role in ("bias", "offset"):  # for all positions
+                value = ops.expand_dims(value, (-2, -3, -4))
+            (shared if weight.steps is None else by_layer)[weight.name] = value
+        if training and self.dropout and self.depth > 1:
+            drawn = self._dropout_masks(self.dropout, self.depth - 1, self.networks, *sizes)
+            by_layer["dropout"] = ops.concatenate([ops.ones_like(drawn[:1]), drawn], axis=0)
+        if training and self.recurrent_dropout:
+            sizes = self.depth, self.networks, 1, sizes[2], 2
+            by_layer["recurrent_dropout"] = self._dropout_masks(self.recurrent_dropout, *sizes)
+        return shared, by_layer
+
+    def _returned(self, output, valid):
+        """What is returned of the output of all positions."""
+        if self.return_sequences:
+            if valid is not None:
+                output = ops.where(valid[None, ..., None], output, ops.zeros_like(output))
+        else:
+            output = last_of(output, self._flips[-1], valid)
+        if self.combine == "sum":
+            output = ops.sum(output, axis=0)
+        else:
+            output = ops.concatenate(ops.unstack(output, num=self.networks, axis=0), axis=-1)
+        return ops.transpose(output, (2, 0, 1, 3)) if self.return_sequences else output
+
+    # What the outside asks.
+
+    def compute_output_shape(self, images_shape):
+        """Shape of the output."""
+        batch, rows, columns, _ = patched_shape(images_shape, self.patches)
+        size = self.units * (2 if self.read_out == "both" else 1)
+        size *= self.networks if self.combine == "concat" else 1
+        return (batch, rows, columns, size) if self.return_sequences else (batch, size)
+
+    def probe_shapes(self, images_shape):
+        """What a `Probe` can shift: names of states and shape of each offset, by direction."""
+        batch, rows, columns, _ = patched_shape(images_shape, self.patches)
+        shape = (self.depth, self.networks, rows, columns, batch, self.units)
+        return {"depth": (("h", "c"), shape)}
+
+    def compute_mask(self, images, mask=None):
+        """The mask of the output, if all positions are returned."""
+        return mask if self.return_sequences else None
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in OWN_ARGUMENTS},
+            "output": self.read_out,
+            "recurrent_activation": functions.config_of(self, "recurrent_activation"),
+        }
+
+
+def _neighbours(states):
+    """What each cell of a diagonal reads: the row states of the cell above, its left's of columns.
+
+    `states` of the diagonal before, `(networks, rows, batch, 2, units)`: a cell's left neighbour
+    stands at its own place, the one above at the place before.
+    """
+    rows, columns = ops.unstack(states, num=2, axis=3)
+    rows = ops.concatenate([ops.zeros_like(rows[:, :1]), rows[:, :-1]], axis=1)
+    return ops.stack([rows, columns], axis=3)
+
+
+def _checked_patches(patches):
+    if not isinstance(patches, list | tuple) or len(patches) != 2:
+        validation.refuse("patches", "two positive integers, (height, width)", patches)
+    return tuple(validation.positive_integer("patches", size) for size in patches)
+
+
+def _checked_directions(directions):
+    valid = isinstance(directions, list | tuple) and len(set(map(str, directions))) == len(
+        directions
+    )
+    if not valid or not directions or not set(directions) <= CORNERS.keys():
+        words = ", ".join(map(repr, CORNERS))
+        validation.refuse("directions", f"different corners, of {words}", directions)
+    return tuple(directions)
+
+
+def _check_images(images, mask, patches, unroll):
+    """Raise ValueError unless the patches fill the images, and the mask is one of them."""
+    batch, *sizes, _ = images.shape
+    received = f"Received: inputs.shape={tuple(images.shape)}"
+    for size, patch in zip(sizes, patches, strict=True):
+        if size == 0 or (size is not None and size % patch):
+            raise ValueError(
+                f"Height and width of the images must be multiples of `patches`={patches}. {received}"
+            )
+        if unroll and size is None:
+            raise ValueError(f"Cannot unroll a dimension that is undefined. {received}")
+    if mask is not None:
+        expected = patched_shape(images.shape, patches)[:3]
+        check_mask(mask, expected, "(batch, rows, columns)")
