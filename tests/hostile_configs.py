@@ -123,7 +123,8 @@ def main(folder):
     for name, one in objects.items():
         if not isinstance(one, keras.layers.Layer) or name == "CarriedStates":
             continue
-        shape = (5, 4) if name in ("GridLSTM2D", "PositionEmbedding") else (4,)
+        sizes = {"GridLSTM2D": (5,), "PositionEmbedding": (5,), "GridLSTM3D": (2, 3)}
+        shape = (*sizes.get(name, ()), 4)
         model = keras.Sequential([keras.Input(shape), one])
         path = os.path.join(folder, f"{name}.keras")
         model.save(path)

@@ -4,6 +4,8 @@ It shares no code with the package, nor its order of computation: for each image
 layer, each cell in turn.
 """
 
+import functools
+
 import numpy as np
 from grid_reference import sigmoid
 
@@ -39,7 +41,9 @@ def image_grid(
     shared += "hidden_", "memory_"
 
     def get(name, layer, network):
-        value = weights[name]
+        value = weights.get(name)
+        if value is None:
+            return 0
         value = value if name.startswith(shared) else value[layer]
         return value[network] if networks > 1 else value
 
@@ -56,9 +60,7 @@ def image_grid(
                     if project_inputs == "both":
                         c_d[i, j] = _project(flat, "memory", get, network, weights)
             for layer in range(depth):
-                one = lambda name, layer=layer: (  # noqa: E731
-                    get(name, layer, network) if name in weights else 0
-                )
+                one = functools.partial(get, layer=layer, network=network)
                 which = layer % len(directions) if combine == "turns" else network
                 start = STARTS[directions[which]]
                 order_i = range(rows)[:: 1 if start[0] == "+" else -1]

@@ -18,12 +18,13 @@ from keras_deeplstm.initializers import GateBias, OrthogonalGates
 from keras_deeplstm.layers import (
     DenseStack,
     GridLSTM2D,
+    GridLSTM3D,
     HighwayBlock,
     ResidualBlock,
     UnfoldedLSTMBlock,
 )
 
-CLASSES = (UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock, GridLSTM2D)
+CLASSES = (UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock, GridLSTM2D, GridLSTM3D)
 LAYERS = {layer: layer(1, 1).get_config() for layer in CLASSES}
 LAYERS |= {one: one().get_config() for one in (GateBias, OrthogonalGates)}
 CONFIGS = (RunConfig, TextConfig, SequenceConfig)
@@ -135,7 +136,7 @@ def train_a_step(drawn):
         made = None
     assume(made is not None and made.units <= 64 and made.depth <= 20)
     features = made.units  # as it has to be without projections of a grid's inputs
-    shape = (3, 4, features) if layer is GridLSTM2D else (3, features)
+    shape = (3, *{GridLSTM2D: (4,), GridLSTM3D: (2, 4)}.get(layer, ()), features)
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     inputs = keras.Input(batch_shape=shape)  # states that are kept need the size of a batch
     outputs = keras.tree.flatten(made(inputs))

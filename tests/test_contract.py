@@ -18,6 +18,7 @@ from keras_deeplstm.layers import (
     DenseStack,
     DepthLSTM,
     GridLSTM2D,
+    GridLSTM3D,
     Highway,
     HighwayBlock,
     Residual,
@@ -33,18 +34,20 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FEATURES, TIME, UNITS = 5, 4, 3
 BLOCKS = [UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock]
 STACKS = [DepthLSTM, Residual, Highway]  # of Dense layers here
-LAYERS = [*BLOCKS, GridLSTM2D, *STACKS]
+LAYERS = [*BLOCKS, GridLSTM2D, GridLSTM3D, *STACKS]
 # Of the three stacks one, where what is asked of them is the business of what they share.
 EACH = [
     *BLOCKS,
     GridLSTM2D,
+    GridLSTM3D,
     DepthLSTM,
     *(pytest.param(s, marks=pytest.mark.long) for s in STACKS[1:]),
 ]
 
 
 def inputs(layer_class, rows=6):
-    shape = (rows, TIME, FEATURES) if layer_class is GridLSTM2D else (rows, FEATURES)
+    sizes = {GridLSTM2D: (TIME,), GridLSTM3D: (2, TIME)}.get(layer_class, ())
+    shape = (rows, *sizes, FEATURES)
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
@@ -75,6 +78,11 @@ CHECKS = [
     (GridLSTM2D, {}, (UNITS,), 8, 0),
     (GridLSTM2D, {"return_sequences": True, "dropout": 0.2}, (TIME, UNITS), 8, 0),
     (GridLSTM2D, {"normalization": "layer", "output": "both", "unroll": True}, (2 * UNITS,), 16, 0),
+    (GridLSTM3D, {}, (UNITS,), 13, 0),
+    (
+        *(GridLSTM3D, {"directions": ("top_left", "top_right"), "return_sequences": True}),
+        *((2, TIME, 2 * UNITS), 13, 0),
+    ),
     (DepthLSTM, {"dropout": 0.2}, (FEATURES,), 5 + 3 * 2, 0),
     (DepthLSTM, {"tied": True, "unroll": False, "output": "both"}, (2 * FEATURES,), 5 + 2, 0),
     (Residual, {"kind": "scaled"}, (FEATURES,), 4 + 3 * 2, 0),
@@ -145,6 +153,7 @@ def all_layers():
     x = UnfoldedLSTMBlock(8, 3, normalization="batch")(x)
     for block in (ResidualBlock, HighwayBlock, DenseStack):
         x = block(8, 2)(x)
+    x = GridLSTM3D(8, 2)(keras.layers.Reshape((2, 2, 4))(x))
     for stack in STACKS:
         x = stack([keras.layers.Dense(8, "tanh") for _ in range(2)])(x)
     return keras.Model(sequences, x)
@@ -322,7 +331,7 @@ def trained(layer_class, depth, jit, known=True):
 @pytest.mark.parametrize(
     "layer_class, depth",
     [
-        *((layer_class, DEEP) for layer_class in [*BLOCKS, GridLSTM2D, DepthLSTM]),
+        *((layer_class, DEEP) for layer_class in [*BLOCKS, GridLSTM2D, GridLSTM3D, DepthLSTM]),
         # Loops that do not run, for which XLA cannot reserve nothing.
         (UnfoldedLSTMBlock, 1),
         (GridLSTM2D, 1),

@@ -35,6 +35,7 @@ from keras_deeplstm.initializers import GateBias, OrthogonalGates
 from keras_deeplstm.layers import (
     DenseStack,
     GridLSTM2D,
+    GridLSTM3D,
     HighwayBlock,
     ResidualBlock,
     UnfoldedLSTMBlock,
@@ -42,7 +43,7 @@ from keras_deeplstm.layers import (
 from keras_deeplstm.states import CarriedStates
 
 ROOT = Path(__file__).parents[1]
-LAYERS = (UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock, GridLSTM2D)
+LAYERS = (UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock, GridLSTM2D, GridLSTM3D)
 SEED = "Argument `seed` must be an integer in [0, 4294967295]. Received: seed="
 OS_SYSTEM = {"module": "os", "class_name": "function", "config": "system"}
 
@@ -257,7 +258,7 @@ def test_unroll_backwards_and_mask_can_be_combined():
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_too_many_parameters_are_refused_before_they_are_allocated(layer):
-    x = X3 if layer is GridLSTM2D else X2
+    x = {GridLSTM2D: X3, GridLSTM3D: X3[..., None]}.get(layer, X2)
     message = f"`{layer.__name__}` must have at most 2,147,483,648 parameters. Received: "
     with pytest.raises(ValueError, match=message):
         layer(65_536, 10_000)(x)

@@ -70,7 +70,7 @@ class StateGradientProbe:
 
         Returns:
             A DataFrame `layer, direction, state, path, depth, time, value`. `value` is the L2 norm,
-            over batch and units, of the gradient of the model's loss.
+            over batch and units (and the positions of images), of the gradient of the model's loss.
 
             For blocks over depth, `direction` is "depth" (and "time" for the time LSTMs of
             `GridLSTM2D`), `state` is "h" or "c", and `path` says which paths between steps are
@@ -113,7 +113,8 @@ class StateGradientProbe:
             if path != "total" and state != {"hidden": "h", "memory": "c"}[path]:
                 continue
             by_time = gradient.ndim == 4
-            norms = np.sqrt(np.square(gradient, dtype="float64").sum(axis=(-2, -1)))
+            axes = (2, 3) if by_time else tuple(range(1, gradient.ndim))
+            norms = np.sqrt(np.square(gradient, dtype="float64").sum(axis=axes))
             for index, value in np.ndenumerate(norms):
                 time = index[1] + 1 if by_time else np.nan
                 rows.append(

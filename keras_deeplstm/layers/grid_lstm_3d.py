@@ -424,23 +424,23 @@ def _checked_patches(patches):
 
 
 def _checked_directions(directions):
-    valid = isinstance(directions, list | tuple) and len(set(map(str, directions))) == len(
-        directions
-    )
-    if not valid or not directions or not set(directions) <= CORNERS.keys():
-        words = ", ".join(map(repr, CORNERS))
+    corners = list(CORNERS)
+    known = isinstance(directions, list | tuple) and all(one in corners for one in directions)
+    if not known or not directions or len(set(directions)) < len(directions):
+        words = ", ".join(map(repr, corners))
         validation.refuse("directions", f"different corners, of {words}", directions)
     return tuple(directions)
 
 
 def _check_images(images, mask, patches, unroll):
     """Raise ValueError unless the patches fill the images, and the mask is one of them."""
-    batch, *sizes, _ = images.shape
+    sizes = images.shape[1:3]
     received = f"Received: inputs.shape={tuple(images.shape)}"
     for size, patch in zip(sizes, patches, strict=True):
         if size == 0 or (size is not None and size % patch):
             raise ValueError(
-                f"Height and width of the images must be multiples of `patches`={patches}. {received}"
+                f"Height and width of the images must be multiples of those of `patches`={patches}."
+                f" {received}"
             )
         if unroll and size is None:
             raise ValueError(f"Cannot unroll a dimension that is undefined. {received}")
