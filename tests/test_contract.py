@@ -153,7 +153,7 @@ def all_layers():
     x = UnfoldedLSTMBlock(8, 3, normalization="batch")(x)
     for block in (ResidualBlock, HighwayBlock, DenseStack):
         x = block(8, 2)(x)
-    x = GridLSTM3D(8, 2)(keras.layers.Reshape((2, 2, 4))(x))
+    x = GridLSTM3D(8, 2)(keras.layers.Reshape((2, 2, 2))(x))
     for stack in STACKS:
         x = stack([keras.layers.Dense(8, "tanh") for _ in range(2)])(x)
     return keras.Model(sequences, x)

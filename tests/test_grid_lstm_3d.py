@@ -403,7 +403,7 @@ def test_wrong_calls():
     refused("must have shape (batch, rows, columns)=(2, 2, 2)", images(2, 4, 6, 1), mask=MASK[:2])
     with pytest.raises(ValueError, match="a patch must have `units` numbers"):
         GridLSTM3D(UNITS, 2, project_inputs=None)(images())
-    with pytest.raises(ValueError, match="Cannot unroll a dimension that is undefined"):
+    with pytest.raises(ValueError, match="Cannot unroll over images of a size"):
         GridLSTM3D(UNITS, 2, unroll=True).call(keras.KerasTensor((2, None, 4, 3)))
 
 

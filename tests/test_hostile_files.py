@@ -66,7 +66,7 @@ def test_hostile_configs_are_refused_and_run_nothing(tmp_path):
     assert found["control"] == 3  # what the process would have done would have been seen
     assert found["policy"] == "float32"
     assert found["refused"]["from_config"] > 1500
-    ours = 5 * (len(IN_FILES) * 14 + 3)
+    ours = 6 * (len(IN_FILES) * 14 + 3)
     # Those round other layers: `layers`, also in a list, `depth` and `seed`; and three functions.
     ours += 3 * (4 * 14 + 2) + 3 * 14
     assert found["refused"]["load_model"] == ours + 15  # the last: `length` of PositionEmbedding

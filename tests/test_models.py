@@ -241,3 +241,37 @@ def test_wrong_arguments(build, message):
     with pytest.raises(ValueError) as error:
         build()
     assert message in str(error.value)
+
+
+# Grids of images.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"units": 5},
+        {"parameters": 9_000, "depth": 3, "tied": True, "hidden_units": 20, "hidden_dropout": 0.5},
+        {"parameters": 20_000, "directions": ["top_left", "bottom_right"], "output": "both"},
+        {"units": 4, "return_sequences": True, "patches": (4, 2), "input_noise": 0.1},
+    ],
+    ids=str,
+)
+def test_an_image_grid_is_counted_before_it_is_built(options):
+    model = models.image_grid_classifier((8, 8, 3), 10, **options)
+    expected = models.count_parameters(models.image_grid_classifier, (8, 8, 3), 10, **options)
+    assert model.count_params() == expected <= options.get("parameters", 10**9)
+    assert model.output_shape == (None, 10)
+    block = model.get_layer("block")
+    assert (block.depth, block.patches) == (options.get("depth", 2), options.get("patches", (2, 2)))
+
+
+def test_what_an_image_grid_refuses():
+    for message, options in {
+        "`hidden_dropout` has no meaning without `hidden_units`": {"hidden_dropout": 0.1},
+        "`hidden_units` must be a positive integer": {"hidden_units": 0},
+        "must be multiples of those of `patches`=\\(3, 3\\)": {"patches": (3, 3)},
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            models.image_grid_classifier((8, 8, 1), 10, **options)
+    with pytest.raises(ValueError, match="must be \\(height, width, channels\\)"):
+        models.image_grid_classifier((8, 8), 10)

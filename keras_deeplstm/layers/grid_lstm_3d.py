@@ -131,9 +131,9 @@ class GridLSTM3D(DepthLayer):
     Raises:
         ValueError: An argument is out of its range, or does not go with another; when built: the
             number of channels is not known, or with `project_inputs=None` a patch has not `units`
-            numbers, or the layer would have more than 2**31 parameters; when called: height or
-            width is 0 or no multiple of a patch's, or, with `unroll`, not known, or the mask has
-            another shape.
+            numbers, or the layer would have more than 2**31 parameters; when built or called:
+            height or width is 0 or no multiple of a patch's, or, with `unroll`, not known, or the
+            mask has another shape.
 
     Example:
 
@@ -256,6 +256,7 @@ class GridLSTM3D(DepthLayer):
 
     def build(self, images_shape):
         """Create the weights for `(batch, height, width, channels)`."""
+        _check_sizes(images_shape, self.patches)
         super().build(images_shape)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: images_shape[-1]})
 
@@ -263,7 +264,13 @@ class GridLSTM3D(DepthLayer):
 
     def call(self, images, mask=None, training=False):
         """Apply the layer to `(batch, height, width, channels)`; `mask` is one of patches."""
-        _check_images(images, mask, self.patches, self.unroll)
+        _check_sizes(images.shape, self.patches)
+        if self.unroll and None in images.shape[1:3]:
+            received = f"Received: inputs.shape={tuple(images.shape)}"
+            raise ValueError(f"Cannot unroll over images of a size that is undefined. {received}")
+        if mask is not None:
+            expected = patched_shape(images.shape, self.patches)[:3]
+            check_mask(mask, expected, "(batch, rows, columns)")
         x = ops.transpose(patched(self._numbers(images), self.patches), (1, 2, 0, 3))
         valid = None if mask is None else ops.transpose(ops.cast(mask, "bool"), (1, 2, 0))
         shared, by_layer = self._weights_by_layer(images.shape[-1], training, ops.shape(x)[:3])
@@ -432,18 +439,11 @@ def _checked_directions(directions):
     return tuple(directions)
 
 
-def _check_images(images, mask, patches, unroll):
-    """Raise ValueError unless the patches fill the images, and the mask is one of them."""
-    sizes = images.shape[1:3]
-    received = f"Received: inputs.shape={tuple(images.shape)}"
-    for size, patch in zip(sizes, patches, strict=True):
+def _check_sizes(shape, patches):
+    """Raise ValueError unless the patches fill the images, as far as their size is known."""
+    for size, patch in zip(shape[1:3], patches, strict=True):
         if size == 0 or (size is not None and size % patch):
             raise ValueError(
                 f"Height and width of the images must be multiples of those of `patches`={patches}."
-                f" {received}"
+                f" Received: inputs.shape={tuple(shape)}"
             )
-        if unroll and size is None:
-            raise ValueError(f"Cannot unroll a dimension that is undefined. {received}")
-    if mask is not None:
-        expected = patched_shape(images.shape, patches)[:3]
-        check_mask(mask, expected, "(batch, rows, columns)")

@@ -11,6 +11,7 @@ from keras_deeplstm.models.budget import DEFAULT_UNITS, count_parameters
 from keras_deeplstm.models.classifiers import BLOCKS, classifier, regressor
 from keras_deeplstm.models.cnn import cnn_classifier
 from keras_deeplstm.models.connected import CONNECTIONS
+from keras_deeplstm.models.image_grids import image_grid_classifier
 from keras_deeplstm.models.sequences import (
     SEQUENCE_BLOCKS,
     forecaster,
@@ -29,6 +30,7 @@ __all__ = [
     "cnn_classifier",
     "count_parameters",
     "forecaster",
+    "image_grid_classifier",
     "regressor",
     "sequence_classifier",
     "sequence_regressor",
