@@ -305,13 +305,12 @@ class GridLSTM3D(DepthLayer):
         def both(part):
             return [w[f"{direction}_{part}"] for direction in ("row", "column")]
 
+        # Of both LSTMs one product and one set of gates: states are [h_R, h_C] side by side.
+        z = product(h_D, _interleaved(*both("kernel")))
+        z = z + _interleaved(*both("bias")) if self.use_bias else z
         (U_R, U_C), (V_R, V_C) = both("recurrent_kernel"), both("cross_kernel")
-        z = product(h_D, ops.concatenate(both("kernel"), axis=-1))
-        z = z + ops.concatenate(both("bias"), axis=-1) if self.use_bias else z
-        to_row, to_column = ([U_R, V_R], [V_C, U_C])  # from h_R, from h_C
-        kernel = ops.concatenate(
-            [ops.concatenate(parts, axis=-2) for parts in (to_row, to_column)], axis=-1
-        )
+        from_row, from_column = _interleaved(U_R, V_C), _interleaved(V_R, U_C)
+        kernel = ops.concatenate([from_row, from_column], axis=-2)
         turn = self.directions != ("top_left",)
         z = skewed(turned(z, flips) if turn else z)
         inside = (
@@ -325,14 +324,11 @@ class GridLSTM3D(DepthLayer):
             z, inside = at
             h, c = (_neighbours(state) for state in before)
             seen = h * w["recurrent_dropout"] if "recurrent_dropout" in w else h
-            shape = ops.shape(h)
-            z = z + product(ops.reshape(seen, (*shape[:3], 2 * self.units)), kernel)
-            z = ops.reshape(z, (*shape[:3], 2, 4 * self.units))
-            new = gates(z, c, self.activation, self.recurrent_activation)
+            new = gates(z + product(seen, kernel), c, self.activation, self.recurrent_activation)
             # Cells beyond the border keep the zeros with which each row and column begins.
-            return held(inside[..., None], new, (h, c)), () if self.priority else h
+            return held(inside, new, (h, c)), () if self.priority else h
 
-        zeros = ops.zeros((*ops.shape(z)[1:4], 2, self.units), z.dtype)
+        zeros = ops.zeros((*ops.shape(z)[1:4], 2 * self.units), z.dtype)
         _, hidden, read = scan(
             step,
             (zeros, zeros),
@@ -341,8 +337,7 @@ class GridLSTM3D(DepthLayer):
             return_hidden=True,
             unroll=self.unroll,
         )
-        hidden = hidden if self.priority else read
-        hidden = unskewed(ops.reshape(hidden, (*ops.shape(hidden)[:4], 2 * self.units)))
+        hidden = unskewed(hidden if self.priority else read)
         return turned(hidden, flips) if turn else hidden
 
     def _below_first_layer(self, x, w):
@@ -367,8 +362,9 @@ class GridLSTM3D(DepthLayer):
             drawn = self._dropout_masks(self.dropout, self.depth - 1, self.networks, *sizes)
             by_layer["dropout"] = ops.concatenate([ops.ones_like(drawn[:1]), drawn], axis=0)
         if training and self.recurrent_dropout:
-            sizes = self.depth, self.networks, 1, sizes[2], 2
-            by_layer["recurrent_dropout"] = self._dropout_masks(self.recurrent_dropout, *sizes)
+            sizes = self.depth, self.networks, 1, sizes[2]
+            drawn = [self._dropout_masks(self.recurrent_dropout, *sizes) for _ in range(2)]
+            by_layer["recurrent_dropout"] = ops.concatenate(drawn, axis=-1)
         return shared, by_layer
 
     def _returned(self, output, valid):
@@ -413,15 +409,21 @@ class GridLSTM3D(DepthLayer):
         }
 
 
+def _interleaved(row, column):
+    """The gates of two LSTMs as those of one, whose states stand side by side, `(..., 8 * units)`."""
+    gates = zip(ops.split(row, 4, axis=-1), ops.split(column, 4, axis=-1), strict=True)
+    return ops.concatenate([part for pair in gates for part in pair], axis=-1)
+
+
 def _neighbours(states):
     """What each cell of a diagonal reads: the row states of the cell above, its left's of columns.
 
-    `states` of the diagonal before, `(networks, rows, batch, 2, units)`: a cell's left neighbour
+    `states` of the diagonal before, `(networks, rows, batch, 2 * units)`: a cell's left neighbour
     stands at its own place, the one above at the place before.
     """
-    rows, columns = ops.unstack(states, num=2, axis=3)
+    rows, columns = ops.split(states, 2, axis=-1)
     rows = ops.concatenate([ops.zeros_like(rows[:, :1]), rows[:, :-1]], axis=1)
-    return ops.stack([rows, columns], axis=3)
+    return ops.concatenate([rows, columns], axis=-1)
 
 
 def _checked_patches(patches):
