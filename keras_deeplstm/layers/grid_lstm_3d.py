@@ -311,14 +311,15 @@ class GridLSTM3D(DepthLayer):
         (U_R, U_C), (V_R, V_C) = both("recurrent_kernel"), both("cross_kernel")
         from_row, from_column = _interleaved(U_R, V_C), _interleaved(V_R, U_C)
         kernel = ops.concatenate([from_row, from_column], axis=-2)
+        networks, rows, columns, batch, _ = ops.shape(h_D)
+        if valid is None:
+            inside = ops.ones((1, rows, columns, 1, 1), "bool")
+        else:
+            inside = ops.broadcast_to(valid[None, ..., None], (networks, rows, columns, batch, 1))
         turn = self.directions != ("top_left",)
-        z = skewed(turned(z, flips) if turn else z)
-        inside = (
-            ops.ones((*ops.shape(h_D)[:4], 1), "bool") if valid is None else valid[None, ..., None]
-        )
-        if turn and valid is not None:
-            inside = turned(ops.broadcast_to(inside, (*ops.shape(h_D)[:4], 1)), flips)
-        inside = skewed(inside)
+        if turn:
+            z, inside = turned(z, flips), inside if valid is None else turned(inside, flips)
+        z, inside = skewed(z), skewed(inside)
 
         def step(before, at):
             z, inside = at
@@ -410,7 +411,7 @@ class GridLSTM3D(DepthLayer):
 
 
 def _interleaved(row, column):
-    """The gates of two LSTMs as those of one, whose states stand side by side, `(..., 8 * units)`."""
+    """The gates of two LSTMs, as those of one whose states stand side by side."""
     gates = zip(ops.split(row, 4, axis=-1), ops.split(column, 4, axis=-1), strict=True)
     return ops.concatenate([part for pair in gates for part in pair], axis=-1)
 
