@@ -35,8 +35,9 @@ def filter_images(model, image_shape=None, layer=None):
 
     Returns:
         A dict: what the filters belong to ("kernel", or with gates "kernel, input gate", ..., of a
-        bidirectional layer "forward kernel, input gate", ...) -> an array
-        `(filters, height, width, channels)`.
+        bidirectional layer "forward kernel, input gate", ..., of several networks of a grid
+        "hidden_kernel, top left", ...) -> an array `(filters, height, width, channels)`; of a grid,
+        height and width are those of a patch.
 
     Raises:
         ValueError: There is no such layer, or its kernels do not fit the image.
@@ -72,24 +73,35 @@ def filter_images(model, image_shape=None, layer=None):
 
 def _images_of(owner, image_shape):
     images = {}
-    for variable in owner.weights:
-        if variable.name not in KERNELS:
-            continue
-        kernel = ops.convert_to_numpy(variable).astype("float64")
+    if hasattr(owner, "patches"):
+        image_shape = (*owner.patches, *image_shape[2:])
+    for name, kernel in _kernels(owner):
         if kernel.ndim == 4:
-            images[variable.name] = kernel.transpose(3, 0, 1, 2)
+            images[name] = kernel.transpose(3, 0, 1, 2)
             continue
         if kernel.ndim != 2 or len(image_shape) != 3 or kernel.shape[0] != math.prod(image_shape):
             raise ValueError(
-                f"The {variable.name} of {owner.name!r} has shape {kernel.shape}, which is no set "
+                f"The {name} of {owner.name!r} has shape {kernel.shape}, which is no set "
                 f"of images of shape {image_shape}. Pass `image_shape=(height, width, channels)`"
             )
         gates, rest = divmod(kernel.shape[1], getattr(owner, "units", kernel.shape[1]))
         names = GATES.get(gates, ("",)) if not rest else ("",)
-        for name, part in zip(names, np.split(kernel, len(names), axis=1), strict=True):
-            key = f"{variable.name}, {name}" if name else variable.name
+        for gate, part in zip(names, np.split(kernel, len(names), axis=1), strict=True):
+            key = f"{name}, {gate}" if gate else name
             images[key] = part.T.reshape(-1, *image_shape)
     return images
+
+
+def _kernels(owner):
+    """Those that see the image, by name; of networks side by side one after the other."""
+    for variable in owner.weights:
+        if variable.name in KERNELS:
+            kernel = ops.convert_to_numpy(variable).astype("float64")
+            if getattr(owner, "networks", 1) == 1:
+                yield variable.name, kernel
+            else:
+                for direction, one in zip(owner.directions, kernel, strict=True):
+                    yield f"{variable.name}, {direction.replace('_', ' ')}", one
 
 
 def _first_layer(model, name):

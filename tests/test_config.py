@@ -46,6 +46,29 @@ def test_a_cnn_has_convolutions_for_depth():
     assert model.label == "CNN dropout0.5"
 
 
+def test_an_image_grid_has_corners():
+    grid = ModelConfig(block="image_grid")
+    assert (grid.depth, grid.label) == (2, "GridLSTM3D")
+    assert grid.build_arguments() == {
+        **{"depth": 2, "units": 100, "dropout": 0.0, "patches": (2, 2), "combine": "concat"},
+        **{"directions": ("top_left",), "return_sequences": False},
+    }
+    paper = ModelConfig(
+        block="image_grid", depth=4, units=100, corners=4, turns=True, read="all", patch=4,
+        project_inputs="both", output="both", hidden_units=4096, tied=True,
+    )  # fmt: skip
+    assert paper.builder().func is models.image_grid_classifier
+    arguments = paper.build_arguments()
+    assert arguments["directions"] == ("top_left", "bottom_right", "top_right", "bottom_left")
+    assert (arguments["combine"], arguments["return_sequences"]) == ("turns", True)
+    assert (arguments["patches"], arguments["hidden_units"]) == ((4, 4), 4096)
+    assert paper.label == (
+        "GridLSTM3D tied patch=4 corners=4 turns read=all project_inputs=both output=both "
+        "hidden_units=4096"
+    )
+    assert RunConfig("digits", paper).slug.startswith("digits-image_grid-tied-patch-4-corners-4-")
+
+
 def test_a_deep_cnn_has_a_connection():
     model = ModelConfig(block="deep_cnn", connection="rezero", depth=30, parameters=90_000)
     assert model.builder().func is models.cnn_classifier
@@ -83,6 +106,13 @@ def test_a_deep_cnn_has_a_connection():
             {"block": "deep_cnn", "connection": "residual", "forget_bias": 1.0},
             "`model.forget_bias` has no meaning for connection 'residual'",
         ),
+        (
+            {"block": "image_grid", "turns": True},
+            "`model.turns` has no meaning with `model.corners`",
+        ),
+        ({"block": "image_grid", "corners": 3}, "`model.corners` must be one of"),
+        ({"block": "image_grid", "patch": 0}, "`model.patch` must be a positive integer"),
+        ({"corners": 4}, "`model.corners` has no meaning for block 'unfolded_lstm'"),
         ({"connection": "rezero"}, "`model.connection` has no meaning for block 'unfolded_lstm'"),
         ({"block": "deep_cnn", "connection": "pre"}, "`model.connection` must be one of"),
         (

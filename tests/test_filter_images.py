@@ -110,3 +110,16 @@ def test_trained_weights_are_bitwise_the_same(tmp_path, eager):
     assert len(list(tmp_path.glob("*.png"))) == 3  # from epoch 0 on
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.backends
+def test_filters_of_a_grid_are_patches():
+    corners = ["top_left", "bottom_right"]
+    model = models.image_grid_classifier((8, 8, 2), 3, units=5, patches=(2, 4), directions=corners)
+    images = filter_images(model)
+    assert list(images) == ["hidden_kernel, top left", "hidden_kernel, bottom right"]
+    kernel = keras.ops.convert_to_numpy(model.get_layer("block").hidden_kernel)
+    for image, one in zip(images.values(), kernel, strict=True):
+        np.testing.assert_allclose(image, one.T.reshape(5, 2, 4, 2))
+    one = models.image_grid_classifier((8, 8, 2), 3, units=5, patches=(2, 4))
+    assert filter_images(one)["hidden_kernel"].shape == (5, 2, 4, 2)

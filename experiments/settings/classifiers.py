@@ -19,8 +19,10 @@ from keras_deeplstm.experiments.words import ratio_text
 _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 _GATE_BIASES = ("forget_bias", "input_gate_bias")
 _LSTM = ("input_mode", "normalization", "peepholes", *_GATE_BIASES, "state_initializer")
+_GRID = ("patch", "corners", "turns", "read", "project_inputs", "output", "hidden_units")
+DEPTHS = {"cnn": 2, "image_grid": 2}  # of convolutions; of layers. Of all others:
 DEPTH = 10
-CONVOLUTIONS = 2  # of a cnn
+CORNERS = ("top_left", "bottom_right", "top_right", "bottom_left")
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
 
@@ -51,25 +53,29 @@ class ModelConfig(base.Model):
         "residual": ("ResidualBlock", _SHARED),
         "cnn": ("CNN", ()),
         "deep_cnn": ("DeepCNN", ("connection", "tied", *_GATE_BIASES)),
+        "image_grid": ("GridLSTM3D", ("tied", *_GRID)),
     }
     COMMON: ClassVar = (*base.Model.COMMON, "input_noise", "options")
 
     block: Annotated[
-        str, tyro.conf.arg(metavar="{unfolded_lstm,dense,highway,residual,cnn,deep_cnn}")
+        str,
+        tyro.conf.arg(metavar="{unfolded_lstm,dense,highway,residual,cnn,deep_cnn,image_grid}"),
     ] = "unfolded_lstm"
     """Kind of the deep part: an LSTM over depth; a plain, a highway or a residual network of the
     same depth; to compare filters with, a small convolutional network; a deep convolutional network
-    whose layers are connected by an LSTM, or by residual additions. Or one of your own."""
+    whose layers are connected by an LSTM, or by residual additions; a Grid LSTM along rows, columns
+    and depth of images. Or one of your own."""
     depth: base.Depth | None = None
     """Number of steps over depth, 10 if not given; of a cnn, number of convolutions, 2 if not
-    given."""
+    given; of an image_grid, number of layers, 2 if not given."""
     units: base.Units = base.UNITS
     """Width of every step; of a cnn, of the dense layer after the convolutions; of a deep_cnn,
     filters of each convolution."""
     parameters: base.Count | None = None
     """Instead of units: the largest number of parameters; the widest model within it is taken."""
     dropout: base.Fraction = 0.0
-    """Dropout rate on the output of every step; of a cnn, before the readout."""
+    """Dropout rate on the output of every step; of a cnn, before the readout; of an image_grid,
+    between its layers."""
     input_noise: base.NotNegative = 0.0
     """Standard deviation of the normal noise that is added to the inputs in training."""
     tied: bool = False
@@ -90,6 +96,21 @@ class ModelConfig(base.Model):
     """Initial bias of the input gate (of the same); "depth" is -log(depth)."""
     state_initializer: Literal["zeros", "noise"] = "zeros"
     """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
+    patch: base.Count = 2
+    """Height and width of the patches that are the cells of an image_grid, in pixels."""
+    corners: Literal[1, 2, 4] = 1
+    """From how many corners an image_grid is read: the top left one, that and the bottom right one,
+    or all. Each has a network of its own."""
+    turns: bool = False
+    """There is one network, whose layers take the corners in turn (image_grid)."""
+    read: Literal["last", "all"] = "last"
+    """What is read out of an image_grid: the last cell of each network, or all cells."""
+    project_inputs: Literal["hidden", "both"] = "hidden"
+    """What the patch gives below the first layer of an image_grid: h, or h and c."""
+    output: Literal["hidden", "both"] = "hidden"
+    """What is read out at the top of an image_grid: h, or h and c."""
+    hidden_units: base.Count | None = None
+    """Size of a relu layer between an image_grid and the readout; None for no such layer."""
     activation: str | None = None
     """Keras activation; None leaves the choice to the block."""
     kernel_initializer: str | None = None
@@ -107,7 +128,7 @@ class ModelConfig(base.Model):
         validation.known("block", self.block, (*self.BLOCKS, *OWN_BLOCKS))
         if not isinstance(self.options, dict):
             raise ValueError(f"Argument `model.options` must be a dict. Received: {self.options!r}")
-        options, depth = self.options, CONVOLUTIONS if self.block == "cnn" else DEPTH
+        options, depth = self.options, DEPTHS.get(self.block, DEPTH)
         if self.own is not None:
             options = self.own.complete(self.options)
             # It is kept in one place only.
@@ -140,6 +161,8 @@ class ModelConfig(base.Model):
         super()._check()
         if self.block == "deep_cnn":
             base.check_connection(self.connection, self.block_options, _GATE_BIASES)
+        if self.turns and self.corners == 1:
+            raise ValueError("Argument `model.turns` has no meaning with `model.corners` = 1")
 
     def builder(self, numbers: bool = False, output_range: Any = None) -> Callable[..., Any]:
         """The function that builds it of input shape and number of outputs.
@@ -155,6 +178,8 @@ class ModelConfig(base.Model):
 
         if self.block in ("cnn", "deep_cnn"):
             return partial(models.cnn_classifier, **self.build_arguments())
+        if self.block == "image_grid":
+            return partial(models.image_grid_classifier, **self.build_arguments())
         if not numbers:
             return partial(models.classifier, **self.build_arguments())
         return partial(models.regressor, output_range=output_range, **self.build_arguments())
@@ -169,6 +194,13 @@ class ModelConfig(base.Model):
         if self.block == "deep_cnn":
             del arguments["block"]
             arguments["connection"] = self.connection
+        if self.block == "image_grid":
+            for name in ("block", "patch", "corners", "turns", "read"):
+                arguments.pop(name, None)
+            arguments["patches"] = (self.patch, self.patch)
+            arguments["directions"] = CORNERS[: self.corners]
+            arguments["combine"] = "turns" if self.turns else "concat"
+            arguments["return_sequences"] = self.read == "all"
         return arguments
 
     @property
@@ -190,6 +222,11 @@ class ModelConfig(base.Model):
             changed["input_gate_bias"] = f"input-bias-{self.input_gate_bias}"
         if "state_initializer" in changed:
             changed["state_initializer"] = "noise-state"
+        if self.block == "image_grid":
+            words += [
+                name if value is True else f"{name}={value}" for name, value in changed.items()
+            ]
+            changed = {}
         # A registered initializer of ours is named "package>name".
         words += [
             name if value is True else str(value).rpartition(">")[2]
