@@ -123,7 +123,7 @@ def search(command: commands.SearchCommand, line: str) -> int:
     best = ranked(found, config)[:1]
     if command.retrain and best:
         winner, kept = config.run(best[0].values), folder / "best"
-        _report([folder])  # there it is, should the training diverge
+        _write_report([folder])  # there it is, should the training diverge
         _train(winner, kept, overwrite=runs.load(kept).config != winner, **options)
         _say(f"Model: {kept / 'model.keras'}")
     if best:
@@ -252,14 +252,17 @@ def _train(config, folder, **options):
 
 
 def _report(folders, output=None):
+    _say_where(_write_report(folders, output))
+
+
+def _write_report(folders, output=None):
     load_keras()
     from keras_deeplstm.experiments.reports.page import write_report
     from keras_deeplstm.experiments.search.report import write_search_report
 
     if len(folders) == 1 and (folders[0] / "search.json").exists():
-        _say_where(write_search_report(folders[0], output))
-    else:
-        _say_where(write_report(folders, output))
+        return write_search_report(folders[0], output)
+    return write_report(folders, output)
 
 
 def _say_where(report):
