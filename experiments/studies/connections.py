@@ -241,7 +241,8 @@ studies = (
         remark="Attention and LSTM have together as many weights as attention and a feed-forward "
         "part, and a step takes as long (docs/layers.md), so that equal steps are equal seconds. "
         "All train on the same windows of the text, about as many symbols as it has. Rates are "
-        "the best of four at depth 12, with one seed; several seeds are for that depth.",
+        "the best of four at depth 12, with one seed; several seeds are for that depth. The runs "
+        "shared their machine: side by side, steps are timed by benchmarks/depth_lstm.py.",
     ),
     TextStudy(
         name="depth-lstm-rates",
