@@ -136,7 +136,7 @@ def test_kills_and_ctrl_c(only, file, tmp_path, capsys):
         lambda: (first / "gradient_flow.csv").exists(),
         lambda: list(last.glob("checkpoints/epoch_0001*.npz")),
     ]
-    for moment in moments if others else ():
+    for moment in moments if others else ():  # Ctrl-C alone is for the fast one
         process = start(file, tmp_path / "runs", *study(only))
         wait_for(moment, process)
         kill(process)

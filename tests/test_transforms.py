@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_deeplstm.layers import DepthLSTM, GridLSTM2D, HighwayBlock, UnfoldedLSTMBlock
+from keras_deeplstm.layers import (
+    DepthLSTM,
+    GridLSTM2D,
+    GridLSTM3D,
+    HighwayBlock,
+    UnfoldedLSTMBlock,
+)
 
 pytestmark = pytest.mark.backends
 
@@ -28,6 +34,7 @@ LAYERS = {
     "grid-2": lambda **dtype: GridLSTM2D(4, 2, priority=None, **dtype),
     "grid-10": lambda **dtype: GridLSTM2D(4, 10, **dtype),
     "grid-norm": lambda **dtype: GridLSTM2D(4, 2, normalization="layer", **dtype),
+    "images": lambda **dtype: GridLSTM3D(4, 2, **dtype),
     "block-tied": lambda **dtype: UnfoldedLSTMBlock(4, 10, tied=True, **dtype),
     "block-batch": lambda **dtype: UnfoldedLSTMBlock(4, 3, normalization="batch", **dtype),
     "highway": lambda **dtype: HighwayBlock(4, 10, **dtype),
@@ -59,7 +66,7 @@ def layer(kind):
 
 
 def inputs(layer):
-    return X if isinstance(layer, GridLSTM2D) else X[:, 0]
+    return {GridLSTM2D: X, GridLSTM3D: X[:, :6].reshape(2, 2, 3, 3)}.get(type(layer), X[:, 0])
 
 
 def numpy_of(tensor):

@@ -20,8 +20,9 @@ _SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
 _GATE_BIASES = ("forget_bias", "input_gate_bias")
 _LSTM = ("input_mode", "normalization", "peepholes", *_GATE_BIASES, "state_initializer")
 _GRID = ("patch", "corners", "turns", "read", "project_inputs", "output", "hidden_units")
-DEPTHS = {"cnn": 2, "image_grid": 2}  # of convolutions; of layers. Of all others:
 DEPTH = 10
+DEPTHS = {"cnn": 2, "image_grid": 2}  # of blocks of which it is another
+# Those that an image_grid is read from: at first opposite ones.
 CORNERS = ("top_left", "bottom_right", "top_right", "bottom_left")
 CNN_FILTERS = 32  # of the first convolution; each further one has twice as many
 
@@ -222,11 +223,8 @@ class ModelConfig(base.Model):
             changed["input_gate_bias"] = f"input-bias-{self.input_gate_bias}"
         if "state_initializer" in changed:
             changed["state_initializer"] = "noise-state"
-        if self.block == "image_grid":
-            words += [
-                name if value is True else f"{name}={value}" for name, value in changed.items()
-            ]
-            changed = {}
+        if self.block == "image_grid":  # whose values tell nothing without their names
+            changed = {k: v if v is True else f"{k}={v}" for k, v in changed.items()}
         # A registered initializer of ours is named "package>name".
         words += [
             name if value is True else str(value).rpartition(">")[2]

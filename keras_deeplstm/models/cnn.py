@@ -7,7 +7,7 @@ import keras
 from keras_deeplstm import validation
 from keras_deeplstm.models.budget import Design, budgeted
 from keras_deeplstm.models.connected import Stack
-from keras_deeplstm.models.readout import Readout, with_noise
+from keras_deeplstm.models.readout import Readout, check_images, with_noise
 
 
 @budgeted
@@ -70,11 +70,7 @@ def cnn_classifier(
     (30, 136602)
     """
     validation.positive_integer("num_classes", num_classes)
-    if len(input_shape) != 3:
-        raise ValueError(
-            "Argument `input_shape` must be (height, width, channels). "
-            f"Received: input_shape={input_shape}"
-        )
+    check_images(input_shape)
     readout, ends = Readout(num_classes, "logits"), (input_shape, input_noise, name)
     if connection is None:
         if block_options:

@@ -7,7 +7,7 @@ import keras
 from keras_deeplstm import validation
 from keras_deeplstm.layers import GridLSTM3D
 from keras_deeplstm.models.budget import Design, budgeted, count_weights
-from keras_deeplstm.models.readout import Readout, with_noise
+from keras_deeplstm.models.readout import Readout, check_images, with_noise
 
 
 @budgeted
@@ -63,11 +63,7 @@ def image_grid_classifier(
     ((2, 2), 74986, (None, 10))
     """
     validation.positive_integer("num_classes", num_classes)
-    if len(input_shape) != 3:
-        raise ValueError(
-            "Argument `input_shape` must be (height, width, channels). "
-            f"Received: input_shape={input_shape}"
-        )
+    check_images(input_shape)
     hidden_dropout = validation.fraction("hidden_dropout", hidden_dropout)
     if hidden_units is not None:
         validation.positive_integer("hidden_units", hidden_units)

@@ -43,6 +43,15 @@ class Readout:
         return keras.layers.Rescaling(high - low, offset=low)(x)
 
 
+def check_images(input_shape):
+    """Raise ValueError unless inputs of this shape are images."""
+    if len(input_shape) != 3:
+        raise ValueError(
+            "Argument `input_shape` must be (height, width, channels). "
+            f"Received: input_shape={input_shape}"
+        )
+
+
 def with_noise(x, stddev):
     """Inputs with normal noise in training, if there is to be any."""
     return keras.layers.GaussianNoise(stddev)(x) if stddev else x
