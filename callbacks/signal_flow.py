@@ -122,8 +122,6 @@ class SignalFlow(StepRecorder):
             self._wanted = False
             if self._probe is None:
                 self._probe = signals.SignalProbe(self.model, self.x, self.layers)
-            # Asking for `self.model` brings the weights up to date on JAX.
-            self._probe.model = self.model
             self._keep(self._probe.measure())
 
     def _keep(self, frame):

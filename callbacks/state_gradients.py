@@ -80,8 +80,6 @@ class StateGradients(EpochCallback):
         """Return the gradients at the present weights."""
         if self._probe is None:
             self._probe = StateGradientProbe(self.model, self.x, self.y, self.layer)
-        # Asking for `self.model` brings the weights up to date on JAX.
-        self._probe.model = self.model
         return self._probe.measure()
 
     def to_frame(self):

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_deeplstm.callbacks import DivergenceGuard, GradientFlow, SignalFlow, signal_plots
 from keras_deeplstm.callbacks.verdict import signal_verdict
-from keras_deeplstm.diagnostics import SignalProbe
+from keras_deeplstm.diagnostics import SignalProbe, StateGradientProbe, gradient_check
 from keras_deeplstm.layers import DenseStack, GridLSTM2D, UnfoldedLSTMBlock, kernels
 
 pytestmark = pytest.mark.backends
@@ -186,6 +186,24 @@ def test_training_is_the_same_and_keeps_its_kernel(monkeypatch):
     assert counts == [6, 6] if BACKEND == "torch" else counts == [0, 0]
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_probes_of_a_model_in_training_see_its_present_weights():
+    model = build()
+    signals, gradients = SignalProbe(model, X), StateGradientProbe(model, X, X[:, :2])
+    probes = [
+        signals.measure,
+        gradients.measure,
+        lambda: gradient_check(model, X, X[:, :2], entries=1).drop(columns="weight"),
+    ]
+    for probe in probes:
+        seen = []
+        look = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, probe=probe, seen=seen: seen.append(probe())
+        )
+        fit(model, look, epochs=1)
+        pd.testing.assert_frame_equal(seen[-1], probe())
+        assert not seen[0].equals(seen[-1])
 
 
 def test_each_record_is_of_the_weights_after_its_step(tmp_path):

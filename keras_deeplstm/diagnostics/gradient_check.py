@@ -8,6 +8,7 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.diagnostics.float64 import float64
+from keras_deeplstm.diagnostics.untouched import at_present
 
 FIVE_POINT = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
@@ -53,7 +54,7 @@ def gradient_check(layer_or_model, x, y=None, *, entries=10, step=3e-4, seed=0):
     validation.positive_integer("entries", entries)
     validation.finite("step", step, positive=True)
     with float64():
-        return pd.DataFrame(_table(layer_or_model, x, y, entries, step, seed))
+        return pd.DataFrame(_table(at_present(layer_or_model), x, y, entries, step, seed))
 
 
 def _table(layer_or_model, x, y, entries, step, seed):

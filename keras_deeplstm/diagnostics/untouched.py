@@ -16,9 +16,20 @@ def call_replaced(layer, call):
         object.__delattr__(layer, "call")
 
 
+def at_present(model):
+    """The same model, or layer, with its weights of this moment in its variables.
+
+    On JAX they are elsewhere while `fit` runs, and a callback that asks for its model gets them.
+    """
+    callback = keras.callbacks.Callback()
+    callback.set_model(model)
+    return callback.model
+
+
 @contextlib.contextmanager
 def kept(model):
     """Whatever a call in inference may update, such as carried states, is put back."""
+    model = at_present(model)
     variables = [v for v in model.variables if not v.trainable]
     values = [ops.copy(v) for v in variables]
     try:
