@@ -347,7 +347,9 @@ def test_compiled_training_steps_agree(layer_class, depth):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-@pytest.mark.parametrize("layer_class", EACH)
+@pytest.mark.parametrize(
+    "layer_class", [pytest.param(c, marks=[pytest.mark.long] * (c is DepthLSTM)) for c in EACH]
+)
 @pytest.mark.parametrize("jit", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
@@ -472,6 +474,7 @@ def test_sequences_and_masks_pass_through_blocks(layer_class):
     )
 
 
+@pytest.mark.long
 def test_a_grid_of_fifty_layers_trains_and_survives_a_file(tmp_path):
     model = keras.Sequential([keras.Input((TIME, FEATURES)), make(GridLSTM2D, 50)])
     model.compile(keras.optimizers.Adam(1e-2), "mse")

@@ -129,7 +129,7 @@ def test_killed_at_each_moment(work, share, tmp_path):
             assert any(name.startswith("resumed_after") and result[name] for name in result)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("sequence", 47), *ALL])
+@pytest.mark.parametrize(("kind", "share"), [("sequence", 97), *ALL])
 @pytest.mark.parametrize("fault", [error_at, full_disk_at])
 def test_an_error_at_each_moment(work, reference, fault, share, tmp_path):
     """The error is told, what was safe stays, and the run can go on."""

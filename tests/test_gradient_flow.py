@@ -123,8 +123,8 @@ def test_norms_equal_the_backends_own_autodiff(name, jit_compile):
 @pytest.mark.parametrize(
     "name, optimizer",
     [
-        ("unfolded", "sgd"),
         ("embedding", "adam"),
+        pytest.param("unfolded", "sgd", marks=pytest.mark.long),
         pytest.param("unfolded", "adam", marks=pytest.mark.long),
         pytest.param("embedding", "sgd", marks=pytest.mark.long),
     ],

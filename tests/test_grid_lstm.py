@@ -273,7 +273,14 @@ GRADIENT_CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("config", GRADIENT_CONFIGS, ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        *GRADIENT_CONFIGS[1:3],
+        *(pytest.param(c, marks=pytest.mark.long) for c in GRADIENT_CONFIGS[::3]),
+    ],
+    ids=str,
+)
 def test_gradients_equal_finite_differences(config):
     layer = grid(3, 2, **config)
     draw_peepholes(layer, (3, 4, 3))
@@ -547,7 +554,7 @@ def test_time_distributed():
     "mask, config",
     [
         (None, {}),
-        (MASK, {"go_backwards": True}),
+        pytest.param(MASK, {"go_backwards": True}, marks=pytest.mark.long),
         (MASK, {"normalization": "layer", "depth": 2}),
         pytest.param(MASK, {}, marks=pytest.mark.long),
         pytest.param(None, {"go_backwards": True}, marks=pytest.mark.long),
@@ -683,15 +690,14 @@ def test_one_bad_value_spoils_only_its_row_and_what_follows():
     np.testing.assert_array_equal(bad, expected)
 
 
-# On JAX a step that is not compiled takes long; a plainer grid is in test_contract.py.
+@pytest.mark.long  # a plainer grid is in test_contract.py
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-@pytest.mark.parametrize("depth", [pytest.param(2, marks=[pytest.mark.long] * (BACKEND == "jax"))])
-def test_compiled_training_steps_agree(depth):
+def test_compiled_training_steps_agree_with_mask_and_normalization():
     results = []
     for jit in (True, False):
         keras.utils.set_random_seed(1)
         sequences = keras.Input((None, FEATURES))
-        layer = grid(depth=depth, normalization="layer", return_sequences=True)
+        layer = grid(depth=2, normalization="layer", return_sequences=True)
         model = keras.Model(sequences, layer(keras.layers.Masking()(sequences)))
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse", jit_compile=jit)
         x, y = inputs() * MASK[..., None], inputs(ROWS, TIME, UNITS, seed=4)

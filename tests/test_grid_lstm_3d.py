@@ -105,7 +105,15 @@ def test_equals_a_walk_from_cell_to_cell(options, masked):
     assert tuple(output.shape) == layer.compute_output_shape(x.shape)
 
 
-@pytest.mark.parametrize("options", [*FAST, *[{"unroll": True, "project_inputs": None}]], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *FAST[2:4],
+        {"unroll": True, "project_inputs": None},
+        *(pytest.param(o, marks=pytest.mark.long) for o in (*FAST[:2], *FAST[4:])),
+    ],
+    ids=str,
+)
 def test_gradients_equal_finite_differences(options):
     options = {**options, "patches": (1, 1)}
     layer = grid(3, 2, **options)
@@ -115,7 +123,9 @@ def test_gradients_equal_finite_differences(options):
     assert (table.relative_error < 1e-5).all(), table
 
 
-@pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
+@pytest.mark.parametrize(
+    "mask", [pytest.param(None, marks=pytest.mark.long), MASK], ids=["plain", "masked"]
+)
 def test_gradients_of_the_loop_and_written_out_agree(mask, in_float64):
     """Nine diagonals are a loop, the reference of whose gradient is the graph without one."""
     x = images(BATCH, 4, 6, CHANNELS, dtype="float64")
@@ -424,6 +434,7 @@ def test_wrong_calls():
         GridLSTM3D(UNITS, 2, unroll=True).call(keras.KerasTensor((2, None, 4, 3)))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="SavedModel is promised for TensorFlow and JAX")
 def test_export_to_saved_model(tmp_path):
     import tensorflow as tf

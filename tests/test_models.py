@@ -105,6 +105,7 @@ def test_a_transformer_of_lstm_and_one_of_residual_additions_are_equally_large()
     assert lstm == pytest.approx(residual, rel=0.004)
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("connection", models.CONNECTIONS)
 def test_a_transformer_does_not_see_what_follows(connection):
     model = models.character_language_model(

@@ -482,13 +482,13 @@ def test_commands_can_be_typed(kind, monkeypatch):
     for action in (RunCommand, TrainTextCommand, SolveCommand):
         monkeypatch.setitem(cli.ACTIONS, action, see)
     task, options = KINDS[kind]
-    config = SearchConfig(task, trials=30, **options)
+    config = SearchConfig(task, trials=12, **options)
     assert config.command == kind
     oracle = OptunaOracle("val_loss", sampler="random", seed=0)
     hp = keras_tuner.HyperParameters()
     config.space.declare(hp)
     oracle.update_space(hp)
-    for number in range(30):
+    for number in range(12):
         values = oracle.create_trial(str(number)).hyperparameters.values
         run = config.run(values)
         assert status(shlex.split(run.command_line())[1:]) == 0
@@ -722,6 +722,7 @@ def finish(process, code=0):
     return output
 
 
+@pytest.mark.long
 def test_ctrl_c(folder):
     path = folder / "runs" / "a"
     process = start(*SEARCH, "--trials", "50")

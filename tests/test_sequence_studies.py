@@ -106,7 +106,7 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     def configs(dataset):
         return [
             SequenceConfig(
-                task, SequenceModelConfig(block, units=4), sequences=512, evaluate_every=256
+                task, SequenceModelConfig(block, units=4), sequences=256, evaluate_every=128
             )
             for task, block in (("two-sequence:length=10", "grid_lstm"), ("parity", "dense"))
         ]
@@ -116,7 +116,7 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "4 runs, 4 to train now"
     assert lines[-3].startswith(
-        "4/4 parity, DenseStack, depth 1, seed 1: not solved with 512 sequences"
+        "4/4 parity, DenseStack, depth 1, seed 1: not solved with 256 sequences"
     )
     assert status("study", STUDY.name, "--seeds", 2) == 0
     assert capsys.readouterr().out.startswith("4 runs (4 finished), 0 to train now\nReport: ")

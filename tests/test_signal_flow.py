@@ -87,7 +87,7 @@ def test_a_block_by_depth_step(depth, options):
     np.testing.assert_allclose(numpy_of(model(X)), h, atol=1e-5)
 
 
-@pytest.mark.parametrize("depth", [2, 10])
+@pytest.mark.parametrize("depth", [pytest.param(2, marks=pytest.mark.long), 10])
 def test_a_grid_by_layer_along_both_directions(depth):
     layer = GridLSTM2D(4, depth, bias_initializer=WIDE, return_sequences=True)
     model = keras.Sequential([keras.Input((5, 3)), layer])

@@ -134,6 +134,7 @@ def model_of(config):
     return design(config, config.make_task())()
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "series"])
 def test_a_model_for_every_task(name):
     task = parse(name)

@@ -30,13 +30,9 @@ from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "own-task.md"
-# The runs of the page's study that a test trains: two, with dropout, or one of them.
+# The runs of the page's study that a test trains: two, with dropout.
 TWO = "batch_size50"
-ONE = "depth2-*batch_size50"
-
-
-def study(only):
-    return ["study", "how-deep", "--only", only, "--checkpoint-share", "1"]
+STUDY = ["study", "how-deep", "--only", TWO, "--checkpoint-share", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +66,8 @@ def start(file, runs_dir, *arguments):
     )
 
 
-def chosen(only=TWO):
-    return matching(STUDIES["how-deep"].plan("parity"), only)
+def chosen():
+    return matching(STUDIES["how-deep"].plan("parity"), TWO)
 
 
 @pytest.fixture
@@ -84,11 +80,11 @@ def _optimized():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
-def train_undisturbed(folder, only=TWO):
+def train_undisturbed(folder):
     """The runs of the study, trained in this process."""
     from keras_deeplstm.experiments.training import train
 
-    for name, config in chosen(only).items():
+    for name, config in chosen().items():
         train(config, folder / name)
     return folder
 
@@ -124,25 +120,24 @@ def kill(process):
     process.communicate()
 
 
-@pytest.mark.parametrize("only", [ONE, pytest.param(TWO, marks=pytest.mark.long)])
+@pytest.mark.long
 @pytest.mark.usefixtures("_optimized", "worker_here")
-def test_kills_and_ctrl_c(only, file, tmp_path, capsys):
-    undisturbed = train_undisturbed(tmp_path / "undisturbed", only)
+def test_kills_and_ctrl_c(file, tmp_path, capsys):
+    undisturbed = train_undisturbed(tmp_path / "undisturbed")
     folder = tmp_path / "runs" / "how-deep-parity"
-    first, *others = (folder / name for name in chosen(only))
-    last = others[0] if others else first
+    first, last = (folder / name for name in chosen())
     moments = [
         lambda: list(first.glob("checkpoints/epoch_0002*.npz")),
         lambda: (first / "gradient_flow.csv").exists(),
         lambda: list(last.glob("checkpoints/epoch_0001*.npz")),
     ]
-    for moment in moments if others else ():  # Ctrl-C alone is for the fast one
-        process = start(file, tmp_path / "runs", *study(only))
+    for moment in moments:
+        process = start(file, tmp_path / "runs", *STUDY)
         wait_for(moment, process)
         kill(process)
         assert all(lost <= 1 for lost in lost_epochs(folder.parent))
 
-    process = start(file, tmp_path / "runs", *study(only))
+    process = start(file, tmp_path / "runs", *STUDY)
     wait_for(lambda: list(last.glob("checkpoints/epoch_0003*.npz")), process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
@@ -151,15 +146,14 @@ def test_kills_and_ctrl_c(only, file, tmp_path, capsys):
     assert "Traceback" not in error
 
     # The rest without a process: this is not about it.
-    assert experiments.main([*study(only), "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert experiments.main([*STUDY, "--runs-dir", str(tmp_path / "runs")]) == 0
     output = capsys.readouterr().out
-    begun = "2 of 6 runs (1 finished, 1 begun)" if others else "1 of 6 runs (1 begun)"
-    assert f"{begun}, 1 to train now" in output
+    assert "2 of 6 runs (1 finished, 1 begun), 1 to train now" in output
     assert re.search(r"goes on after epoch [3-7] of 8", output)
     assert_same(folder, undisturbed)
 
     table = pd.read_csv(folder / "table.csv")
-    assert table["run"].tolist() == list(chosen(only))
+    assert table["run"].tolist() == list(chosen())
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "On parity, the highest test accuracy is that of" in page
     assert page.count(": missing") == 6 - len(table)  # the runs that --only has left out
@@ -171,7 +165,7 @@ def test_fifty_kills_at_random(file, tmp_path):
     """The study ends with the same results as one that nobody kills."""
     undisturbed = train_undisturbed(tmp_path / "undisturbed")
     started = time.perf_counter()
-    process = start(file, tmp_path / "timed", *study(TWO))
+    process = start(file, tmp_path / "timed", *STUDY)
     process.communicate()
     seconds = time.perf_counter() - started
     assert_same(tmp_path / "timed" / "how-deep-parity", undisturbed)
@@ -181,7 +175,7 @@ def test_fifty_kills_at_random(file, tmp_path):
     folder = tmp_path / "killed" / "how-deep-parity"
     while kills < 50:
         started = time.perf_counter()
-        process = start(file, tmp_path / "killed", *study(TWO))
+        process = start(file, tmp_path / "killed", *STUDY)
         try:
             process.wait(generator.uniform(0, seconds))
         except subprocess.TimeoutExpired:
@@ -194,7 +188,7 @@ def test_fifty_kills_at_random(file, tmp_path):
             process.communicate()
             assert_same(folder, undisturbed)
             shutil.rmtree(folder)
-    process = start(file, tmp_path / "killed", *study(TWO))
+    process = start(file, tmp_path / "killed", *STUDY)
     _, error = process.communicate()
     assert process.returncode == 0, error
     assert_same(folder, undisturbed)

@@ -455,7 +455,7 @@ def test_another_text_of_the_same_name(trained, folder):
 
 def test_a_damaged_checkpoint(trained, folder):
     """The run goes on from the checkpoint before it."""
-    config, _, killed = trained("lstm")
+    config, _, killed = trained("grid_lstm")
     shutil.copytree(killed, folder / "run")
     newest = max((folder / "run" / "checkpoints").iterdir())
     newest.write_bytes(b"")

@@ -55,7 +55,7 @@ def kinds(*fast):
     )
 
 
-TRANSFORMED = kinds("grid-1", "block-tied", "block-batch", "depth")
+TRANSFORMED = kinds("grid-1", "block-tied")
 
 
 @pytest.fixture
