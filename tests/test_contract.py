@@ -39,8 +39,7 @@ LAYERS = [*BLOCKS, GridLSTM2D, GridLSTM3D, *STACKS]
 EACH = [
     *BLOCKS,
     GridLSTM2D,
-    DepthLSTM,
-    *(pytest.param(s, marks=pytest.mark.long) for s in [GridLSTM3D, *STACKS[1:]]),
+    *(pytest.param(s, marks=pytest.mark.long) for s in [GridLSTM3D, *STACKS]),
 ]
 
 
@@ -347,9 +346,7 @@ def test_compiled_training_steps_agree(layer_class, depth):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
-@pytest.mark.parametrize(
-    "layer_class", [pytest.param(c, marks=[pytest.mark.long] * (c is DepthLSTM)) for c in EACH]
-)
+@pytest.mark.parametrize("layer_class", EACH)
 @pytest.mark.parametrize("jit", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
