@@ -1,4 +1,4 @@
-"""GridLSTM3D beside the same cell by cell, and beside a convolutional network.
+"""GridLSTM3D beside the same cell by cell, in two forms, and beside a convolutional network.
 
     python benchmarks/image_grids.py [--tables steps growth] [--output FOLDER]
 
@@ -6,11 +6,13 @@ KERAS_BACKEND chooses the backend; `--jit` compiles with XLA on TensorFlow. Two 
 2 x 2, from one corner, Adam.
 
 `steps`: milliseconds of a training step on 28 x 28 images, side by side (see
-`measure.interleaved`); `ratio_cells` and `ratio_cnn` are those of the others divided by those of
-GridLSTM3D, medians over the rounds: above 1, GridLSTM3D is faster. Cell by cell, which gives the
-same outputs, has one loop over rows and in it one over columns; the products with h_D are made for
-all positions at once there, too. The CNN is `models.cnn_classifier(connection="residual")` with at
-most as many parameters.
+`measure.interleaved`); `ratio_rnn`, `ratio_loops` and `ratio_cnn` are those of the others divided
+by those of GridLSTM3D, medians over the rounds: above 1, GridLSTM3D is faster. The first two give
+the same outputs, cell by cell. `rnn` is what Keras offers: a layer of the grid is a
+`keras.layers.RNN` over rows, whose cell runs one over columns, whose cell computes the equations.
+`loops` has only the recurrent products in its two loops, by `scan` of this package; those with h_D
+and the depth LSTM it computes for all positions at once, as GridLSTM3D does. The CNN is
+`models.cnn_classifier(connection="residual")` with at most as many parameters.
 
 `growth`: seconds of the first step less those of the fifth, milliseconds of a step, and the peak of
 memory, each size and depth in a process of its own.
@@ -42,8 +44,96 @@ GROWTH = [(28, 2), (56, 2), (112, 2), (28, 10), (28, 50)]  # height and width, d
 GROWTH_UNITS, GROWTH_BATCH = 16, 8
 
 
-class CellByCell(GridLSTM3D):
-    """The same numbers, with one step for each cell, as the equations stand."""
+class Cell(keras.layers.Layer):
+    """The three LSTMs of a cell of one layer, for an RNN over columns."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.state_size, self.output_size = units, [units, units], 4 * units
+
+    def build(self, shape):
+        units = self.units
+        rows = {"kernel": units, "recurrent_kernel": units, "cross_kernel": units}
+        depth = {"kernel": 2 * units, "recurrent_kernel": units}
+        for direction, sizes in {"row": rows, "column": rows, "depth": depth}.items():
+            for part, size in sizes.items():
+                name = f"{direction}_{part}"
+                setattr(self, name, self.add_weight((size, 4 * units), name=name))
+            name = f"{direction}_bias"
+            setattr(self, name, self.add_weight((4 * units,), name=name))
+
+    def call(self, inputs, states):
+        h_D, c_D, above_h, above_c = ops.split(inputs, 4, axis=-1)
+        left_h, left_c = states
+        z = ops.matmul(h_D, self.row_kernel) + self.row_bias
+        z = z + ops.matmul(above_h, self.row_recurrent_kernel)
+        h_R, c_R = gates(
+            z + ops.matmul(left_h, self.row_cross_kernel), above_c, ops.tanh, ops.sigmoid
+        )
+        z = ops.matmul(h_D, self.column_kernel) + self.column_bias
+        z = z + ops.matmul(left_h, self.column_recurrent_kernel)
+        h_C, c_C = gates(
+            z + ops.matmul(above_h, self.column_cross_kernel), left_c, ops.tanh, ops.sigmoid
+        )
+        z = ops.matmul(ops.concatenate([h_R, h_C], axis=-1), self.depth_kernel) + self.depth_bias
+        h_D, c_D = gates(
+            z + ops.matmul(h_D, self.depth_recurrent_kernel), c_D, ops.tanh, ops.sigmoid
+        )
+        return ops.concatenate([h_D, c_D, h_R, c_R], axis=-1), [h_C, c_C]
+
+
+class RowOfCells(keras.layers.Layer):
+    """A row of cells of one layer, for an RNN over rows: its states are those of the columns."""
+
+    def __init__(self, units, columns, **kwargs):
+        super().__init__(**kwargs)
+        self.columns, self.units = columns, units
+        self.state_size, self.output_size = [columns * units] * 2, columns * 2 * units
+        self.cells = keras.layers.RNN(Cell(units), return_sequences=True)
+
+    def build(self, shape):
+        self.cells.build((shape[0], self.columns, 4 * self.units))
+
+    def call(self, inputs, states):
+        parts = [inputs, *states]
+        parts = [ops.reshape(p, (-1, self.columns, p.shape[-1] // self.columns)) for p in parts]
+        output = self.cells(ops.concatenate(parts, axis=-1))
+        below, h_R, c_R = ops.split(output, [2 * self.units, 3 * self.units], axis=-1)
+        return keras.tree.map_structure(
+            lambda part: ops.reshape(part, (-1, self.columns * part.shape[-1])), (below, [h_R, c_R])
+        )
+
+
+def nested_rnns(side, units, depth):
+    """The model of `grid`, as nested RNNs of Keras."""
+    images = keras.Input((side, side, 1))
+    places = side // 2
+    x = keras.layers.Reshape((places, 2, places, 2))(images)
+    x = keras.layers.Reshape((places, places, 4))(keras.layers.Permute((1, 3, 2, 4))(x))
+    x = keras.layers.Dense(units)(x)
+    x = keras.layers.Concatenate()([x, keras.layers.Lambda(ops.zeros_like)(x)])
+    x = keras.layers.Reshape((places, places * 2 * units))(x)
+    for _ in range(depth):
+        x = keras.layers.RNN(RowOfCells(units, places), return_sequences=True)(x)
+    x = keras.layers.Reshape((places * places, 2 * units))(x)
+    h_D = keras.layers.Lambda(lambda x: x[:, -1, :units])(x)
+    return keras.Model(images, keras.layers.Dense(CLASSES)(h_D))
+
+
+def copy_weights(grid, nested):
+    """Give nested RNNs the weights of a GridLSTM3D."""
+    (layer,) = (layer for layer in grid.layers if isinstance(layer, GridLSTM3D))
+    values = {weight.name: ops.convert_to_numpy(weight) for weight in layer.weights}
+    projection, *rnns, readout = (layer for layer in nested.layers if layer.weights)
+    projection.set_weights([values["hidden_kernel"], values["hidden_bias"]])
+    for number, rnn in enumerate(rnns):
+        for weight in rnn.weights:
+            weight.assign(values[weight.name][number])
+    readout.set_weights(grid.layers[-1].get_weights())
+
+
+class Loops(GridLSTM3D):
+    """The same numbers, with one step for each cell in the loops over rows and columns."""
 
     def _along_both(self, h_D, w, flips, valid):
         kernels = [w[f"{direction}_kernel"] for direction in ("row", "column")]
@@ -89,14 +179,18 @@ def training_step(model, batch, jit):
 
 
 def step_row(units, batch, jit, rounds, seconds):
-    ours, cells = (grid(kind, 28, units, DEPTH) for kind in (GridLSTM3D, CellByCell))
-    cells.set_weights(ours.get_weights())
+    ours, loops = (grid(kind, 28, units, DEPTH) for kind in (GridLSTM3D, Loops))
+    loops.set_weights(ours.get_weights())
+    rnn = nested_rnns(28, units, DEPTH)
+    copy_weights(ours, rnn)
     x = np.random.default_rng(1).random((2, 28, 28, 1)).astype("float32")
-    np.testing.assert_allclose(ours.predict_on_batch(x), cells.predict_on_batch(x), atol=1e-5)
+    for other in (loops, rnn):
+        np.testing.assert_allclose(ours.predict_on_batch(x), other.predict_on_batch(x), atol=1e-5)
     options = {"connection": "residual", "depth": 10, "parameters": ours.count_params()}
     contenders = {
         "GridLSTM3D": ours,
-        "cells": cells,
+        "rnn": rnn,
+        "loops": loops,
         "cnn": models.cnn_classifier((28, 28, 1), CLASSES, **options),
     }
     steps = {name: training_step(model, batch, jit) for name, model in contenders.items()}
@@ -105,8 +199,11 @@ def step_row(units, batch, jit, rounds, seconds):
         **{"units": units, "batch": batch},
         **{f"{name}_parameters": model.count_params() for name, model in contenders.items()},
         **{f"{name}_ms": 1000 * float(np.median(found)) for name, found in times.items()},
-        "ratio_cells": measure.ratio(times["cells"], times["GridLSTM3D"]),
-        "ratio_cnn": measure.ratio(times["cnn"], times["GridLSTM3D"]),
+        **{
+            f"ratio_{name}": measure.ratio(times[name], times["GridLSTM3D"])
+            for name in contenders
+            if name != "GridLSTM3D"
+        },
     }
 
 

@@ -146,7 +146,7 @@ def train_a_step(drawn):
     model.train_on_batch(x, targets)
 
 
-@settings(FEW, max_examples=20)
+@settings(FEW, max_examples=10)
 @given(layers)
 def test_what_is_taken_trains(drawn):
     train_a_step(drawn)

@@ -67,16 +67,13 @@ def numpy_of(tensor):
 # Keras' own checks: options, shape of the output without the batch, trainable and other weights.
 # Batch normalization keeps two moving averages of each of the three products it sees.
 CHECKS = [
-    (UnfoldedLSTMBlock, {}, (UNITS,), 3, 0),
     (UnfoldedLSTMBlock, {"normalization": "batch", "dropout": 0.2}, (UNITS,), 7, 6),
     (UnfoldedLSTMBlock, {"input_mode": "state", "return_all_steps": True}, (3, UNITS), 6, 0),
     (DenseStack, {"dropout": 0.2}, (UNITS,), 3, 0),
     (HighwayBlock, {}, (UNITS,), 4, 0),
     (ResidualBlock, {"return_all_steps": True}, (3, UNITS), 10, 0),
-    (GridLSTM2D, {}, (UNITS,), 8, 0),
     (GridLSTM2D, {"return_sequences": True, "dropout": 0.2}, (TIME, UNITS), 8, 0),
     (GridLSTM2D, {"normalization": "layer", "output": "both", "unroll": True}, (2 * UNITS,), 16, 0),
-    (GridLSTM3D, {}, (UNITS,), 13, 0),
     (
         *(GridLSTM3D, {"directions": ("top_left", "top_right"), "return_sequences": True}),
         *((2, TIME, 2 * UNITS), 13, 0),

@@ -109,8 +109,10 @@ def test_equals_a_walk_from_cell_to_cell(options, masked):
     "options",
     [
         *FAST[2:4],
-        {"unroll": True, "project_inputs": None},
-        *(pytest.param(o, marks=pytest.mark.long) for o in (*FAST[:2], *FAST[4:])),
+        *(
+            pytest.param(options, marks=pytest.mark.long)
+            for options in (*FAST[:2], *FAST[4:], {"unroll": True, "project_inputs": None})
+        ),
     ],
     ids=str,
 )

@@ -31,7 +31,7 @@ from keras_deeplstm.experiments.training.sequences import (
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, quick_pictures):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

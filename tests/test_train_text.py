@@ -43,7 +43,7 @@ LSTM = ["--model.block", "lstm", "--model.depth", "1"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, quick_pictures):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEEPLSTM_DATA", raising=False)
     (tmp_path / "numbers.txt").write_text(TEXT)
