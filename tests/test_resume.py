@@ -20,6 +20,7 @@ from keras_deeplstm.diagnostics import state_gradients
 from keras_deeplstm.experiments import cli, runs
 from keras_deeplstm.experiments.processes.signals import Interrupted
 from keras_deeplstm.experiments.runs import checkpoints, files
+from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.training import train
@@ -159,6 +160,34 @@ def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
             assert orders.setdefault((seed, epoch), order) == order
     assert len(set(map(tuple, orders.values()))) == 4
     assert orders[0, 0] == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]
+
+
+@pytest.mark.backends
+def test_how_images_are_moved_is_a_function_of_seed_epoch_and_batch():
+    from keras_deeplstm.experiments.training.classifiers import Shuffled
+
+    x = np.zeros((400, 7, 9, 1), "float32")
+    x[:, 3, 4] = 1
+    data = Shuffled(x, x, 200, seed=0, shift=2)
+
+    def places(index, epoch=0):
+        data.set_epoch(epoch)
+        images, targets = data[index]
+        assert images.sum() == 200 and (targets == x[:200]).all()
+        return np.argwhere(images)[:, 1:3]
+
+    seen = places(0)
+    steps = {tuple(step) for step in seen - [3, 4]}
+    assert steps == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+    np.testing.assert_array_equal(places(0), seen)
+    assert (places(1) != seen).any() and (places(0, epoch=1) != seen).any()
+    assert (x[:, 3, 4] == 1).all() and x.sum() == 400  # the data stay
+
+
+def test_only_images_are_moved(tmp_path, letters):
+    config = RunConfig(str(letters), ModelConfig("dense", depth=1, units=4), shift=2)
+    with pytest.raises(ConfigError, match=r"`shift` is for images, .* are \(12,\)"):
+        train(config, tmp_path / "run")
 
 
 # What does not depend on the backend, on runs that take less time.

@@ -299,6 +299,9 @@ class RunConfig(base.Settings):
     """Seed of the initial weights, the order of the data and dropout."""
     gradient_every: base.Count = 10
     """Gradient norms are recorded at every n-th training step."""
+    shift: Annotated[int, partial(validation.integer, at_least=0)] = 0
+    """In training, images are moved by up to so many pixels along both axes, drawn anew each
+    time."""
     folds: Annotated[int, partial(validation.integer, at_least=2)] | None = None
     """Cross-validation: training and validation data are parted into n folds, each with the same
     share of every class; None leaves them as the task has them. The test data are never part."""

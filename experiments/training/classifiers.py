@@ -40,6 +40,12 @@ class Training:
                 f"Argument `batch_size` must be a multiple of the number of devices, {parts}. "
                 f"Received: batch_size={config.batch_size}"
             )
+        shape = self.data.train[0].shape[1:]
+        if config.shift and len(shape) != 3:
+            raise ValueError(
+                "Argument `shift` is for images, `(height, width, channels)`. Those of "
+                f"{config.subject!r} are {shape}. Received: shift={config.shift}"
+            )
         if config.folds is not None:
             self.data = self.data.fold(config.fold, config.folds)
         self.model, (_, outputs) = self.design()(), self.task.sizes(self.data)
@@ -65,7 +71,7 @@ class Training:
             )
         evaluated = EVALUATED // parts * parts or parts
         recording = recorders.make(config, model, data, session)
-        shuffled = Shuffled(*data.train, config.batch_size, config.seed, parts)
+        shuffled = Shuffled(*data.train, config.batch_size, config.seed, parts, config.shift)
         journal = session.resume(model, shuffled, recording, config.epochs)
         recorders.log_again(recording, session)
         session.fit(
@@ -100,11 +106,14 @@ class Training:
 
 
 class Shuffled(keras.utils.PyDataset):
-    """Batches whose order is a function of seed and epoch, unlike that of `fit(shuffle=True)`."""
+    """Batches whose order is a function of seed and epoch, unlike that of `fit(shuffle=True)`.
 
-    def __init__(self, x, y, batch_size, seed, parts=1):
+    With `shift` each image of a batch is moved by up to so many pixels along both axes.
+    """
+
+    def __init__(self, x, y, batch_size, seed, parts=1, shift=0):
         super().__init__()
-        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        self.x, self.y, self.batch_size, self.seed, self.shift = x, y, batch_size, seed, shift
         # Several devices get equal parts, of the last batch as well: an epoch leaves out a few.
         self.examples = len(x) - len(x) % batch_size % parts
         self.set_epoch(0)
@@ -112,11 +121,34 @@ class Shuffled(keras.utils.PyDataset):
     def set_epoch(self, epoch: int) -> None:
         """Put the examples in the order of this epoch, from 0."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
-        self.order = order[: self.examples]
+        self.order, self.epoch = order[: self.examples], epoch
 
     def __len__(self):
         return math.ceil(self.examples / self.batch_size)
 
     def __getitem__(self, index):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.x[rows], self.y[rows]
+        x = self.x[rows]
+        if self.shift:
+            draw = np.random.default_rng([self.seed, self.epoch, index])
+            x = moved(x, draw.integers(-self.shift, self.shift + 1, (len(x), 2)))
+        return x, self.y[rows]
+
+
+def moved(images, offsets):
+    """Images `(number, height, width, channels)` moved down and to the right, with zeros behind.
+
+    Example:
+
+    >>> moved(np.arange(1, 7).reshape(1, 2, 3, 1), np.array([[1, -2]]))[0, ..., 0].tolist()
+    [[0, 0, 0], [3, 0, 0]]
+    """
+    most = np.abs(offsets).max(initial=0)
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    _, height, width, _ = images.shape
+    return np.stack(
+        [
+            image[down : down + height, right : right + width]
+            for image, (down, right) in zip(padded, most - offsets, strict=True)
+        ]
+    )
