@@ -13,7 +13,14 @@ from keras_deeplstm import diagnostics
 from keras_deeplstm.diagnostics import float64, gradient_check
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import GridLSTM3D, grid_lstm_3d
-from keras_deeplstm.layers.image_grid import CORNERS, skewed, unskewed
+from keras_deeplstm.layers.image_grid import (
+    CORNERS,
+    apart,
+    images_in_a_row,
+    side_by_side,
+    skewed,
+    unskewed,
+)
 
 pytestmark = pytest.mark.backends
 
@@ -200,14 +207,61 @@ def test_the_column_memory_is_that_of_keras_lstm(monkeypatch):
         np.testing.assert_allclose(found, numpy_of(expected), atol=1e-6)
 
 
+def test_images_side_by_side():
+    x = np.arange(2 * 3 * 5 * 6, dtype="float32").reshape(1, 2, 3, 5 * 6, 1)
+    row = numpy_of(side_by_side(ops.convert_to_tensor(x), 5))
+    np.testing.assert_array_equal(row[:, :, 3:6], x[:, :, :, 6:12])  # the second six images
+    np.testing.assert_array_equal(numpy_of(apart(ops.convert_to_tensor(row), 5)), x)
+    sizes = [(14, 8), (14, 7), (14, 64), (14, 66), (1, 64), (1, 224), (7, 0)]
+    assert [images_in_a_row(*size) for size in sizes] == [2, 1, 4, 2, 1, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "masked"),
+    [
+        ({"directions": ALL, "combine": "turns", "output": "both", "dropout": 0.5}, True),
+        pytest.param({"directions": ALL, "priority": None}, False, marks=pytest.mark.long),
+        pytest.param({"return_sequences": True}, True, marks=pytest.mark.long),
+    ],
+)
+def test_images_do_not_see_those_beside_them(options, masked):
+    """Of a batch that has four images in each row, against one image after the other."""
+    layer, x = grid(depth=2, **options), images(32, 7, 3, CHANNELS)
+    assert images_in_a_row(7, 32) == 4
+    mask = np.random.default_rng(5).random((32, 7, 3)) < 0.7 if masked else None
+    together = numpy_of(layer(x, mask=mask))
+    for i in range(0, 32, 3):
+        alone = layer(x[i : i + 1], mask=mask[i : i + 1] if masked else None)
+        np.testing.assert_allclose(together[i : i + 1], numpy_of(alone), atol=1e-6)
+    np.testing.assert_allclose(
+        gradient_of(layer, x, mask)[:3],
+        gradient_of(layer, x[:3], None if mask is None else mask[:3]),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others know the size of a batch")
+@pytest.mark.parametrize("batch", [32, 16, 3])
+def test_a_batch_of_unknown_size_has_images_side_by_side(batch):
+    import tensorflow as tf
+
+    layer, x = grid(depth=2, directions=ALL), images(batch, 7, 3, CHANNELS)
+    expected = numpy_of(layer(x))
+    for jit_compile in (False, True):
+        call = tf.function(
+            layer, jit_compile=jit_compile, input_signature=[tf.TensorSpec((None, *x.shape[1:]))]
+        )
+        np.testing.assert_allclose(call(x).numpy(), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (5, 1), (3, 4), (4, 3)])
 def test_diagonals(rows, columns):
     x = np.arange(2 * rows * columns * 3, dtype="float32").reshape(2, rows, columns, 1, 3) + 1
     diagonals = numpy_of(skewed(ops.convert_to_tensor(x)))
-    assert diagonals.shape == (rows + columns - 1, 2, rows, 1, 3)
+    assert diagonals.shape == (2, rows + columns - 1, rows, 1, 3)
     for d, i in np.ndindex(rows + columns - 1, rows):
         expected = x[:, i, d - i] if 0 <= d - i < columns else np.zeros((2, 1, 3))
-        np.testing.assert_array_equal(diagonals[d, :, i], expected)
+        np.testing.assert_array_equal(diagonals[:, d, i], expected)
     np.testing.assert_array_equal(numpy_of(unskewed(ops.convert_to_tensor(diagonals))), x)
 
 

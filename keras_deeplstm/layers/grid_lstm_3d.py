@@ -1,6 +1,7 @@
 """GridLSTM3D: LSTMs along the rows, the columns and the depth of images."""
 
 import functools
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -11,17 +12,21 @@ from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.gates import gates
 from keras_deeplstm.layers.image_grid import (
     CORNERS,
+    apart,
+    first_cells,
     flips_by_layer,
+    images_in_a_row,
     last_of,
     patched,
     patched_shape,
+    side_by_side,
     skewed,
     turned,
     unskewed,
 )
 from keras_deeplstm.layers.kernels import one_step
 from keras_deeplstm.layers.masks import check_mask, held
-from keras_deeplstm.layers.probes import probe_of
+from keras_deeplstm.layers.probes import is_watched, probe_of
 from keras_deeplstm.layers.scan import product, scan
 from keras_deeplstm.layers.weights import (
     LSTM,
@@ -271,75 +276,96 @@ class GridLSTM3D(DepthLayer):
         if mask is not None:
             expected = patched_shape(images.shape, self.patches)[:3]
             check_mask(mask, expected, "(batch, rows, columns)")
-        x = ops.transpose(patched(self._numbers(images), self.patches), (1, 2, 0, 3))
+        x = ops.transpose(patched(self._numbers(images), self.patches), (1, 2, 0, 3))[None]
         valid = None if mask is None else ops.transpose(ops.cast(mask, "bool"), (1, 2, 0))
-        shared, by_layer = self._weights_by_layer(images.shape[-1], training, ops.shape(x)[:3])
+        observed = is_watched() or "depth" in probe_of(self)  # position by position
+        columns, count = ops.shape(x)[2], 1
+        if not (observed or self.unroll or (training and self.recurrent_dropout)):
+            count = images_in_a_row(*ops.shape(x)[1:4:2])
+        masks = [] if mask is None else [ops.repeat(valid[None, ..., None], self.networks, axis=0)]
+        masks = [side_by_side(one, count) for one in masks]
+        shared, by_layer = self._weights_by_layer(images.shape[-1])
+        below, flips = self._below_first_layer(side_by_side(x, count), shared), self._flips
+        stay = not observed and self.combine != "turns"
+        if stay:
+            below = tuple(self._diagonals(grid, flips[0], columns) for grid in below)
+            masks = [self._diagonals(grid, flips[0], columns) for grid in masks]
+        places = Places(columns, masks, stay)
+        by_layer |= self._masks_by_layer(ops.shape(below[0])[1:4]) if training else {}
 
         def layer(below, own, shift=None):
             own, flips = own
-            return self._layer(below, {**shared, **own}, flips, valid, shift), ()
+            return self._layer(below, {**shared, **own}, places, flips, shift), ()
 
         (h_D, c_D), _, _ = scan(
             layer,
-            self._below_first_layer(x[None], shared),
-            (by_layer, ops.convert_to_tensor(self._flips)),
+            below,
+            (by_layer, ops.convert_to_tensor(flips)),
             self.depth,
             unroll=self.unroll,
             probe=probe_of(self).get("depth"),
         )
         output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
-        return self._returned(output, valid)
+        output = self._grids(output, flips[0], columns) if stay else output
+        return self._returned(apart(output, count), valid)
 
-    def _layer(self, below, w, flips, valid, shift):
+    def _layer(self, below, w, places, flips, shift):
         """`(h_D, c_D)` of the layer below at all positions -> of this one."""
         h_D, c_D = below
         h_D = h_D * w["dropout"] if "dropout" in w else h_D
-        h = self._along_both(h_D, w, flips, valid)
+        if places.stay:
+            h = self._along_both(h_D, w, places.columns, *places.masks)
+        else:
+            there = [self._diagonals(x, flips, places.columns) for x in (h_D, *places.masks)]
+            h = self._along_both(there[0], w, places.columns, *there[1:])
+            h = self._grids(h, flips, places.columns)
         lstm = LSTM(w["depth_kernel"], w["depth_recurrent_kernel"], w.get("depth_bias", 0))
         activations = self.activation, self.recurrent_activation
         return one_step(activations, h, (h_D, c_D), lstm, shift)[0]
 
-    def _along_both(self, h_D, w, flips, valid):
-        """`[h_R, h_C]` at all positions, as the depth LSTM reads them."""
+    def _along_both(self, h_D, w, columns, valid=None):
+        """`[h_R, h_C]` of all diagonals, as the depth LSTM reads them."""
 
         def both(part):
             return [w[f"{direction}_{part}"] for direction in ("row", "column")]
 
         # Of both LSTMs one product and one set of gates: states are [h_R, h_C] side by side.
-        z = product(h_D, _interleaved(*both("kernel")))
-        z = z + _interleaved(*both("bias")) if self.use_bias else z
         (U_R, U_C), (V_R, V_C) = both("recurrent_kernel"), both("cross_kernel")
-        from_row, from_column = _interleaved(U_R, V_C), _interleaved(V_R, U_C)
-        kernel = ops.concatenate([from_row, from_column], axis=-2)
-        networks, rows, columns, batch, _ = ops.shape(h_D)
-        if valid is None:
-            inside = ops.ones((1, rows, columns, 1, 1), "bool")
-        else:
-            inside = ops.broadcast_to(valid[None, ..., None], (networks, rows, columns, batch, 1))
-        turn = self.directions != ("top_left",)
-        if turn:
-            z, inside = turned(z, flips), inside if valid is None else turned(inside, flips)
-        z, inside = skewed(z), skewed(inside)
+        parts = _interleaved(*both("kernel")), _interleaved(U_R, V_C), _interleaved(V_R, U_C)
+        kernel = ops.concatenate(parts, axis=-2)
+        bias = _interleaved(*both("bias")) if self.use_bias else 0
+        bias = bias[:, 0] if self.use_bias and self.networks > 1 else bias
+        networks, diagonals, rows, batch, _ = ops.shape(h_D)
 
         def step(before, at):
-            z, inside = at
-            h, c = (_neighbours(state) for state in before)
+            x, begins, *valid = at
+            h, c = (_neighbours(state, begins) for state in before)
             seen = h * w["recurrent_dropout"] if "recurrent_dropout" in w else h
-            new = gates(z + product(seen, kernel), c, self.activation, self.recurrent_activation)
-            # Cells beyond the border keep the zeros with which each row and column begins.
-            return held(inside, new, (h, c)), () if self.priority else h
+            z = product(ops.concatenate([x, seen], axis=-1), kernel) + bias
+            new = gates(z, c, self.activation, self.recurrent_activation)
+            return held(*valid, new, (h, c)) if valid else new, () if self.priority else h
 
-        zeros = ops.zeros((*ops.shape(z)[1:4], 2 * self.units), z.dtype)
+        zeros = ops.zeros((networks, rows, batch, 2 * self.units), h_D.dtype)
+        x, *masks = (ops.swapaxes(one, 0, 1) for one in (h_D, valid) if one is not None)
         _, hidden, read = scan(
             step,
             (zeros, zeros),
-            (z, inside),
-            ops.shape(z)[0],
+            (x, first_cells(diagonals, rows, columns), *masks),
+            diagonals,
             return_hidden=True,
             unroll=self.unroll,
+            recompute=True,
         )
-        hidden = unskewed(hidden if self.priority else read)
-        return turned(hidden, flips) if turn else hidden
+        return ops.swapaxes(hidden if self.priority else read, 0, 1)
+
+    def _diagonals(self, grid, flips, columns):
+        return skewed(self._turned(grid, flips, columns))
+
+    def _grids(self, diagonals, flips, columns):
+        return self._turned(unskewed(diagonals), flips, columns)
+
+    def _turned(self, grid, flips, columns):
+        return grid if self.directions == ("top_left",) else turned(grid, flips, columns)
 
     def _below_first_layer(self, x, w):
         """h_D and c_D that enter the first layer, from `(1, rows, columns, batch, numbers)`."""
@@ -351,22 +377,27 @@ class GridLSTM3D(DepthLayer):
         h_D = project("hidden") if self.project_inputs else x
         return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
 
-    def _weights_by_layer(self, channels, training, sizes):
-        """Weights and dropout masks by name: what all layers share, and what each has, stacked."""
+    def _weights_by_layer(self, channels):
+        """Weights by name: what all layers share, and what each has, stacked."""
         shared, by_layer = {}, {}
         for weight in self._weights(channels):
             value = self._tensor(weight)
             if self.networks > 1 and weight.role in ("bias", "offset"):  # for all positions
                 value = ops.expand_dims(value, (-2, -3, -4))
             (shared if weight.steps is None else by_layer)[weight.name] = value
-        if training and self.dropout and self.depth > 1:
+        return shared, by_layer
+
+    def _masks_by_layer(self, sizes):
+        """Those of dropout, where it is on."""
+        masks = {}
+        if self.dropout and self.depth > 1:
             drawn = self._dropout_masks(self.dropout, self.depth - 1, self.networks, *sizes)
-            by_layer["dropout"] = ops.concatenate([ops.ones_like(drawn[:1]), drawn], axis=0)
-        if training and self.recurrent_dropout:
+            masks["dropout"] = ops.concatenate([ops.ones_like(drawn[:1]), drawn], axis=0)
+        if self.recurrent_dropout:
             sizes = self.depth, self.networks, 1, sizes[2]
             drawn = [self._dropout_masks(self.recurrent_dropout, *sizes) for _ in range(2)]
-            by_layer["recurrent_dropout"] = ops.concatenate(drawn, axis=-1)
-        return shared, by_layer
+            masks["recurrent_dropout"] = ops.concatenate(drawn, axis=-1)
+        return masks
 
     def _returned(self, output, valid):
         """What is returned of the output of all positions."""
@@ -410,20 +441,33 @@ class GridLSTM3D(DepthLayer):
         }
 
 
+class Places(NamedTuple):
+    """Where the cells of all layers stand: the columns of an image, and masks of cells.
+
+    Diagonals `stay` what they are from layer to layer; else each layer gets and gives grids.
+    """
+
+    columns: Any
+    masks: list
+    stay: bool
+
+
 def _interleaved(row, column):
     """The gates of two LSTMs, as those of one whose states stand side by side."""
     gates = zip(ops.split(row, 4, axis=-1), ops.split(column, 4, axis=-1), strict=True)
     return ops.concatenate([part for pair in gates for part in pair], axis=-1)
 
 
-def _neighbours(states):
+def _neighbours(states, begins):
     """What each cell of a diagonal reads: the row states of the cell above, its left's of columns.
 
     `states` of the diagonal before, `(networks, rows, batch, 2 * units)`: a cell's left neighbour
-    stands at its own place, the one above at the place before.
+    stands at its own place, the one above at the place before. Where a row `begins`, and above the
+    uppermost row, states are 0; entries beyond the grids are never read.
     """
     rows, columns = ops.split(states, 2, axis=-1)
     rows = ops.concatenate([ops.zeros_like(rows[:, :1]), rows[:, :-1]], axis=1)
+    columns = ops.where(begins, ops.zeros_like(columns), columns)
     return ops.concatenate([rows, columns], axis=-1)
 
 

@@ -1,10 +1,14 @@
 """The positions of an image as a grid of cells: patches, corners, and the diagonals of a scan.
 
-Inside `GridLSTM3D` the axes are `(networks, rows, columns, batch, numbers)`.
+Inside `GridLSTM3D` the axes are `(networks, rows, columns, batch, numbers)`, where the columns are
+those of several images, one after the other.
 """
 
+import keras
 import numpy as np
 from keras import ops
+
+ROWS = 56
 
 # The corner that a scan starts from, and whether rows and columns are then read in reverse.
 CORNERS = {
@@ -34,38 +38,80 @@ def patched_shape(shape, patches):
     return (batch, *grid, channels * patches[0] * patches[1])
 
 
-def turned(x, flips):
+def images_in_a_row(rows, batch):
+    """How many images are to stand side by side: 1, 2 or 4.
+
+    With more of them, fewer entries of the diagonals are beyond the border, and there are more of
+    these, one after the other. It pays as long as each has ROWS rows of cells for the products.
+    """
+    counts = 2, 4
+    if keras.backend.backend() == "tensorflow" and not isinstance(rows * batch, int):
+        count = 1
+        for more in counts:
+            fits = ops.logical_and(batch % more == 0, rows * batch >= more * ROWS)
+            count = ops.where(fits, more, count)
+        return count
+    if not isinstance(rows * batch, int):
+        return 1
+    return max(n for n in (1, *counts) if n == 1 or (batch % n == 0 and rows * batch >= n * ROWS))
+
+
+def side_by_side(x, count):
+    """Grids of which `count` images each stand one after the other along the columns."""
+    networks, rows, columns, batch, numbers = ops.shape(x)
+    x = ops.reshape(x, (networks, rows, columns, count, batch // count, numbers))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (networks, rows, count * columns, batch // count, numbers))
+
+
+def apart(x, count):
+    """The inverse of `side_by_side`."""
+    networks, rows, columns, batch, numbers = ops.shape(x)
+    x = ops.reshape(x, (networks, rows, count, columns // count, batch, numbers))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (networks, rows, columns // count, count * batch, numbers))
+
+
+def turned(x, flips, columns):
     """The grids as a scan reads them that begins at its corner; a second turn undoes the first.
 
-    `flips` is a boolean tensor `(networks, 2)`, see `CORNERS`.
+    `flips` is a boolean tensor `(networks, 2)`, see `CORNERS`; `columns` are those of one image.
     """
-    for axis in (0, 1):
-        flip = ops.reshape(flips[:, axis], (-1, 1, 1, 1, 1))
-        x = ops.where(flip, ops.flip(x, axis=axis + 1), x)
-    return x
+    networks, rows, places, batch, numbers = ops.shape(x)
+    x = ops.reshape(x, (networks, rows, places // columns, columns, batch, numbers))
+    for number, axis in enumerate((1, 3)):
+        flip = ops.reshape(flips[:, number], (-1, 1, 1, 1, 1, 1))
+        x = ops.where(flip, ops.flip(x, axis=axis), x)
+    return ops.reshape(x, (networks, rows, places, batch, numbers))
 
 
 def skewed(x):
-    """Diagonals, `(rows + columns - 1, networks, rows, batch, numbers)`.
+    """Diagonals in place of columns, `(networks, rows + columns - 1, rows, batch, numbers)`.
 
-    Entry d holds, at row i, the cell (i, d - i), and 0 where there is none. All cells of a diagonal
-    can be computed at once: they read those of the diagonal before.
+    Diagonal d holds, at row i, the cell (i, d - i), and 0 where there is none. All its cells can be
+    computed at once: they read those of the diagonal before.
     """
     networks, rows, columns, batch, numbers = ops.shape(x)
     width = rows + columns  # each row moves one place to the right of the row above
     x = ops.concatenate([x, ops.zeros((networks, rows, rows, batch, numbers), x.dtype)], axis=2)
     x = ops.reshape(x, (networks, rows * width, batch, numbers))[:, : rows * (width - 1)]
     x = ops.reshape(x, (networks, rows, width - 1, batch, numbers))
-    return ops.transpose(x, (2, 0, 1, 3, 4))
+    return ops.transpose(x, (0, 2, 1, 3, 4))
 
 
 def unskewed(x):
     """The inverse of `skewed`."""
-    diagonals, networks, rows, batch, numbers = ops.shape(x)
-    x = ops.reshape(ops.transpose(x, (1, 2, 0, 3, 4)), (networks, rows * diagonals, batch, numbers))
+    networks, diagonals, rows, batch, numbers = ops.shape(x)
+    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3, 4)), (networks, rows * diagonals, batch, numbers))
     x = ops.concatenate([x, ops.zeros((networks, rows, batch, numbers), x.dtype)], axis=1)
     x = ops.reshape(x, (networks, rows, diagonals + 1, batch, numbers))
     return x[:, :, : diagonals + 1 - rows]
+
+
+def first_cells(diagonals, rows, columns):
+    """Which entries of `skewed` grids, whose images have so many `columns`, begin a row."""
+    columns_read = ops.arange(diagonals)[:, None] - ops.arange(rows)
+    return (columns_read % columns == 0)[:, None, :, None, None]
 
 
 def last_of(x, flips, valid=None):

@@ -23,6 +23,7 @@ def scan(
     return_hidden=False,
     unroll=False,
     probe=None,
+    recompute=False,
 ):
     """Run `carry, y = step(carry, x_l)` over `length` steps, with a gradient, on every backend.
 
@@ -38,6 +39,8 @@ def scan(
         return_hidden: Also collect h after each step.
         unroll: Write the loop out in the graph.
         probe: A `Probe`, or None.
+        recompute: On JAX, keep of a step only its products for the gradient. To compute the rest
+            again takes less time than to read it, if it is much.
 
     Returns:
         `(carry, hidden, ys)`: the last carry, h of all steps `(length, rows, units)` or None, and
@@ -67,7 +70,12 @@ def scan(
         length = length - 1
     if not (isinstance(length, int) and length == 0):
         run = _loop(unroll, length)
-        carry, (h, ys, seen) = run(observed(step), carry, (xs, offsets), length)
+        step = observed(step)
+        if recompute and run is _loop_jax:
+            import jax
+
+            step = jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable)
+        carry, (h, ys, seen) = run(step, carry, (xs, offsets), length)
         parts.append((h, seen))
     if len(parts) > 1:
         parts = [keras.tree.map_structure(lambda *both: ops.concatenate(both, axis=0), *parts)]
