@@ -35,6 +35,7 @@ from keras import ops
 from keras_deeplstm import models
 from keras_deeplstm.layers import GridLSTM3D
 from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.probes import Probe, probing
 from keras_deeplstm.layers.scan import product, scan
 
 BACKEND = keras.backend.backend()
@@ -135,7 +136,16 @@ def copy_weights(grid, nested):
 class Loops(GridLSTM3D):
     """The same numbers, with one step for each cell in the loops over rows and columns."""
 
-    def _along_both(self, h_D, w, flips, valid):
+    def call(self, images):
+        with probing({self: {"depth": Probe()}}):  # grids from layer to layer
+            return super().call(images)
+
+    def _diagonals(self, grid, flips, columns):
+        return grid
+
+    _grids = _diagonals
+
+    def _along_both(self, h_D, w, columns):
         kernels = [w[f"{direction}_kernel"] for direction in ("row", "column")]
         biases = [w[f"{direction}_bias"] for direction in ("row", "column")]
         z = product(h_D, ops.concatenate(kernels, axis=-1)) + ops.concatenate(biases, axis=-1)

@@ -69,8 +69,10 @@ class GridLSTM3D(DepthLayer):
     return_sequences=True`; how its layers were joined is not known to us.
 
     The cells of a diagonal need only those of the diagonal before: they are computed at once, so
-    that there are rows + columns - 1 steps one after the other, and the products with h_D are made
-    for all positions at once. The time to compile grows neither with the size nor with the depth.
+    that there are rows + columns - 1 steps one after the other. Of a batch with enough of them, two
+    or four images stand side by side in the columns, which leaves fewer places of the diagonals
+    empty. The depth LSTM is computed for all positions at once. The time to compile grows neither
+    with the size nor with the depth.
 
     Args:
         units: Size of h and c of each direction.
