@@ -8,6 +8,7 @@ import pytest
 from keras_deeplstm import models
 from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.studies import STUDIES
+from keras_deeplstm.experiments.studies.image_grids import studies as grid_studies
 from keras_deeplstm.experiments.studies.images import studies as image_studies
 from keras_deeplstm.experiments.tasks import TASKS
 
@@ -21,20 +22,20 @@ def groups_of(study, results, dataset="mnist"):
     ]
 
 
-@pytest.mark.parametrize("study", [study.name for study in image_studies])
+def count(model, task=TASKS["mnist"]):
+    return models.count_parameters(model.builder(), task.input_shape, task.num_classes)
+
+
+@pytest.mark.parametrize("study", [study.name for study in (*image_studies, *grid_studies)])
 def test_every_run_of_every_study_can_be_built(study):
     """Counted before they are built: a block that refused an option would say so."""
+    counts = {}
     for dataset in STUDIES[study].datasets:
         task = TASKS[dataset]
         for config in STUDIES[study].plan(dataset).values():
-            if config.model.builder == "classifier":
-                count = models.count_parameters(
-                    models.classifier,
-                    task.input_shape,
-                    task.num_classes,
-                    **config.model.build_arguments(),
-                )
-                assert count <= (config.model.parameters or count)
+            key = task.input_shape, config.model
+            counts[key] = counts.get(key) or count(config.model, task)
+            assert 0 < counts[key] <= (config.model.parameters or counts[key])
 
 
 def test_the_answer_of_filters():
@@ -160,3 +161,22 @@ def test_answer_of_the_lowest_error():
     answer = STUDIES["lowest-error"].answer(groups_of("lowest-error", results))
     assert answer[0].startswith("The lowest error on the test images is 0.88 %")
     assert "1.29 % (1 run)" in answer[1]
+
+
+def test_grids_of_digits_have_equal_parameters_and_the_paper_has_its_form():
+    *equal, paper = (config.model for config in STUDIES["grid-digits"].configs("mnist"))
+    for model in equal:
+        assert 0.92 < count(model) / 200_000 <= 1, model.label
+    # 49 cells of h and c of 100 units each; their projections; three LSTMs in each of four layers;
+    # 4,096 units of relu; the readout.
+    cells = 2 * (16 * 100 + 100) + 4 * (2 * 300 * 400 + 300 * 400 + 3 * 400)
+    assert count(paper) == cells + (49 * 200 + 1) * 4096 + 4097 * 10
+
+
+def test_answer_of_the_grids_of_digits():
+    results = [{"test_accuracy": accuracy} for accuracy in (0.98, 0.994, 0.99)]
+    answer = STUDIES["grid-digits"].answer(groups_of("grid-digits", results))
+    assert answer[0] == (
+        "The lowest error on the test images is 0.60 %, by GridLSTM3D patch=4 corners=4, depth 2."
+    )
+    assert answer[-1] == "The 3-LSTM of the paper on Grid LSTM has 0.32 %."

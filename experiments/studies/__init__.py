@@ -5,6 +5,7 @@ from keras_deeplstm.experiments.studies import (
     connections,
     depth,
     forecasts,
+    image_grids,
     images,
     texts,
 )
@@ -13,5 +14,5 @@ from keras_deeplstm.experiments.studies.study import Study, best_first, grid
 
 __all__ = ["STUDIES", "Study", "best_first", "grid"]
 
-_FILES = (depth, images, texts, connections, long_memory, algorithms, forecasts)
+_FILES = (depth, images, image_grids, texts, connections, long_memory, algorithms, forecasts)
 STUDIES = {study.name: study for file in _FILES for study in file.studies}

@@ -140,6 +140,8 @@ def moved(images, offsets):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_deeplstm.experiments.training.classifiers import moved
     >>> moved(np.arange(1, 7).reshape(1, 2, 3, 1), np.array([[1, -2]]))[0, ..., 0].tolist()
     [[0, 0, 0], [3, 0, 0]]
     """
