@@ -21,7 +21,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         "Bits per symbol against passes over the training text: on the validation text, and of the "
         "training steps in between, dropout included. Lines are means over the runs of a model, "
         "finished or not, bands their range.",
-        drawing.curves_of(_panels(groups), LEARNING),
+        drawing.curves_of(_panels(groups), LEARNING if _evaluated_twice(groups) else LEARNING[1:]),
     )
     samples = Section(
         "Samples",
@@ -31,6 +31,12 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         [written for group in groups for written in _samples(group)],
     )
     return drawing.shown([learning, gradients, samples])
+
+
+def _evaluated_twice(groups):
+    """Whether a run has more than one evaluation: a single one is a point, and in the table."""
+    found = [run.metrics for group in groups for run in group.runs]
+    return any("val_bits" in frame and frame["val_bits"].count() > 1 for frame in found)
 
 
 def _panels(groups):
