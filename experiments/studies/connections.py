@@ -33,8 +33,8 @@ WIDE = TextModelConfig("transformer", tied=True, parameters=612_000)
 BASELINE = ATTENTION(connection="residual")
 # It does not train at depth TUNED_AT, nor with the rates below, so that no deeper one is trained.
 POST_NORM = ATTENTION(connection="post-norm")
-# With the rate of the lowest validation loss at depth TUNED_AT, found by depth-lstm-rates; that of
-# WIDE is not yet found.
+# With the rate of the lowest validation loss at depth TUNED_AT, found by depth-lstm-rates; of WIDE
+# two rates were tried.
 MODELS = {
     ATTENTION(): 1e-2,
     ATTENTION(**CHRONO): 1e-2,
@@ -44,7 +44,7 @@ MODELS = {
     POST_NORM: 1e-3,
     ATTENTION(connection="rezero"): 1e-2,
     ATTENTION(connection="scaled"): 3e-2,  # the highest that was tried
-    WIDE: 1e-2,
+    WIDE: 3e-3,
 }
 
 
@@ -133,7 +133,9 @@ def _image_rate_configs(dataset):
 
 def _name(group):
     """The model, without the rate that was found for it."""
-    return group.config.model.label
+    model = group.config.model
+    wide = f" of {WIDE.parameters:,} parameters" if model.parameters == WIDE.parameters else ""
+    return model.label + wide
 
 
 def _loss(group):
