@@ -19,6 +19,7 @@ memory, each size and depth in a process of its own.
 """
 
 import argparse
+import functools
 import json
 import os
 import time
@@ -45,6 +46,9 @@ GROWTH = [(28, 2), (56, 2), (112, 2), (28, 10), (28, 50)]  # height and width, d
 GROWTH_UNITS, GROWTH_BATCH = 16, 8
 
 
+lstm = functools.partial(gates, activation=ops.tanh, recurrent_activation=ops.sigmoid)
+
+
 class Cell(keras.layers.Layer):
     """The three LSTMs of a cell of one layer, for an RNN over columns."""
 
@@ -68,18 +72,12 @@ class Cell(keras.layers.Layer):
         left_h, left_c = states
         z = ops.matmul(h_D, self.row_kernel) + self.row_bias
         z = z + ops.matmul(above_h, self.row_recurrent_kernel)
-        h_R, c_R = gates(
-            z + ops.matmul(left_h, self.row_cross_kernel), above_c, ops.tanh, ops.sigmoid
-        )
+        h_R, c_R = lstm(z + ops.matmul(left_h, self.row_cross_kernel), above_c)
         z = ops.matmul(h_D, self.column_kernel) + self.column_bias
         z = z + ops.matmul(left_h, self.column_recurrent_kernel)
-        h_C, c_C = gates(
-            z + ops.matmul(above_h, self.column_cross_kernel), left_c, ops.tanh, ops.sigmoid
-        )
+        h_C, c_C = lstm(z + ops.matmul(above_h, self.column_cross_kernel), left_c)
         z = ops.matmul(ops.concatenate([h_R, h_C], axis=-1), self.depth_kernel) + self.depth_bias
-        h_D, c_D = gates(
-            z + ops.matmul(h_D, self.depth_recurrent_kernel), c_D, ops.tanh, ops.sigmoid
-        )
+        h_D, c_D = lstm(z + ops.matmul(h_D, self.depth_recurrent_kernel), c_D)
         return ops.concatenate([h_D, c_D, h_R, c_R], axis=-1), [h_C, c_C]
 
 

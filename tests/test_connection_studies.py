@@ -37,14 +37,15 @@ def test_every_run_has_a_name_of_its_own(study):
     assert len(set(labels(configs))) * len({c.model.depth for c in configs}) >= len(configs)
 
 
-def test_models_of_a_depth_have_as_many_parameters():
+@pytest.mark.parametrize("deep", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_models_of_a_depth_have_as_many_parameters(deep):
     def count(model):
         if model.block == "deep_cnn":
             return models.count_parameters(model.builder(), (28, 28, 1), 10)
         builder = models.character_language_model
         return models.count_parameters(builder, 65, **model.build_arguments())
 
-    wanted = {6: 0.3125e6, 12: 0.611e6}  # the others take long to build
+    wanted = {24: 1.21e6, 48: 2.41e6} if deep else {6: 0.3125e6, 12: 0.611e6}
     for config in TEXT.configs("tinyshakespeare"):
         model = config.model
         if model.depth not in wanted:
@@ -55,7 +56,7 @@ def test_models_of_a_depth_have_as_many_parameters():
             assert count(model) == 62_401, model.label
     for config in IMAGES.configs("mnist"):
         budget = connections.IMAGE_DEPTHS[config.model.depth]
-        if budget > 200_000:  # takes long to build
+        if (budget > 200_000) != deep:
             continue
         assert 0.85 * budget < count(config.model) <= budget, config.model.label
 

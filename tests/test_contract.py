@@ -67,6 +67,7 @@ def numpy_of(tensor):
 # Keras' own checks: options, shape of the output without the batch, trainable and other weights.
 # Batch normalization keeps two moving averages of each of the three products it sees.
 CHECKS = [
+    (UnfoldedLSTMBlock, {}, (UNITS,), 3, 0),
     (UnfoldedLSTMBlock, {"normalization": "batch", "dropout": 0.2}, (UNITS,), 7, 6),
     (UnfoldedLSTMBlock, {"input_mode": "state", "return_all_steps": True}, (3, UNITS), 6, 0),
     (DenseStack, {"dropout": 0.2}, (UNITS,), 3, 0),

@@ -138,6 +138,9 @@ class Shuffled(keras.utils.PyDataset):
 def moved(images, offsets):
     """Images `(number, height, width, channels)` moved down and to the right, with zeros behind.
 
+    `keras.layers.RandomTranslation` draws from a state of its own, not by epoch and batch, so that
+    a run that was killed would go on with other images.
+
     Example:
 
     >>> import numpy as np

@@ -285,15 +285,16 @@ class GridLSTM3D(DepthLayer):
         if not (observed or self.unroll or (training and self.recurrent_dropout)):
             count = images_in_a_row(*ops.shape(x)[1:4:2])
         masks = [] if mask is None else [ops.repeat(valid[None, ..., None], self.networks, axis=0)]
-        masks = [side_by_side(one, count) for one in masks]
+        x, *masks = (side_by_side(one, count) for one in (x, *masks))
         shared, by_layer = self._weights_by_layer(images.shape[-1])
-        below, flips = self._below_first_layer(side_by_side(x, count), shared), self._flips
+        below, flips = self._below_first_layer(x, shared), self._flips
         stay = not observed and self.combine != "turns"
         if stay:
             below = tuple(self._diagonals(grid, flips[0], columns) for grid in below)
             masks = [self._diagonals(grid, flips[0], columns) for grid in masks]
         places = Places(columns, masks, stay)
-        by_layer |= self._masks_by_layer(ops.shape(below[0])[1:4]) if training else {}
+        if training:
+            by_layer |= self._dropout_by_layer(ops.shape(below[0])[1:4])
 
         def layer(below, own, shift=None):
             own, flips = own
@@ -336,7 +337,8 @@ class GridLSTM3D(DepthLayer):
         parts = _interleaved(*both("kernel")), _interleaved(U_R, V_C), _interleaved(V_R, U_C)
         kernel = ops.concatenate(parts, axis=-2)
         bias = _interleaved(*both("bias")) if self.use_bias else 0
-        bias = bias[:, 0] if self.use_bias and self.networks > 1 else bias
+        if self.use_bias and self.networks > 1:
+            bias = bias[:, 0]  # of one diagonal
         networks, diagonals, rows, batch, _ = ops.shape(h_D)
 
         def step(before, at):
@@ -389,8 +391,8 @@ class GridLSTM3D(DepthLayer):
             (shared if weight.steps is None else by_layer)[weight.name] = value
         return shared, by_layer
 
-    def _masks_by_layer(self, sizes):
-        """Those of dropout, where it is on."""
+    def _dropout_by_layer(self, sizes):
+        """The masks of dropout by name, stacked."""
         masks = {}
         if self.dropout and self.depth > 1:
             drawn = self._dropout_masks(self.dropout, self.depth - 1, self.networks, *sizes)

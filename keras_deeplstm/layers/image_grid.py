@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-ROWS = 56
+ROWS = 56  # measured on two cores with benchmarks/image_grids.py
 
 # The corner that a scan starts from, and whether rows and columns are then read in reverse.
 CORNERS = {
@@ -44,16 +44,13 @@ def images_in_a_row(rows, batch):
     With more of them, fewer entries of the diagonals are beyond the border, and there are more of
     these, one after the other. It pays as long as each has ROWS rows of cells for the products.
     """
-    counts = 2, 4
-    if keras.backend.backend() == "tensorflow" and not isinstance(rows * batch, int):
-        count = 1
-        for more in counts:
-            fits = ops.logical_and(batch % more == 0, rows * batch >= more * ROWS)
-            count = ops.where(fits, more, count)
+    known, count = isinstance(rows * batch, int), 1
+    if not known and keras.backend.backend() != "tensorflow":  # a symbol, in `model.export` on JAX
         return count
-    if not isinstance(rows * batch, int):
-        return 1
-    return max(n for n in (1, *counts) if n == 1 or (batch % n == 0 and rows * batch >= n * ROWS))
+    for more in (2, 4):
+        fits = (batch % more == 0) & (rows * batch >= more * ROWS)
+        count = (more if fits else count) if known else ops.where(fits, more, count)
+    return count
 
 
 def side_by_side(x, count):
