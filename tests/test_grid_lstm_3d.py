@@ -280,7 +280,8 @@ def test_the_program_does_not_grow_with_the_size():
         graph = graph.as_graph_def()
         return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 
-    assert size(6, 7) == size(9, 11)
+    # Sizes with as many digits: JAX breaks its lines where they become long.
+    assert size(40, 50) == size(60, 70)
 
 
 # Masks.
