@@ -23,6 +23,7 @@ from keras_deeplstm.callbacks import (
     SignalFlow,
     StateGradients,
 )
+from keras_deeplstm.diagnostics import mean_field_gradients, state_gradients
 from keras_deeplstm.experiments import get_task
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -126,9 +127,43 @@ def guard(folder):
     save(figure, folder / "divergence-guard.png")
 
 
+def mean_field(folder):
+    """Gradients of the memory cells before training: what theory predicts, and what they are."""
+    digits = get_task("digits").load(None)
+    x, y = digits.validation[0][:32], digits.validation[1][:32]
+    biases = {
+        "forget_bias=1.0": {"forget_bias": 1.0},
+        'forget_bias="depth"': {},
+        'forget_bias="depth"\ninput_gate_bias="depth"': {"input_gate_bias": "depth"},
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharey=True, layout="constrained")
+    for ax, (name, options) in zip(axes, biases.items(), strict=True):
+        for number, depth in enumerate((10, 30, 100, 300, 1000)):
+            model = classifier(digits, depth=depth, **options)
+            measured = state_gradients(model, x, y).query("path == 'total'")
+            measured = measured.pivot(index="depth", columns="state", values="value")
+            flat = x.reshape(len(x), -1)
+            predicted = mean_field_gradients(model.get_layer("block"), flat)
+            predicted = predicted.pivot(index="depth", columns="state", values="value")
+            points = sorted({round((depth - 1) * part / 12) for part in range(13)})
+            share, color = (predicted.index - 1) / (depth - 1), f"C{number}"
+            ax.plot(share, predicted["c"], color=color, label=f"depth {depth}")
+            norms = measured["c"] / measured["h"].iloc[-1]
+            ax.plot(share[points], norms.iloc[points], "o", color=color, markersize=3.5)
+        ax.set(xlabel="depth step, first to last", yscale="log", ylim=(1e-8, 1e3))
+        ax.set_title(name, fontsize=10)
+        ax.set_xticks([0, 1], ["1", "depth"])
+    axes[0].set_ylabel("norm of dL/dc, to that of dL/dh at the end")
+    axes[0].plot([], [], "o", color="0.4", markersize=3.5, label="measured")
+    labels = axes[0].get_legend_handles_labels()
+    figure.legend(*labels, frameon=False, loc="outside lower center", ncols=6)
+    save(figure, folder / "mean-field.png")
+
+
 if __name__ == "__main__":
     target = pathlib.Path(sys.argv[1]).resolve()
     target.mkdir(exist_ok=True)
     getting_started(target)
     callbacks(target)
     guard(target)
+    mean_field(target)

@@ -75,8 +75,8 @@ def highway(x, weights, *, depth):
     return np.array(outputs)
 
 
-def residual(x, weights, *, depth, epsilon=1e-3):
-    """Outputs `(rows, depth, units)` of an untied pre-norm residual network with tanh."""
+def residual(x, weights, *, depth, kind="pre", epsilon=1e-3):
+    """Outputs `(rows, depth, units)` of an untied residual network with tanh."""
 
     def norm(h, scale, offset):
         return (h - h.mean()) / np.sqrt(h.var() + epsilon) * scale + offset
@@ -86,11 +86,34 @@ def residual(x, weights, *, depth, epsilon=1e-3):
         h = row @ w["kernel"] + w["input_bias"]
         stream = [h]
         for i in range(depth - 1):
-            z = norm(h, w["norm_scale"][i], w["norm_offset"][i])
-            z = np.tanh(z @ w["recurrent_kernel"][i] + w["bias"][i])
-            h = h + z @ w["output_kernel"][i] + w["output_bias"][i]
+
+            def norm_of_step(h, i=i):
+                return norm(h, w["norm_scale"][i], w["norm_offset"][i])
+
+            def branch(z, i=i):
+                z = np.tanh(z @ w["recurrent_kernel"][i] + w["bias"][i])
+                return z @ w["output_kernel"][i] + w["output_bias"][i]
+
+            if kind == "pre":
+                h = h + branch(norm_of_step(h))
+            elif kind == "scaled":
+                h = h + branch(norm_of_step(h) / np.sqrt(i + 1))
+            elif kind == "post":
+                h = norm_of_step(h + branch(h))
+            elif kind == "deepnorm":
+                h = norm_of_step((depth - 1) ** 0.25 * h + branch(h))
+            elif kind == "four-layer":
+                z = h
+                for k in range(4):
+                    z = z @ w["recurrent_kernel"][i, k] + w["bias"][i, k]
+                    z = np.tanh(norm(z, w["norm_scale"][i, k], w["norm_offset"][i, k]))
+                h = h + z
+            else:  # "rezero", "skipinit", "fixup" differ in what they start with
+                h = h + w["residual_weight"][i] * branch(h)
             stream.append(h)
-        outputs.append([norm(h, w["output_norm_scale"], w["output_norm_offset"]) for h in stream])
+        if kind in ("pre", "scaled"):
+            stream = [norm(h, w["output_norm_scale"], w["output_norm_offset"]) for h in stream]
+        outputs.append(stream)
     return np.array(outputs)
 
 

@@ -73,6 +73,7 @@ CHECKS = [
     (DenseStack, {"dropout": 0.2}, (UNITS,), 3, 0),
     (HighwayBlock, {}, (UNITS,), 4, 0),
     (ResidualBlock, {"return_all_steps": True}, (3, UNITS), 10, 0),
+    (ResidualBlock, {"kind": "four-layer", "dropout": 0.2}, (UNITS,), 6, 0),
     (GridLSTM2D, {"return_sequences": True, "dropout": 0.2}, (TIME, UNITS), 8, 0),
     (GridLSTM2D, {"normalization": "layer", "output": "both", "unroll": True}, (2 * UNITS,), 16, 0),
     (

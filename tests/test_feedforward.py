@@ -6,11 +6,14 @@ from keras import ops
 
 from keras_deeplstm.diagnostics import float64, gradient_check
 from keras_deeplstm.layers import DenseStack, HighwayBlock, ResidualBlock
+from keras_deeplstm.layers.residual_block import KINDS
 
 pytestmark = pytest.mark.backends
 
 BLOCKS = {DenseStack: reference.dense_stack, HighwayBlock: reference.highway,
           ResidualBlock: reference.residual}  # fmt: skip
+STEPS = 4
+SHRUNK = 16**-0.25  # (4 * STEPS) ** -1/4
 
 
 def randomized(layer, features, seed=2):
@@ -82,6 +85,61 @@ def test_highway_starts_nearly_as_the_identity():
     np.testing.assert_array_equal(bias, [[0] * 8 + [-20] * 8] * 29)
 
 
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_kinds_of_residual_networks_equal_numpy_reference(kind):
+    with float64():
+        layer = ResidualBlock(4, 5, kind=kind, return_all_steps=True, dtype="float64")
+        randomized(layer, 3)
+        x = np.random.default_rng(0).normal(size=(6, 3))
+        expected = reference.residual(x, weights_of(layer), depth=5, kind=kind)
+        np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind, kernel, output_kernel, weight",
+    [
+        ("pre", 1.0, 1.0, None),
+        ("deepnorm", SHRUNK, SHRUNK, None),
+        ("rezero", 1.0, 1.0, 0.0),
+        ("skipinit", 1.0, 1.0, STEPS**-0.5),
+        ("fixup", STEPS**-0.5, 0.0, 1.0),
+    ],
+)
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_residual_networks_start_with(kind, kernel, output_kernel, weight, tied):
+    """Sizes of the matrices, compared with those of He, and the number that weighs a step."""
+    layer = ResidualBlock(
+        *(100, STEPS + 1), kind=kind, kernel_initializer="he_normal", seed=1, tied=tied
+    )
+    layer.build((None, 3))
+    w = weights_of(layer)
+    for name, expected in (("recurrent_kernel", kernel), ("output_kernel", output_kernel)):
+        size = w[name].std() / np.sqrt(2 / 100)  # of 10,000 draws: known to 0.7 %
+        np.testing.assert_allclose(size, expected, rtol=0.03)
+    assert ("residual_weight" in w) == (weight is not None)
+    if weight is not None:
+        expected = np.full((1,) if tied else (STEPS, 1), weight)
+        np.testing.assert_allclose(w["residual_weight"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["rezero", "fixup"])
+def test_residual_networks_that_start_as_the_identity(kind):
+    block = ResidualBlock(8, 30, kind=kind, return_all_steps=True, activation="relu")
+    steps = ops.convert_to_numpy(block(np.random.default_rng(0).normal(size=(5, 3))))
+    np.testing.assert_array_equal(steps, np.repeat(steps[:, :1], 30, axis=1))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k if k in ("deepnorm", "four-layer") else pytest.param(k, marks=pytest.mark.long)
+     for k in KINDS[1:]],
+)  # fmt: skip
+def test_gradients_of_residual_networks(kind):
+    layer = randomized(ResidualBlock(3, 4, kind=kind, tied=kind == "four-layer"), 2)
+    table = gradient_check(layer, np.random.default_rng(1).normal(size=(5, 2)), entries=6)
+    assert (table.relative_error < 1e-6).all(), table
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.__name__)
 @pytest.mark.parametrize("tied", [False, True])
 def test_gradients_equal_finite_differences(block, tied):
@@ -113,5 +171,7 @@ def test_wrong_arguments():
         HighwayBlock(4, 3, transform_bias=float("nan"))
     with pytest.raises(ValueError, match="`epsilon` must be a positive number"):
         ResidualBlock(4, 3, epsilon=0.0)
+    with pytest.raises(ValueError, match=r"`kind` must be one of .* Did you mean 'four-layer'"):
+        ResidualBlock(4, 3, kind="layer")
     with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
         HighwayBlock(4, 3, unit=3)

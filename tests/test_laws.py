@@ -16,6 +16,7 @@ from keras_deeplstm.layers import (
     ResidualBlock,
     UnfoldedLSTMBlock,
 )
+from keras_deeplstm.layers.residual_block import KINDS
 
 pytestmark = pytest.mark.backends
 
@@ -161,7 +162,13 @@ options = {
         "bias_constraint": st.sampled_from([None, "non_neg"]),
     },
     HighwayBlock: {"tied": st.booleans(), "transform_bias": st.floats(-3, 0)},
-    ResidualBlock: {"tied": st.booleans(), "activation": st.sampled_from(["relu", "tanh"])},
+    ResidualBlock: {
+        "kind": st.sampled_from(KINDS),
+        "tied": st.booleans(),
+        "use_bias": st.booleans(),
+        "activation": st.sampled_from(["relu", "tanh"]),
+        "recurrent_regularizer": st.sampled_from([None, "l2"]),
+    },
     DenseStack: {"tied": st.booleans(), "use_bias": st.booleans()},
 }
 common = {

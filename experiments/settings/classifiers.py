@@ -51,7 +51,7 @@ class ModelConfig(base.Model):
         "unfolded_lstm": ("UnfoldedLSTMBlock", (*_SHARED, *_LSTM)),
         "dense": ("DenseStack", _SHARED),
         "highway": ("HighwayBlock", _SHARED),
-        "residual": ("ResidualBlock", _SHARED),
+        "residual": ("ResidualBlock", (*_SHARED, "kind")),
         "cnn": ("CNN", ()),
         "deep_cnn": ("DeepCNN", ("connection", "tied", *_GATE_BIASES)),
         "image_grid": ("GridLSTM3D", ("tied", *_GRID)),
@@ -90,6 +90,10 @@ class ModelConfig(base.Model):
     connection: base.Connection = "lstm"
     """What connects the convolutions of a deep_cnn: an LSTM over depth; residual additions,
     pre-norm, post-norm, with a learned weight or scaled by 1 / sqrt(layer); or highway gates."""
+    kind: Literal[
+        "pre", "scaled", "post", "deepnorm", "rezero", "skipinit", "fixup", "four-layer"
+    ] = "pre"
+    """Of a residual network: where it is normalized, or what its steps are weighed by at first."""
     forget_bias: base.Number | Literal["depth"] | None = "depth"
     """Initial bias of the forget gate (unfolded_lstm, and deep_cnn with connection lstm); "depth"
     is log(depth), at least 1."""

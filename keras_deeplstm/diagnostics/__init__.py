@@ -2,7 +2,15 @@
 
 from keras_deeplstm.diagnostics.float64 import float64
 from keras_deeplstm.diagnostics.gradient_check import gradient_check
+from keras_deeplstm.diagnostics.mean_field import mean_field_gradients
 from keras_deeplstm.diagnostics.signals import SignalProbe
 from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe, state_gradients
 
-__all__ = ["SignalProbe", "StateGradientProbe", "float64", "gradient_check", "state_gradients"]
+__all__ = [
+    "SignalProbe",
+    "StateGradientProbe",
+    "float64",
+    "gradient_check",
+    "mean_field_gradients",
+    "state_gradients",
+]

@@ -17,6 +17,11 @@ def post(h, branch, norm):
     return norm(h + branch(h))
 
 
+def deepnorm(h, branch, norm, alpha):
+    """norm(alpha * h + branch(h)): DeepNorm (arXiv 2203.00555)."""
+    return norm(alpha * h + branch(h))
+
+
 def rezero(h, branch, norm, weight):
     """h + weight * branch(norm(h)), the weight 0 at first: ReZero (arXiv 2003.04887)."""
     return h + weight * branch(norm(h))

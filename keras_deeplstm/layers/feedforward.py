@@ -14,7 +14,8 @@ from keras_deeplstm.layers.depth_block import DepthBlock
 from keras_deeplstm.layers.weights import Weight
 
 
-def _dropped(h, weights):
+def dropped(h, weights):
+    """`h` with the dropout mask of the step, if there is one."""
     return h * weights["dropout"] if "dropout" in weights else h
 
 
@@ -164,7 +165,7 @@ class DenseStack(FeedforwardBlock):
 
     def _layer(self, x, kernel, weights):
         z = ops.matmul(x, kernel)
-        return _dropped(self.activation(z + weights["bias"] if self.use_bias else z), weights)
+        return dropped(self.activation(z + weights["bias"] if self.use_bias else z), weights)
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
@@ -230,107 +231,13 @@ class HighwayBlock(FeedforwardBlock):
 
     def _first(self, x, weights):
         z = ops.matmul(x, weights["kernel"])
-        return _dropped(self.activation(z + weights["input_bias"] if self.use_bias else z), weights)
+        return dropped(self.activation(z + weights["input_bias"] if self.use_bias else z), weights)
 
     def _step(self, h, weights):
         z = ops.matmul(h, weights["recurrent_kernel"])
         z_h, z_t = ops.split(z + weights["bias"] if self.use_bias else z, 2, axis=-1)
-        return _dropped(connections.highway(h, self.activation(z_h), z_t), weights)
+        return dropped(connections.highway(h, self.activation(z_h), z_t), weights)
 
     def get_config(self):
         """Return the arguments of the constructor."""
         return {**super().get_config(), "transform_bias": self.transform_bias}
-
-
-@keras.saving.register_keras_serializable(package="keras_deeplstm")
-class ResidualBlock(FeedforwardBlock):
-    """A pre-norm residual network (arXiv 1603.05027) of dense layers.
-
-        h_1 = x W + b_1
-        h_l = h_{l-1} + dropout(activation(norm_l(h_{l-1}) U_l + b_l) V_l + d_l)
-        output = norm(h_depth)
-
-    norm is layer normalization with scale and offset. `recurrent_kernel` holds the U,
-    `output_kernel` the V, each of shape `(depth - 1, units, units)`: a step has two matrices.
-
-    Args:
-        epsilon: Added to variances.
-        units, depth: As for `DenseStack`.
-        **kwargs: All other arguments of `DenseStack`. Here dropout hits what a step adds,
-            not the sum.
-
-    Call arguments:
-        inputs: `(batch, ..., features)`.
-        mask: `(batch, ...)`; passed through.
-        training: Whether dropout is on.
-
-    Returns:
-        `(batch, ..., units)`, or `(batch, ..., depth, units)` with `return_all_steps` (then
-        the output norm is applied to each h_l).
-
-    Raises:
-        ValueError: An argument is out of its range; when built: the last dimension of the inputs is
-            not known, or the layer would have more than 2**31 parameters; when called: the mask has
-            another shape than the inputs.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from keras_deeplstm.layers import ResidualBlock
-    >>> block = ResidualBlock(16, 10, activation="relu", kernel_initializer="he_normal")
-    >>> tuple(block(np.zeros((2, 8), "float32")).shape), tuple(block.output_kernel.shape)
-    ((2, 16), (9, 16, 16))
-    """
-
-    def __init__(self, units, depth, epsilon=1e-3, **kwargs):
-        super().__init__(units, depth, **kwargs)
-        self.epsilon = validation.finite("epsilon", epsilon, positive=True)
-
-    def _weights(self, features):
-        matrix, vector = (self.units, self.units), (self.units,)
-        weights = [Weight("kernel", (features, self.units), "kernel")]
-        step = [
-            Weight("norm_scale", vector, "gain"),
-            Weight("norm_offset", vector, "offset"),
-            Weight("recurrent_kernel", matrix, "recurrent"),
-            Weight("output_kernel", matrix, "recurrent"),
-        ]
-        if self.use_bias:
-            weights.append(Weight("input_bias", vector, "bias"))
-            step += [Weight("bias", vector, "bias"), Weight("output_bias", vector, "bias")]
-        output = [
-            Weight("output_norm_scale", vector, "gain"),
-            Weight("output_norm_offset", vector, "offset"),
-        ]
-        return weights + self._stacked(*step) + output
-
-    def _norm(self, h, weights, name):
-        scale, offset = weights[f"{name}_scale"], weights[f"{name}_offset"]
-        return ops.layer_normalization(h, scale, offset, epsilon=self.epsilon)
-
-    def _first(self, x, weights):
-        h = ops.matmul(x, weights["kernel"])
-        return h + weights["input_bias"] if self.use_bias else h
-
-    def _step(self, h, weights):
-        def branch(x):
-            z = ops.matmul(x, weights["recurrent_kernel"])
-            z = self.activation(z + weights["bias"] if self.use_bias else z)
-            z = ops.matmul(z, weights["output_kernel"])
-            return _dropped(z + weights["output_bias"] if self.use_bias else z, weights)
-
-        return connections.pre(h, branch, lambda h: self._norm(h, weights, "norm"))
-
-    def _run(self, x, row_mask, training):
-        (h,), hidden = super()._run(x, row_mask, training)
-        scale = {
-            "output_norm_scale": self.output_norm_scale,
-            "output_norm_offset": self.output_norm_offset,
-        }
-        if hidden is not None:
-            hidden = self._norm(hidden, scale, "output_norm")
-        return (self._norm(h, scale, "output_norm"),), hidden
-
-    def get_config(self):
-        """Return the arguments of the constructor."""
-        return {**super().get_config(), "epsilon": self.epsilon}
