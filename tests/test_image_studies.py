@@ -8,9 +8,12 @@ import pytest
 from keras_deeplstm import models
 from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.studies import STUDIES
+from keras_deeplstm.experiments.studies.depth_limit import studies as limit_studies
 from keras_deeplstm.experiments.studies.image_grids import studies as grid_studies
 from keras_deeplstm.experiments.studies.images import studies as image_studies
 from keras_deeplstm.experiments.tasks import TASKS
+
+FAMILIES = 15  # of networks that are compared at each depth
 
 
 def groups_of(study, results, dataset="mnist"):
@@ -26,7 +29,9 @@ def count(model, task=TASKS["mnist"]):
     return models.count_parameters(model.builder(), task.input_shape, task.num_classes)
 
 
-@pytest.mark.parametrize("study", [study.name for study in (*image_studies, *grid_studies)])
+@pytest.mark.parametrize(
+    "study", [study.name for study in (*image_studies, *limit_studies, *grid_studies)]
+)
 def test_every_run_of_every_study_can_be_built(study):
     """Counted before they are built: a block that refused an option would say so."""
     counts = {}
@@ -80,11 +85,14 @@ def test_the_details_of_the_seeds_code():
     }
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "digits"])
-def test_models_of_one_depth_have_equal_parameters(dataset):
+@pytest.mark.parametrize(
+    "study, dataset",
+    [("depth-limit", "mnist"), ("depth-limit", "digits"), ("depth-limit-rates", "mnist")],
+)
+def test_models_of_one_depth_have_equal_parameters(study, dataset):
     task = TASKS[dataset]
     counts = collections.defaultdict(dict)
-    for config in STUDIES["depth-limit"].configs(dataset):
+    for config in {c.model: c for c in STUDIES[study].configs(dataset)}.values():
         counts[config.model.depth][config.model.label] = models.count_parameters(
             models.classifier,
             task.input_shape,
@@ -93,7 +101,7 @@ def test_models_of_one_depth_have_equal_parameters(dataset):
         )
     for depth, by_label in counts.items():
         lstm = by_label["UnfoldedLSTMBlock untied"]
-        budgets = {c.model.parameters for c in STUDIES["depth-limit"].configs(dataset)}
+        budgets = {c.model.parameters for c in STUDIES[study].configs(dataset)}
         assert lstm in budgets  # with 50 units the LSTM uses its budget up
         for label, count in by_label.items():
             if "tied" not in label.split():
@@ -126,6 +134,16 @@ def test_answer_of_the_depth_limit():
     assert tied in answer
     nothing = groups_of("depth-limit", [{"test_accuracy": 0.1}] * 2)
     assert STUDIES["depth-limit"].answer(nothing)[0] == "None of the networks trains."
+
+
+def test_the_best_rate_is_that_of_the_best_validation_accuracy():
+    accuracies = [0.9, 0.95, 0.94] + [0.8, 0.7, 0.6] * (FAMILIES - 1) + [0.5, 0.6, 0.7]
+    results = [{"val_accuracy": value, "test_accuracy": 1 - value} for value in accuracies]
+    answer = STUDIES["depth-limit-rates"].answer(groups_of("depth-limit-rates", results))
+    lstm = "UnfoldedLSTMBlock untied: 0.001 at depth 10 (95.0%) and 0.003 at depth 30 (70.0%)."
+    assert answer[1] == lstm
+    assert "ResidualBlock fixup relu he_normal: 0.0003 at depth 10 (80.0%)." in answer
+    assert len(answer) == 1 + FAMILIES
 
 
 def test_answer_of_the_seeds_experiments():

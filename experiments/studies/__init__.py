@@ -4,6 +4,7 @@ from keras_deeplstm.experiments.studies import (
     algorithms,
     connections,
     depth,
+    depth_limit,
     forecasts,
     image_grids,
     images,
@@ -14,5 +15,15 @@ from keras_deeplstm.experiments.studies.study import Study, best_first, grid
 
 __all__ = ["STUDIES", "Study", "best_first", "grid"]
 
-_FILES = (depth, images, image_grids, texts, connections, long_memory, algorithms, forecasts)
+_FILES = (
+    depth,
+    images,
+    depth_limit,
+    image_grids,
+    texts,
+    connections,
+    long_memory,
+    algorithms,
+    forecasts,
+)
 STUDIES = {study.name: study for file in _FILES for study in file.studies}

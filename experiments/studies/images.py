@@ -6,11 +6,10 @@ its weights are not tied, and what do the filters of its bottom layer learn?
 
 import dataclasses
 import functools
-import math
 from operator import attrgetter
 
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
-from keras_deeplstm.experiments.studies.depth import RELU, TANH
+from keras_deeplstm.experiments.studies.depth import RELU
 from keras_deeplstm.experiments.studies.study import (
     Study,
     best_first,
@@ -20,13 +19,13 @@ from keras_deeplstm.experiments.studies.study import (
     score,
     score_text,
 )
-from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.words import enumerate_words, median_text, ratios_text
 
 ImageStudy = functools.partial(Study, datasets=("mnist", "digits", "fashion-mnist"), own_data=True)
 
 
-def _run(dataset, model, **training):
+def image_run(dataset, model, **training):
+    """The settings of a run of a study of images."""
     # XLA pays on a CPU where an epoch is long against compiling, but not with random numbers, which
     # it draws several times slower.
     drawn = model.dropout or model.input_noise or model.state_initializer == "noise"
@@ -36,7 +35,7 @@ def _run(dataset, model, **training):
 
 def _runs_of(models, **training):
     """The configs of a study: a run of each model on any dataset."""
-    return lambda dataset: [_run(dataset, model, **training) for model in models]
+    return lambda dataset: [image_run(dataset, model, **training) for model in models]
 
 
 # What the four experiments of the seed have in common: batch normalization inside the LSTM,
@@ -94,79 +93,6 @@ def _depths_of_each(groups):
         found = [f"{score_text(group)} at depth {depth_of(group)}" for group in members]
         sentences.append(f"{label}: {enumerate_words(found)}.")
     return sentences
-
-
-# The depth at which training ends.
-
-TRAINS = 0.8  # test accuracy from which on a model is said to train
-
-
-def _limit_configs(dataset):
-    epochs = {"epochs": 20, "batch_size": 64} if dataset == "digits" else {"epochs": 2}
-    return [
-        _run(dataset, dataclasses.replace(model, depth=depth), gradient_every=20, **epochs)
-        for depth in (10, 30, 100, 300, 1000)
-        for model in _limit_models(get_task(dataset), depth)
-    ]
-
-
-def _limit_models(task, depth):
-    """Untied models have as many parameters as the LSTM with 50 units; tied ones have 50 units."""
-    features, units = math.prod(task.input_shape or (28, 28)), 50
-    step = 4 * units * (units + 1)
-    parameters = 4 * units * (features + 1) + (depth - 1) * step
-    parameters += (task.num_classes or 10) * (units + 1)
-    equal = functools.partial(ModelConfig, parameters=parameters)
-    tied = functools.partial(ModelConfig, units=units, tied=True)
-    return [
-        equal(),
-        equal(input_gate_bias="depth"),
-        equal(forget_bias=1.0),
-        tied(),
-        tied(input_gate_bias="depth"),
-        tied(forget_bias=1.0),
-        equal(block="dense", **TANH),
-        equal(block="dense", **RELU),
-        equal(block="highway"),
-        equal(block="residual", **RELU),
-    ]
-
-
-def _limit_answer(groups):
-    first = "None of the networks trains."
-    if trained := [group for group in groups if score(group) >= TRAINS]:
-        deepest = max(trained, key=lambda group: (depth_of(group), score(group)))
-        first = f"The deepest network that trains is {deepest.name} ({score_text(deepest)})."
-    return [
-        first,
-        *map(_limit_sentence, grouped(groups, attrgetter("label")).values()),
-        f"A network is said to train if it reaches {TRAINS:.0%} test accuracy. In brackets: the "
-        "gradient norm of the first recurrent matrix divided by that of the last in the first "
-        "training step (– : tied weights have no such ratio, nor has a gradient of zero), and that "
-        "of the first state divided by that of the last.",
-    ]
-
-
-def _limit_sentence(groups):
-    """The depths at which a model trains, and those at which it does not."""
-    trained = [group for group in groups if score(group) >= TRAINS]
-    stopped = [group for group in groups if score(group) < TRAINS]
-    words = [f"trains at depth {_depths(trained)}"] if trained else []
-    if stopped:
-        verb = "does not" if trained else "does not train"
-        words.append(f"{verb} at depth {_depths(stopped)}")
-    return f"{groups[0].label} {' and '.join(words)}."
-
-
-def _depths(groups):
-    found = []
-    for group in sorted(groups, key=depth_of):
-        words = [score_text(group)]
-        ratios = [group.values(f"{of}_ratio_start") for of in ("gradient", "state_gradient")]
-        if any(ratios):  # a dash for one of them, because nothing but the place tells them apart
-            words += map(median_text, ratios)
-        found.append(f"{depth_of(group)} ({', '.join(words)})")
-    return enumerate_words(found)
 
 
 # Initial weights, filters, parameters.
@@ -242,7 +168,7 @@ def _lowest_error_configs(dataset):
     noisy = functools.partial(ModelConfig, normalization="batch", dropout=0.3, input_noise=0.3)
     training = {"schedule": "cosine", "gradient_every": 100}
     return [
-        _run(dataset, noisy(depth=depth, units=units), epochs=epochs, **training)
+        image_run(dataset, noisy(depth=depth, units=units), epochs=epochs, **training)
         for depth, units, epochs in ((2, 512, 40), (3, 512, 40), (5, 256, 40), (3, 512, 100))
     ]
 
@@ -277,17 +203,6 @@ studies = (
         "LSTM.transpose()?",
         configs=_runs_of(SEED_CODE_MODELS, learning_rate=0.01, **SEED_TRAINING),
         answer=_depths_of_each,
-    ),
-    ImageStudy(
-        name="depth-limit",
-        needs="accuracy",
-        question="At which depth does each kind of network stop training?",
-        configs=_limit_configs,
-        answer=_limit_answer,
-        remark="Two epochs of MNIST, twenty of digits, one learning rate for all: a network that "
-        "does not train here may train with more epochs or another rate. Untied networks of a "
-        "depth have at most as many parameters as the LSTM over depth; tied ones have those of "
-        "one step.",
     ),
     ImageStudy(
         name="initializers",
