@@ -142,15 +142,27 @@ def report(command: commands.ReportCommand, line: str) -> int:
 
 
 def publish(command: commands.PublishCommand, line: str) -> int:
-    """Write tables and a page."""
+    """Write tables and pages, into a folder that is not ours only if the user agrees."""
     if not command.folders:
         raise ConfigError("Name at least one folder of a study")
     load_keras()
-    from keras_deeplstm.experiments.reports.publish import publish
+    from keras_deeplstm.experiments.reports.publish import INDEX, is_written, publish
 
-    publish(list(command.folders), command.tables, command.page)
-    _say(f"Page: {command.page}\nTables: {command.tables}")
+    index = command.pages / INDEX
+    if not (command.yes or is_written(index)):
+        places = f"'{command.pages.resolve()}' and '{command.tables.resolve()}'"
+        _ask(f"Nothing was published in these folders yet: {places}. Write there?")
+    publish(list(command.folders), command.tables, command.pages)
+    _say(f"Pages: {index}\nTables: {command.tables}")
     return 0
+
+
+def _ask(question):
+    """Go on if the user says yes, or if --yes has said so."""
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} Say so with --yes")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ConfigError("Nothing was written")
 
 
 def list_(command: commands.ListCommand, line: str) -> int:

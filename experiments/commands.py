@@ -191,16 +191,18 @@ class ReportCommand:
 
 @dataclass(frozen=True)
 class PublishCommand:
-    """Write what studies have found for others to read: tables, and a page with the answers and
-    pictures."""
+    """Write what studies have found for others to read: tables, and a page with the answer and
+    pictures of each."""
 
     folders: Folders
-    """Folders of studies, in the order of a new page."""
+    """Folders of studies."""
     tables: Folder = Path("experiments/results")
     """Folder for the tables: of each study a row for each model, and a row for each run."""
-    page: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/results.md")
-    """The page, in Markdown; its pictures lie beside it in a folder of its name. Its sections on
-    other studies stay."""
+    pages: Folder = Path("docs/results")
+    """Folder for the pages, in Markdown: one for each study with its pictures, and index.md. Pages
+    of other studies stay."""
+    yes: bool = False
+    """Do not ask before writing into folders that no study was published in."""
 
 
 @dataclass(frozen=True)

@@ -252,11 +252,11 @@ def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
     make_run(study / "one", ModelConfig(depth=10))
     names = {"study": "depth-limit", "command": "", "runs": ["one", "two"]}
     files.write_json(study / "study.json", names)
-    page = tmp_path / "docs" / "results.md"
+    page = tmp_path / "docs" / f"{study.name}.md"
 
     def write():
         write_report([study])
-        publish([study], tmp_path / "tables", page)
+        publish([study], tmp_path / "tables", page.parent)
 
     def pages():
         return {path: path.read_text() for path in (study / "report.html", page)}
@@ -274,8 +274,8 @@ def test_a_report_is_the_old_one_or_the_new_one(share, tmp_path):
             text = (copy / path.relative_to(tmp_path)).read_text()
             assert text in (old[path], new[path])
             seen.add((number, text == new[path]))
-            pictures = re.findall(r"\]\(results/(.*?)\)", text)
-            assert all((copy / "docs" / "results" / name).exists() for name in pictures)
+            pictures = re.findall(r"^!.*\]\((.*?)\)$", text, re.MULTILINE)
+            assert all((copy / "docs" / name).exists() for name in pictures)
     assert len(seen) == 4
 
     for path, text in old.items():

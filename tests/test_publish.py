@@ -1,9 +1,12 @@
 """The page of results and its tables, from folders of finished runs."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import PIXEL, make_run
+from PIL import Image
 
 from keras_deeplstm.experiments import cli
 from keras_deeplstm.experiments.reports.publish import publish
@@ -31,107 +34,145 @@ def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
         files.write_json(path, files.read_json(path) | {"command": command})
     path = folder / "deeper" / "environment.json"
     files.write_json(path, files.read_json(path) | {"command": "it's none", "backend": "jax"})
-    publish([folder], tmp_path / "tables", tmp_path / "results.md")
-    page = (tmp_path / "results.md").read_text()
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    page = (tmp_path / "pages" / "depth-limit-digits.md").read_text()
     typed = "deeplstm study depth-limit --only '*a b*'\nKERAS_BACKEND=jax it's none"
     assert f"```\n{typed}\n```" in page
 
 
-def test_page_and_tables(tmp_path):
+def test_page_tables_and_index(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
-    publish([folder], tmp_path / "tables", tmp_path / "docs" / "results.md")
+    pages = tmp_path / "docs" / "results"
+    publish([folder], tmp_path / "tables", pages)
 
     rows = pd.read_csv(tmp_path / "tables" / "depth-limit-digits-runs.csv")
     assert rows["test_accuracy"].tolist() == [0.97, 0.98, 0.5]
     models = pd.read_csv(tmp_path / "tables" / "depth-limit-digits.csv")
     assert models["depth"].tolist() == [10, 30, 100]
 
-    page = (tmp_path / "docs" / "results.md").read_text()
+    page = (pages / "depth-limit-digits.md").read_text()
     first = "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (98.0%)."
-    assert f"- [depth-limit, digits](#depth-limit-digits): {first}" in page
-    assert f"\n**{first}**\n" in page
+    assert page.startswith("# depth-limit, digits\n") and f"\n**{first}**\n" in page
     assert "| UnfoldedLSTMBlock untied | 30 | 98.0% | 98.0% | 0.50 | 1.0 | 1,234 |" in page
     assert "<summary>1 planned runs are missing" in page and "\n- missing\n" in page
     assert "\n```\ndeeplstm run digits\n```\n" in page
-    pictures = sorted(path.name for path in (tmp_path / "docs" / "results").iterdir())
-    assert pictures == sorted(
-        line.partition("](results/")[2][:-1] for line in page.splitlines() if line.startswith("![")
-    )
-    # Of the filters, those of the deepest network after training.
-    filters = page.partition("### Filters of the first layer")[2]
+    index = (pages / "index.md").read_text()
+    assert f"\n## Depth\n\n- [depth-limit, digits](depth-limit-digits.md): {first}\n" in index
+
+    # Three pictures; of the filters, those of the deepest network after training.
+    names = [f"depth-limit-digits-{number}.png" for number in (1, 2, 3)]
+    assert re.findall(r"^!.*\]\((.*)\)$", page, re.MULTILINE) == names
+    assert sorted(path.name for path in pages.glob("*.png")) == names
+    assert "## Depth\n\n![test accuracy against depth, digits" in page
+    filters = page.partition("## Filters of the first layer")[2].partition("\n## ")[0]
     assert filters.count("![") == 1 and "depth 100, after 2 epochs" in filters
-    name = filters.partition("](results/")[2].partition(")")[0]
-    assert (tmp_path / "docs" / "results" / name).read_bytes() == PIXEL
-    assert "Depth\n\n![test accuracy against depth, digits" in page
 
 
-def test_a_page_keeps_its_sections_on_other_studies(tmp_path):
+def test_a_picture_has_few_colors_and_keeps_its_size(tmp_path):
+    """Of 40,000 colors there are 64; of those of lines, all."""
+    folder = make_study(tmp_path / "depth-limit-digits")
+    side = np.arange(200, dtype="uint8")
+    pixels = np.stack(np.broadcast_arrays(side[:, None], side, np.uint8(9)), axis=-1)
+    Image.fromarray(pixels).save(folder / "deeper" / "filters" / "epoch_0002.png")
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    with Image.open(tmp_path / "pages" / "depth-limit-digits-3.png") as small:
+        assert small.size == (200, 200) and len(small.convert("RGB").getcolors()) <= 64
+        error = np.abs(np.asarray(small.convert("RGB"), "float64") - pixels).mean()
+    assert error < 10
+
+
+def test_pages_of_other_studies_stay(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
     copy = make_study(tmp_path / "again")
     files.write_json(copy / "study.json", {"study": "depth", "command": "", "runs": ["deep"]})
-    tables, page = tmp_path / "tables", tmp_path / "results.md"
-    publish([folder, copy], tables, page)
-    both = page.read_text()
-    assert both.count("\n## ") == 3 and both.count("\n- [") == 2
+    tables, pages = tmp_path / "tables", tmp_path / "pages"
 
-    publish([folder], tables, page)
-    assert page.read_text() == both
-    publish([copy], tables, page)
-    assert page.read_text() == both
+    def texts():
+        return {path.name: path.read_text() for path in pages.glob("*.md")}
+
+    publish([folder, copy], tables, pages)
+    both = texts()
+    assert sorted(both) == ["again.md", "depth-limit-digits.md", "index.md"]
+    assert both["index.md"].index("(again.md)") < both["index.md"].index("(depth-limit-digits.md)")
+    for one in (folder, copy):
+        publish([one], tables, pages)
+        assert texts() == both
 
     path = folder / "shallow" / "result.json"
     files.write_json(path, files.read_json(path) | {"test_accuracy": 0.125})
-    publish([folder], tables, page)
-    changed = page.read_text()
-    assert both.count("| 10 | 97.0% | ") == 1
-    before, others = both.split("\n## depth, ")
-    after, same = changed.split("\n## depth, ")
-    assert "| 10 | 12.5% | " in after and "| 10 | 97.0% | " not in after
-    assert same == others and after.splitlines()[:12] == before.splitlines()[:12]
+    publish([folder], tables, pages)
+    changed = texts()
+    page = "depth-limit-digits.md"
+    assert "| 10 | 97.0% | " in both[page] and "| 10 | 12.5% | " in changed[page]
+    assert {name for name in both if both[name] != changed[name]} == {page}
 
 
 def test_pictures_that_the_page_no_longer_shows_are_removed(tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
-    tables, page = tmp_path / "tables", tmp_path / "results.md"
-    publish([folder], tables, page)
-    pictures = tmp_path / "results"
+    tables, pages = tmp_path / "tables", tmp_path / "pages"
+    publish([folder], tables, pages)
     for name in ("old.png", "of-the-user.png"):
-        (pictures / name).write_bytes(PIXEL)
-    page.write_text(page.read_text() + "\n![once](results/old.png)\n")
-    publish([folder], tables, page)
-    assert (pictures / "depth-limit-digits-1.png").exists()
-    assert not (pictures / "old.png").exists()
-    assert (pictures / "of-the-user.png").exists()
+        (pages / name).write_bytes(PIXEL)
+    page = pages / "depth-limit-digits.md"
+    page.write_text(page.read_text() + "\n![once](old.png)\n")
+    publish([folder], tables, pages)
+    assert (pages / "depth-limit-digits-1.png").exists()
+    assert not (pages / "old.png").exists()
+    assert (pages / "of-the-user.png").exists()
 
 
-def test_a_file_of_the_user_is_no_page(tmp_path):
+@pytest.mark.parametrize("name", ["index.md", "depth-limit-digits.md"])
+def test_a_file_of_the_user_is_no_page(name, tmp_path):
     folder = make_study(tmp_path / "depth-limit-digits")
-    page = tmp_path / "README.md"
+    page = tmp_path / "pages" / name
+    page.parent.mkdir()
     page.write_text("# My work\n")
     with pytest.raises(ConfigError, match="was not written by `deeplstm publish`"):
-        publish([folder], tmp_path / "tables", page)
+        publish([folder], tmp_path / "tables", tmp_path / "pages")
     assert page.read_text() == "# My work\n" and not (tmp_path / "tables").exists()
 
 
-def test_two_studies_of_one_name_or_a_page_that_is_a_folder(tmp_path):
+def test_two_studies_of_one_name_or_pages_that_are_a_file(tmp_path):
     """Nothing is written: the tables of one would have taken the place of the other's."""
     one = make_study(tmp_path / "depth-limit-digits")
     (tmp_path / "other").mkdir()
     other = make_study(tmp_path / "other" / "depth-limit-digits")
     with pytest.raises(ConfigError, match="Two studies have the name 'depth-limit-digits'"):
-        publish([one, other], tmp_path / "tables", tmp_path / "results.md")
-    with pytest.raises(ConfigError, match="is a folder, not the file of a page"):
-        publish([one], tmp_path / "tables", tmp_path / "other")
-    assert not (tmp_path / "tables").exists() and not (tmp_path / "results.md").exists()
+        publish([one, other], tmp_path / "tables", tmp_path / "pages")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file, not the folder of the pages"):
+        publish([one], tmp_path / "tables", tmp_path / "file")
+    assert not (tmp_path / "tables").exists() and not (tmp_path / "pages").exists()
 
 
 def test_what_is_no_study(tmp_path, capsys):
     make_run(tmp_path / "run", ModelConfig())
     with pytest.raises(ConfigError, match="holds no study with a finished run"):
-        publish([tmp_path / "run"], tmp_path / "tables", tmp_path / "results.md")
-    assert not (tmp_path / "results.md").exists()
+        publish([tmp_path / "run"], tmp_path / "tables", tmp_path / "pages")
+    assert not (tmp_path / "pages").exists()
     assert cli.main(["publish"]) == 2
     assert "Name at least one folder of a study" in capsys.readouterr().err
+
+
+def test_the_command_asks_before_it_writes_where_nothing_was_published(
+    tmp_path, monkeypatch, capsys
+):
+    folder, asked = make_study(tmp_path / "depth-limit-digits"), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert cli.main(["publish", str(folder)]) == 2
+    question = f"Nothing was published in these folders yet: '{tmp_path / 'docs/results'}' and"
+    assert question in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+
+    def answer(text):
+        monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or text)
+        return cli.main(["publish", str(folder)])
+
+    assert answer("") == 2 and not (tmp_path / "docs").exists()
+    assert answer("y") == 0 and (tmp_path / "docs/results/depth-limit-digits.md").exists()
+    assert answer("n") == 0  # it is ours now, nobody is asked
+    assert len(asked) == 2 and asked[0].endswith("Write there? [y/N] ")
 
 
 def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
@@ -155,7 +196,7 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     ]
     columns = ["layer", "direction", "state", "path", "depth", "epoch", "value"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "deep" / "state_gradients.csv", index=False)
-    publish([folder], tmp_path / "one", tmp_path / "one.md")
+    publish([folder], tmp_path / "one", tmp_path / "pages one")
     data = tmp_path / "one" / "depth-limit-digits-data"
     assert sorted(path.name for path in data.iterdir()) == [
         "filters.csv.gz", "gradient_flow.csv.gz", "metrics.csv.gz", "runs.csv.gz",
@@ -168,19 +209,20 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 199 * 2 + 5 * 64
     assert sorted(set(deep["step"])) == list(range(1, 200))
 
-    publish([data], tmp_path / "two", tmp_path / "two.md")
+    publish([data], tmp_path / "two", tmp_path / "pages two")
     pages = [
-        (tmp_path / f"{name}.md").read_text().replace("(two/", "(one/") for name in ("one", "two")
+        (tmp_path / f"pages {name}" / "depth-limit-digits.md").read_text()
+        for name in ("one", "two")
     ]
-    assert pages[0] == pages[1] and pages[0].count("![") > 6
+    assert pages[0] == pages[1] and pages[0].count("![") == 3
     for name in ("depth-limit-digits.csv", "depth-limit-digits-runs.csv"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
     for path in data.iterdir():  # and the data of the data are the same
         again = tmp_path / "two" / "depth-limit-digits-data" / path.name
         pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(again))
         assert path.read_bytes() == again.read_bytes(), path
-    for picture in (tmp_path / "one").glob("*.png"):
-        assert (tmp_path / "two" / picture.name).read_bytes()[:8] == picture.read_bytes()[:8]
+    for picture in (tmp_path / "pages one").glob("*.png"):
+        assert (tmp_path / "pages two" / picture.name).exists()
 
     assert cli.main(["report", str(data), "--output", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text("utf-8").count("<img") > 6
@@ -196,10 +238,11 @@ def test_the_data_of_tied_weights(tmp_path, others):
     for name, model in models.items():
         make_run(folder / name, model, None)
     files.write_json(folder / "study.json", {"study": "depth", "command": "", "runs": [*models]})
-    publish([folder], tmp_path / "one", tmp_path / "one.md")
-    publish([tmp_path / "one" / "depth-digits-data"], tmp_path / "two", tmp_path / "two.md")
-    page = (tmp_path / "two.md").read_text().replace("(two/", "(one/")
-    assert page == (tmp_path / "one.md").read_text() and "damaged" not in page
+    publish([folder], tmp_path / "one", tmp_path / "pages one")
+    publish([tmp_path / "one" / "depth-digits-data"], tmp_path / "two", tmp_path / "pages two")
+    one, two = (tmp_path / f"pages {name}" / "depth-digits.md" for name in ("one", "two"))
+    page = two.read_text()
+    assert page == one.read_text() and "damaged" not in page
     assert "| UnfoldedLSTMBlock tied | 3 | 90.0% |" in page
 
 
@@ -209,8 +252,8 @@ def test_data_that_are_none(tmp_path):
         tmp_path / "x" / "runs.csv.gz", index=False
     )
     with pytest.raises(ConfigError, match=r"'\.\./y' is no name of a file"):
-        publish([tmp_path / "x"], tmp_path / "t", tmp_path / "p.md")
+        publish([tmp_path / "x"], tmp_path / "t", tmp_path / "p")
     (tmp_path / "x" / "runs.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(ConfigError, match="holds no data of a study"):
-        publish([tmp_path / "x"], tmp_path / "t", tmp_path / "p.md")
-    assert not (tmp_path / "t").exists() and not (tmp_path / "p.md").exists()
+        publish([tmp_path / "x"], tmp_path / "t", tmp_path / "p")
+    assert not (tmp_path / "t").exists() and not (tmp_path / "p").exists()

@@ -11,7 +11,7 @@ from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.studies import STUDIES
-from keras_deeplstm.experiments.studies.sequences import SequenceStudy
+from keras_deeplstm.experiments.studies.sequences import SequenceStudy, solved_sentence
 
 STUDY = STUDIES["hochreiter-1997"]
 
@@ -48,6 +48,17 @@ def test_every_study_has_an_answer(study, solved):
         answer = study.answer(some)
         assert answer and all(sentence.endswith(".") for sentence in answer)
         assert ("700" in " ".join(answer) or "0.12" in " ".join(answer)) == solved
+
+
+def test_models_that_solve_as_many_tasks_are_named_together():
+    counts = {"A": (1, 3), "B": (3, 3), "C": (3, 3), "D": (0, 3)}
+    assert solved_sentence(counts) == (
+        "B and C solve 3 of 3 tasks in at least 90% of their runs; A 1 of 3; D 0 of 3."
+    )
+    one = solved_sentence({"A": (0, 1)})
+    assert one == "A solves 0 of 1 task in at least 90% of its runs."
+    every = solved_sentence({"A": (2, 2), "B": (1, 1)})
+    assert every == "Every model solves its tasks in at least 90% of its runs."
 
 
 def test_all_tasks_of_the_paper():
@@ -128,8 +139,8 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     page = (folder / "report.html").read_text()
     assert "<h1>Study: hochreiter-1997</h1>" in page and page.count("<img") == 4
     assert STUDY.remark.split(",")[0] in page
-    assert status("publish", folder, "--tables", "tables", "--page", "results.md") == 0
-    published = (tmp_path / "results.md").read_text()
-    assert "## hochreiter-1997\n" in published and STUDY.remark in published
+    assert status("publish", folder, "--tables", "tables", "--pages", "pages", "--yes") == 0
+    published = (tmp_path / "pages" / f"{folder.name}.md").read_text()
+    assert "# hochreiter-1997\n" in published and STUDY.remark in published
     assert "| parity | DenseStack | 1 | 4 | 41 | 0 of 2 | " in published
     assert "\n- parity: DenseStack – in 0 of 2 runs.\n" in published

@@ -121,10 +121,10 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     assert page.count("<img") == 2 and page.count("<pre>") == 4
     sample = (folder / table["run"][0] / "samples.txt").read_text()
 
-    assert status("publish", folder, "--tables", "tables", "--page", "results.md") == 0
-    published = (tmp_path / "results.md").read_text()
+    assert status("publish", folder, "--tables", "tables", "--pages", "pages", "--yes") == 0
+    published = (tmp_path / "pages" / f"{folder.name}.md").read_text()
     assert "| GridLSTM2D | 2 | 8 | " in published
-    assert "### Samples" in published and "![validation bits per symbol against" in published
+    assert "## Samples" in published and "![validation bits per symbol against" in published
     written = next(filter(None, sample.split("\n", 1)[1].splitlines()))
     assert f"\n    {written}" in published
     assert len(pd.read_csv(tmp_path / "tables" / f"{folder.name}-runs.csv")) == 2

@@ -14,7 +14,7 @@ from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.studies.study import depth_of, grouped
 from keras_deeplstm.experiments.words import ratio_text, ratios_text
 
-FILTERS = "Filters of the first layer"  # title of a section
+DEPTH, FILTERS = "Depth", "Filters of the first layer"  # titles of sections
 AGAINST_DEPTH = (
     ("gradient_ratio_start", "first / last gradient, matrices"),
     ("state_gradient_ratio_start", "first / last gradient, states"),
@@ -49,7 +49,7 @@ def sections(groups: list[Group]) -> list[Section]:
             depth_rows,
         ),
         Section(
-            "Depth",
+            DEPTH,
             "What each kind of network comes to as it gets deeper: on the test data; the norm of "
             "the gradient of the first recurrent matrix divided by that of the last, in the first "
             "training step; and the same of the states, before training. Where the state of the "

@@ -1,45 +1,52 @@
-"""Results for others to read: tables as CSV, and a Markdown page with the answers and pictures."""
+"""Results for others to read: tables as CSV, a Markdown page for each study, and their index."""
 
 import base64
+import io
+import itertools
 import re
 import shlex
 from pathlib import Path
 
-from keras_deeplstm.experiments.reports import data, states
-from keras_deeplstm.experiments.reports.classifiers import FILTERS
+from PIL import Image
+
+from keras_deeplstm.experiments.reports import classifiers, data, states
+from keras_deeplstm.experiments.reports.drawing import Picture, Section
 from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.studies import FAMILIES, STUDIES
 from keras_deeplstm.experiments.studies.plan import read_plan
-from keras_deeplstm.experiments.studies.study import depth_of
+from keras_deeplstm.experiments.studies.study import depth_of, grouped
 
 WRITTEN = "Written by `deeplstm publish`"  # stands in each page
+INDEX = "index.md"
 DATA = "-data"  # the end of the names of folders with data
-HOW_TO_READ = "How to read the numbers"
-SHOWN = 4  # pictures of a section on the page; all are in the study's report
+# Pictures of a page, one of each section, of these sections first; all are in the report.
+SHOWN = 3
+FIRST = (states.TITLE, classifiers.DEPTH, classifiers.FILTERS)
+COLORS = 64  # of a picture, which makes its file a quarter as large
+LONGEST = 200  # characters of an answer in the index
 
 
-def publish(folders: list[Path], tables: Path, page: Path) -> None:
-    """Write the tables of studies, and one page with what each of them has found.
+def publish(folders: list[Path], tables: Path, pages: Path) -> None:
+    """Write the tables and the page of each study, and the index of all pages that are there.
 
     Of each study there is a table `NAME.csv` with a row for each model, `NAME-runs.csv` with a row
     for each run, and the folder `NAME-data` with what the pictures are drawn from: given in place
-    of the study's folder, it gives the same page. The page is a Markdown file, new or written by
-    this function; its sections on other studies stay. Its pictures lie beside it in a folder of its
-    name.
+    of the study's folder, it gives the same page. `NAME.md` among the pages has the answer, the
+    table and up to three pictures, which lie beside it. `index.md` is written anew.
 
-    ConfigError if a folder is no study's or has no finished run, if two have one name, or if the
-    page is a folder or a file that this function has not written; then nothing is written.
+    ConfigError if a folder is no study's or has no finished run, if two have one name, or if a file
+    of that name is there that this function has not written; then nothing is written.
     """
     with data.unpacked(folders) as places:
-        _publish(dict(zip(folders, places, strict=True)), tables, page)
+        _publish(dict(zip(folders, places, strict=True)), tables, pages)
 
 
-def _publish(folders, tables, page):
-    pictures = page.with_suffix("")
-    if page.is_dir():
-        raise ConfigError(f"'{page}' is a folder, not the file of a page")
+def _publish(folders, tables, pages):
+    if pages.exists() and not pages.is_dir():
+        raise ConfigError(f"'{pages}' is a file, not the folder of the pages")
     found = {}
     for folder, place in folders.items():
         name, findings = folder.resolve().name, collect([place])
@@ -49,67 +56,42 @@ def _publish(folders, tables, page):
             raise ConfigError(f"Two studies have the name {name!r}, after which files are named")
         if findings.study is None or not findings.groups:
             raise ConfigError(f"'{folder}' holds no study with a finished run")
-        title = ", ".join(filter(None, [findings.study.name, findings.subject]))
-        found[name] = title, findings, read_plan(place)
-    before = page.read_text(encoding="utf-8") if page.exists() else ""
-    if before and WRITTEN not in before:
-        raise ConfigError(f"'{page}' is there, and was not written by `deeplstm publish`")
-    notes, sections = _parts(before)
-    for folder in (tables, pictures):
+        found[name] = findings, read_plan(place)
+    for file in (pages / INDEX, *(pages / f"{name}.md" for name in found)):
+        if file.exists() and not is_written(file):
+            raise ConfigError(f"'{file}' is there, and was not written by `deeplstm publish`")
+    for folder in (tables, pages):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, (title, findings, plan) in found.items():
-        sections[title] = _section(name, findings, tables, pictures)
+    for name, (findings, plan) in found.items():
+        files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
+        files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
         data.write(tables / f"{name}{DATA}", findings, plan)
-        notes |= {findings.kind.note: None}
-    parts = [_indexed(title, text) for title, text in sections.items()]
-    after = render("results.md", how_to_read=HOW_TO_READ, notes=notes, sections=parts)
-    files.write_text(page, after)
-    # Not before, because the page that was there shows them; and no others.
-    for picture in pictures.glob("*.png"):
-        link = f"({pictures.name}/{picture.name})"
-        if link in before and link not in after:
-            picture.unlink()
+        _write_page(pages / f"{name}.md", findings)
+    write_index(pages)
 
 
-def _parts(page):
-    """The notes of a page, and the texts of its sections by their titles."""
-    parts = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
-    found = [part.partition("\n") for part in parts]
-    sections = {title: text.strip("\n") for title, _, text in found}
-    notes = sections.pop(HOW_TO_READ, "").split("\n\n")
-    return dict.fromkeys(filter(None, notes)), sections
-
-
-def _indexed(title, text):
-    """What the page says of a section. Its answer is the first line in bold."""
-    answer = re.search(r"^\*\*(.*)\*\*$", text, flags=re.MULTILINE)
-    # As GitHub makes it of a heading.
-    anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-    return {"title": title, "anchor": anchor, "answer": answer[1] if answer else "", "text": text}
-
-
-def _section(name, findings, tables, pictures):
-    """Write the tables and pictures of a study; return its text."""
+def _write_page(page, findings):
     study, groups = findings.study, findings.groups
-    files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
-    files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
-    deepest = {group.label: group.name for group in sorted(groups, key=depth_of)}
     sections = findings.kind.sections(groups, [])
-    shown, drawn = {}, 0
-    for section in sections:
-        for picture in _chosen(section, deepest.values(), not study.datasets):
-            drawn += 1
-            file = pictures / f"{name}-{drawn}.png"
-            files.write_bytes(file, base64.b64decode(picture.data))
-            shown.setdefault(section.title, []).append((file.name, picture))
-    return render(
-        "section.md",
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    number = itertools.count(1)
+    shown = {}
+    for title, pictures in _chosen(sections, findings).items():
+        for picture in pictures:
+            file = page.with_name(f"{page.stem}-{next(number)}.png")
+            files.write_bytes(file, _small(picture))
+            shown.setdefault(title, []).append((file.name, picture))
+    text = render(
+        "study.md",
+        title=", ".join(filter(None, [study.name, findings.subject])),
         study=study,
+        name=page.stem,
+        written=WRITTEN,
         answer=findings.answer,
         rows=findings.kind.rows(groups),
-        sections=shown,
+        note=findings.kind.note,
+        pictures=shown,
         writings={section.title: section.writings for section in sections if section.writings},
-        folder=pictures.name,
         missing=[run for run, state, _ in findings.problems if state == "missing"],
         problems=[problem for problem in findings.problems if problem[1] != "missing"],
         commands=list(dict.fromkeys(map(_without_places, findings.commands))),
@@ -117,7 +99,45 @@ def _section(name, findings, tables, pictures):
         environment=findings.finished[0].environment,
         resumed=len(findings.resumed),
         runs=len(findings.finished),
-    ).strip("\n")
+    )
+    files.write_text(page, text.strip("\n") + "\n")
+    # Not before, because the page that was there shows them; and no others.
+    for picture in page.parent.glob("*.png"):
+        link = f"({picture.name})"
+        if link in before and link not in text:
+            picture.unlink()
+
+
+def is_written(file: Path) -> bool:
+    """Whether it is a page that `publish` has written."""
+    return file.is_file() and WRITTEN in file.read_text(encoding="utf-8")
+
+
+def write_index(pages: Path) -> None:
+    """Write the index of all pages in a folder that `publish` has written: their answers."""
+    found = []
+    for file in sorted(pages.glob("*.md")):
+        text = file.read_text(encoding="utf-8")
+        title, answer = (
+            re.search(pattern, text, flags=re.MULTILINE)
+            for pattern in (r"^# (.*)$", r"^\*\*(.*)\*\*$")
+        )
+        if file.name != INDEX and WRITTEN in text and title and answer:
+            found.append({"file": file.name, "title": title[1], "answer": _short(answer[1])})
+    order = {name: place for place, name in enumerate(STUDIES)}
+    found.sort(key=lambda page: order.get(_study(page), len(order)))
+    families = grouped(found, lambda page: FAMILIES.get(_study(page), "Others"))
+    files.write_text(pages / INDEX, render("index.md", families=families, written=WRITTEN))
+
+
+def _study(page):
+    return page["title"].partition(",")[0]
+
+
+def _short(answer):
+    if len(answer) <= LONGEST:
+        return answer
+    return answer[:LONGEST].rpartition(" ")[0].rstrip(",;:") + " …"
 
 
 def _without_places(command):
@@ -134,18 +154,33 @@ def _without_places(command):
     return shlex.join(words)
 
 
-def _chosen(section, names, several):
-    """The pictures of a section that the page shows: of its last row, the deepest networks.
+def _small(picture):
+    """The bytes of a picture, with few colors."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture.data))).convert("RGB")
+    small = io.BytesIO()
+    image.quantize(COLORS).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
-    Of the gradients of states the last two rows, which belong together; of filters, those after
-    training of the models named. Of several tasks, the first picture of each.
-    """
-    if several:
-        return [row[0] for row in section.rows]
-    if section.title == FILTERS:
+
+def _chosen(sections: list[Section], findings) -> dict[str, list[Picture]]:
+    """The pictures of a page by the titles of their sections: one of each, then a second."""
+    deepest = {group.label: group.name for group in sorted(findings.groups, key=depth_of)}
+    first = sorted(sections, key=lambda s: FIRST.index(s.title) if s.title in FIRST else len(FIRST))
+    rounds = itertools.zip_longest(*(_pictures(section, deepest.values()) for section in first))
+    found = [picture for one in rounds for picture in one if picture][:SHOWN]
+    return {
+        section.title: chosen
+        for section in sections
+        if (chosen := [picture for row in section.rows for picture in row if picture in found])
+    }
+
+
+def _pictures(section, names):
+    """Those that can stand for a section, the best one first: of the deepest networks."""
+    if section.title == classifiers.FILTERS:  # after training, of these models
         begins = tuple(f"{name}, " for name in names)
-        found = [row[-1] for row in section.rows if row and row[-1].caption.startswith(begins)]
-    else:
-        last = -2 if section.title == states.TITLE else -1
-        found = [picture for row in section.rows[last:] for picture in row]
-    return found[:SHOWN]
+        return [p for row in section.rows for p in row[-1:] if p.caption.startswith(begins)][::-1]
+    if section.title == states.TITLE:  # all networks together, and not each with its paths
+        together, alone = section.rows[-2:]
+        return [*together, *alone][:1]
+    return [row[0] for row in section.rows[::-1] if row]

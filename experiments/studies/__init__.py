@@ -13,17 +13,17 @@ from keras_deeplstm.experiments.studies import (
 from keras_deeplstm.experiments.studies import sequences as long_memory
 from keras_deeplstm.experiments.studies.study import Study, best_first, grid
 
-__all__ = ["STUDIES", "Study", "best_first", "grid"]
+__all__ = ["FAMILIES", "STUDIES", "Study", "best_first", "grid"]
 
-_FILES = (
-    depth,
-    images,
-    depth_limit,
-    image_grids,
-    texts,
-    connections,
-    long_memory,
-    algorithms,
-    forecasts,
-)
-STUDIES = {study.name: study for file in _FILES for study in file.studies}
+_FILES = {
+    "Depth": (depth, depth_limit),
+    "Images": (images, image_grids),
+    "Transformers and convolutional networks": (connections,),
+    "Text": (texts,),
+    "Long memory": (long_memory,),
+    "Parity, counting and algorithms": (algorithms,),
+    "Forecasts": (forecasts,),
+}
+_STUDIES = [(s, family) for family, some in _FILES.items() for file in some for s in file.studies]
+STUDIES = {study.name: study for study, _ in _STUDIES}
+FAMILIES = {study.name: family for study, family in _STUDIES}

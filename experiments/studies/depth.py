@@ -18,6 +18,7 @@ def _depth_configs(dataset):
         ModelConfig(tied=True),
         ModelConfig("dense", **TANH),
         ModelConfig("dense", **RELU),
+        ModelConfig("residual", **RELU),
     )
     settings = {"epochs": 3, "batch_size": 128, "gradient_every": 20}
     if dataset == "digits":
@@ -76,7 +77,7 @@ studies = (
     Study(
         name="depth",
         question="Does the gradient reach the bottom of an LSTM over depth, "
-        "and of a plain network of the same depth?",
+        "and of plain and residual networks of the same depth?",
         datasets=("digits", "mnist", "fashion-mnist"),
         own_data=True,
         configs=_depth_configs,

@@ -20,13 +20,29 @@ MOST = 0.9  # share of the runs that have to solve a task
 
 
 def solved_answer(groups: list[Group]) -> list[str]:
-    """How many of the tasks each model solves in most of its runs, then task by task."""
-    counts = [
-        f"{label} {_solved(members)} of {len(members)}"
+    """How many of the tasks the models solve in most of their runs, then task by task."""
+    counts = {
+        label: (_solved(members), len(members))
         for label, members in grouped(groups, attrgetter("label")).items()
-    ]
-    first = f"Tasks solved in at least {MOST:.0%} of the runs: {enumerate_words(counts)}."
-    return [first, *_task_by_task(groups, attrgetter("name"))]
+    }
+    return [solved_sentence(counts), *_task_by_task(groups, attrgetter("name"))]
+
+
+def solved_sentence(counts: dict[str, tuple[int, int]]) -> str:
+    """A sentence on how many of its tasks each model solves, the best models first."""
+    clauses = []
+    by_count = grouped(counts, counts.__getitem__)
+    if all(solved == tasks for solved, tasks in by_count) and len(counts) > 1:
+        return f"Every model solves its tasks in at least {MOST:.0%} of its runs."
+    for solved, tasks in sorted(by_count, key=lambda count: -count[0] / count[1]):
+        labels = by_count[solved, tasks]
+        clause = f"{solved} of {tasks}"
+        if not clauses:
+            verb, whose = ("solves", "its") if len(labels) == 1 else ("solve", "their")
+            things = "task" if tasks == 1 else "tasks"
+            clause = f"{verb} {clause} {things} in at least {MOST:.0%} of {whose} runs"
+        clauses.append(f"{enumerate_words(labels)} {clause}")
+    return f"{'; '.join(clauses)}."
 
 
 def _published_answer(groups):
