@@ -1,9 +1,9 @@
-"""Draw the pictures of docs/index.md and docs/callbacks.md from small real runs.
+"""Draw the pictures of README.md, docs/index.md and docs/callbacks.md from small real runs.
 
 Command: `python docs/pictures.py docs/pictures`. The data are scikit-learn's digits; no download.
 """
 
-import os
+import contextlib
 import pathlib
 import re
 import sys
@@ -45,13 +45,19 @@ def getting_started(folder):
     assert layers, "docs/index.md no longer has the model that the block replaces"
     for program, name in ((code, "own-model.png"), (with_block, "block.png")):
         names = {}
-        with tempfile.TemporaryDirectory() as scratch:
-            back = os.getcwd()
-            os.chdir(scratch)
+        with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
             exec(program, names)
-            os.chdir(back)
         figure = names["flow"].plot(ax=plt.subplots(**SIZE)[1]).figure
         save(figure, folder / name)
+
+
+def readme(folder):
+    """Run the first example of README.md as it stands there."""
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(), re.DOTALL)
+    names = {}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        exec(code, names)
+    save(names["flow"].plot(ax=plt.subplots(**SIZE)[1]).figure, folder / "readme.png")
 
 
 def classifier(digits, **options):
@@ -163,6 +169,7 @@ def mean_field(folder):
 if __name__ == "__main__":
     target = pathlib.Path(sys.argv[1]).resolve()
     target.mkdir(exist_ok=True)
+    readme(target)
     getting_started(target)
     callbacks(target)
     guard(target)

@@ -79,16 +79,15 @@ def test_answers_of_the_text_study():
     )
     names = "Transformer lstm", "Transformer lstm input_gate_bias=depth", "Transformer residual"
     assert answer == [
-        f"{names[0]} less {names[2]} with the same windows of the text, in nats of the "
-        "validation text: -0.100 ± 0.000 at depth 12.",
-        f"{names[1]} less {names[2]} with the same windows of the text, in nats of the "
-        "validation text: -0.200 at depth 12.",
-        f"Depth 12, the same of all: {names[1]} 1.900, {names[0]} 2.100 ± 0.248 and "
+        f"Validation loss of {names[0]} less that of {names[2]}, in nats: "
+        "-0.100 ± 0.000 at depth 12.",
+        f"Validation loss of {names[1]} less that of {names[2]}, in nats: -0.200 at depth 12.",
+        f"Validation loss at depth 12: {names[1]} 1.900, {names[0]} 2.100 ± 0.248 and "
         f"{names[2]} 2.200 ± 0.248.",
         "Gradient of the first state divided by that of the last at depth 12, before and after "
         f"training: {names[0]} 0.50 → 2.0, {names[1]} 0.50 → 2.0 and {names[2]} 0.50 → 2.0.",
-        "Of the gradient of the first memory cell, what comes back through the memory cells "
-        f"alone, divided by all of it: {names[0]} 0.25 → 0.75 and {names[1]} 0.25 → 0.75.",
+        "Share of the gradient of the first memory cell that comes back through memory alone: "
+        f"{names[0]} 0.25 → 0.75 and {names[1]} 0.25 → 0.75.",
     ]
 
 

@@ -18,6 +18,7 @@ from keras_deeplstm.experiments.tasks.sequences import TASKS as SEQUENCE_TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = sorted((ROOT / "docs/results").glob("*.md"))
 API = sorted((ROOT / "docs/api").glob("*.md"))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # `deeplstm`, also with variables before it, and docs/own-task.md's script, which calls its `main`.
@@ -116,9 +117,10 @@ def test_commands_parse(page, capsys, request, tmp_path, monkeypatch):
 def test_commands_are_found():
     found = calls(ROOT / "README.md")
     assert ["study", "depth", "--dataset", "digits", "--seeds", "3"] in found
-    assert ["run", "digits"] in found  # the comment behind it has gone
-    adding = next(arguments for arguments in found if arguments[:2] == ["solve", "adding"])
-    assert adding[-2:] == ["--model.input-gate-bias", "-3"]  # from the second line
+    assert ["list", "studies"] in found  # the comment behind it has gone
+    found = calls(ROOT / "docs/sequences.md")
+    parity = next(arguments for arguments in found if "parity:bits=16,curriculum=true" in arguments)
+    assert parity[-2:] == ["--jit-compile", "True"]  # from the third line
 
 
 @every([page for page in PAGES if OPTION.search(prose(page))])
@@ -197,7 +199,7 @@ def anchors(page):
     }
 
 
-@every([*PAGES, *API])
+@every([*PAGES, *RESULTS, *API])
 def test_links(page):
     wrong = []
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):

@@ -158,14 +158,14 @@ def _answer(groups):
                 text = f"{_difference(group, plain)} at depth {depth}"
                 found.setdefault(_name(group), []).append(text)
     sentences = [
-        f"{name} less {BASELINE.label} with the same windows of the text, in nats of the "
-        f"validation text: {enumerate_words(texts)}."
+        f"Validation loss of {name} less that of {BASELINE.label}, in nats: "
+        f"{enumerate_words(texts)}."
         for name, texts in found.items()
     ]
     for depth, members in by_depth:
         members.sort(key=_loss)
         losses = [f"{_name(group)} {_loss_text(group)}" for group in members]
-        sentences.append(f"Depth {depth}, the same of all: {enumerate_words(losses)}.")
+        sentences.append(f"Validation loss at depth {depth}: {enumerate_words(losses)}.")
     return [*sentences, *_gradients(groups)]
 
 
@@ -206,8 +206,8 @@ def _gradients(groups):
     return [
         f"Gradient of the first state divided by that of the last at depth {deepest}, before and "
         f"after training: {enumerate_words(first)}.",
-        "Of the gradient of the first memory cell, what comes back through the memory cells alone, "
-        f"divided by all of it: {enumerate_words(memory)}.",
+        "Share of the gradient of the first memory cell that comes back through memory alone: "
+        f"{enumerate_words(memory)}.",
     ]
 
 
