@@ -14,12 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_deeplstm import __version__, validation
-from keras_deeplstm.experiments import commands, runs
+from keras_deeplstm.experiments import commands, listing, runs
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import check_backend, load_keras
 from keras_deeplstm.experiments.processes.worker import end_if_imported
 from keras_deeplstm.experiments.runner import run_study
-from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import run_search
@@ -83,10 +82,15 @@ def study(command: commands.StudyCommand, line: str) -> int:
         dataset = study.checked(dataset)
         validation.fields(command)
     restarts = study.restarts if command.restarts is None else command.restarts
+    plan = study.plan(dataset, command.epochs, command.seeds, command.folds)
+    folder = command.runs_dir / study.folder_name(dataset, command.epochs, command.folds)
+    if command.list:
+        listing.show(listing.of_plan(plan, folder, command.only))
+        return 0
     succeeded, report = run_study(
         study,
-        study.plan(dataset, command.epochs, command.seeds, command.folds),
-        command.runs_dir / study.folder_name(dataset, command.epochs, command.folds),
+        plan,
+        folder,
         only=command.only,
         limit=command.limit,
         restarts=restarts,
@@ -167,50 +171,17 @@ def _ask(question):
 
 def list_(command: commands.ListCommand, line: str) -> int:
     """Print a list."""
-    hints: list[str] = []
     if command.what == "tasks":
-        rows: list[tuple[str, ...]] = [(task.name, task.description) for task in TASKS.values()]
-        rows += OWN_DATA.items()
+        tasks = [(task.name, task.description) for task in TASKS.values()]
+        lines = listing.of_names([*tasks, *OWN_DATA.items()])
     elif command.what == "sequences":
-        rows = [(name, task().description) for name, task in SEQUENCE_TASKS.items()]
+        lines = listing.of_names((n, task().description) for n, task in SEQUENCE_TASKS.items())
     elif command.what == "studies":
-        rows = [(study.name, study.question) for study in STUDIES.values()]
+        lines = listing.of_names((study.name, study.question) for study in STUDIES.values())
     else:
-        found = runs.find(command.runs_dir)
-        if not found:
-            print(f"No runs in '{command.runs_dir}'")
-            return 0
-        rows = [("RUN", "STATE", "TASK", "MODEL", "DEPTH", "TEST RESULT")]
-        rows += [(str(run.folder.relative_to(command.runs_dir)), *_columns(run)) for run in found]
-        hints = [run.unknown for run in found if run.unknown]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(validation.printable("  ".join(map(str.ljust, row, widths)).rstrip()))
-    for hint in dict.fromkeys(hints):
-        print(validation.printable(hint))
+        lines = listing.of_runs(command.runs_dir)
+    listing.show(lines)
     return 0
-
-
-def _columns(run):
-    """State, task, model, depth and test result of a run."""
-    config = run.config
-    if run.unknown:
-        return _unknown_columns(run)
-    if config is None:
-        return run.state, "", "", "", ""
-    result = config.short(run.result) if run.result else ""
-    return run.state, config.listed, config.model.label, str(config.model.depth), result
-
-
-def _unknown_columns(run):
-    """The same of a run whose task or block is unknown here, as its files say it."""
-    settings = files.read_json(run.folder / "config.json")
-    model = settings.get("model", {})
-    numbers = {k: v for k, v in run.result.items() if isinstance(v, int | float)}
-    names = [name for name in numbers if name.startswith("test_") and name != "test_loss"]
-    result = f"{names[0].removeprefix('test_')} {numbers[names[0]]:.4g}" if names else ""
-    subject = f"{settings.get('task')} (unknown here)"
-    return run.state, subject, str(model.get("block", "")), str(model.get("depth", "")), result
 
 
 # What several of them do.

@@ -176,6 +176,8 @@ class StudyCommand(Command):
     checkpoint_share: Share = None
     """Share of the training time that checkpoints may take; see `deeplstm run --help`."""
     tensorboard: Events = False
+    list: bool = False
+    """Train nothing: list the runs, what is done, and their names for --only."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class PublishCommand:
 
 @dataclass(frozen=True)
 class ListCommand:
-    """List runs, tasks or studies."""
+    """List runs, tasks or studies. On a terminal, a study or a search is one line of the runs."""
 
     what: tyro.conf.Positional[Literal["runs", "tasks", "sequences", "studies"]] = "runs"
     """What to list."""

@@ -84,17 +84,20 @@ class _Runner:
     def __init__(self, worker, check_signals, folder, options, total):
         # `deeplstm --help` does not wait for it.
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self.worker = worker
         self.check_signals = check_signals
         self.folder = folder
         self.options = options
         self.total = total
+        # The time left first: what is too long for the terminal loses its end.
+        title = Column(no_wrap=True, overflow="ellipsis")
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=10),
             TimeRemainingColumn(),
             TextColumn("left"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.description}", table_column=title),
             transient=True,
         )
         # Not `console.is_terminal`: FORCE_COLOR, which notebooks set, makes that true of a file.

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import time
@@ -277,6 +278,49 @@ def test_list(folder, capsys):
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].split(maxsplit=1)[1].startswith("Does the gradient reach the bottom")
     assert len(rows) == len(studies.STUDIES)
+
+
+def test_lists_fit_a_terminal(tiny_study, folder, capsys, monkeypatch):
+    """Newest first, names without their middle, a study and a search in one line each."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    long = f"{'first-' * 12}rate0.01"
+    names = "new", "depth-digits", "search-digits", long
+    for name in names:
+        place = folder / "runs" / name
+        for run in ("one", "two") if name.count("digits") else (".",):
+            runs.begin(place / run, RunConfig("digits"))
+    runs.files.write_json(folder / "runs/depth-digits/study.json", {})
+    runs.files.write_json(folder / "runs/search-digits/search.json", {})
+    for age, name in enumerate(names):
+        os.utime(folder / "runs" / name, (10_000 - age, 10_000 - age))
+    assert status(["list"]) == 0
+    head, *rows, hint = capsys.readouterr().out.splitlines()
+    assert head.split() == ["RUN", "STATE", "TEST", "RESULT"]
+    assert [row.split()[:2] for row in rows[:3]] == [
+        ["new", "created"], ["depth-digits/", "study"], ["search-digits/", "search"]
+    ]  # fmt: skip
+    assert rows[1].endswith("0 of 2 runs finished")
+    assert re.match(r"first-first\S*…\S*-rate0\.01 +created$", rows[3])
+    assert hint == "The runs of one of them: deeplstm list --runs-dir runs/depth-digits"
+    assert all(len(row) <= 80 for row in (head, *rows))
+    assert status(["list", "--runs-dir", "runs/depth-digits"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert {row.split()[0] for row in rows} == {"one", "two"}
+    assert status(["list", "studies"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) > len(studies.STUDIES)
+    assert lines[1].startswith(" " * 24)
+
+
+def test_the_runs_of_a_study_are_listed(tiny_study, folder, capsys):
+    names = list(tiny_study.plan("digits"))
+    runs.begin(folder / "runs" / "depth-digits" / names[0], tiny_study.configs("digits")[0])
+    assert status(["study", "depth", "--list"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows == [f"created   {names[0]}", *(f"missing   {name}" for name in names[1:])]
+    assert status(["study", "depth", "--list", "--only", "dense"]) == 0
+    assert capsys.readouterr().out == f"missing   {names[2]}\n"
 
 
 @pytest.mark.parametrize(

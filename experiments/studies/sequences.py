@@ -30,7 +30,7 @@ def solved_answer(groups: list[Group]) -> list[str]:
 
 def solved_sentence(counts: dict[str, tuple[int, int]]) -> str:
     """A sentence on how many of its tasks each model solves, the best models first."""
-    clauses = []
+    clauses: list[str] = []
     by_count = grouped(counts, counts.__getitem__)
     if all(solved == tasks for solved, tasks in by_count) and len(counts) > 1:
         return f"Every model solves its tasks in at least {MOST:.0%} of its runs."
