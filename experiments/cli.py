@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import commands, listing, runs
+from keras_deeplstm.experiments.bars import epoch_bar
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import check_backend, load_keras
 from keras_deeplstm.experiments.processes.worker import end_if_imported
@@ -230,7 +231,8 @@ def _train(config, folder, **options):
             _print_text(textwrap.indent(row["sample"], "    | ", lambda line: True) + "\n")
 
     _say(config.introduction)
-    result = train(config, folder, on_epoch=show, on_message=_say, **options)
+    with epoch_bar() as step:
+        result = train(config, folder, on_epoch=show, on_step=step, on_message=_say, **options)
     _say(config.outcome(result))
 
 

@@ -4,7 +4,7 @@ On a terminal a line fits it, and the runs of a study or a search are one line; 
 script that reads them, lists are complete.
 """
 
-import os
+import itertools
 import shutil
 import sys
 import textwrap
@@ -51,8 +51,8 @@ def of_runs(folder: Path) -> list[str]:
     rows = [SHORT, *(_short_row(place, groups[place], folder) for place in newest)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = max(width - sum(widths[1:]) - 2 * len(GAP), 20)
-    common = os.path.commonprefix([name for name, *_ in rows[1:]]).rpartition("-")[0]
-    lines = _table([(_elided(name, room, len(common)), *others) for name, *others in rows])
+    common = _common([name for name, *_ in rows[1:]])
+    lines = _table([(_elided(name, room, common), *others) for name, *others in rows])
     more = next((place for place in newest if _is_whole(place)), None)
     hint = f"The runs of one of them: deeplstm list --runs-dir {more}" if more else ""
     return [*lines, *filter(None, [hint]), *hints]
@@ -83,6 +83,13 @@ def _wrapped(line, width, indent):
 def _table(rows):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _common(names):
+    """How many characters all names begin with, in whole words."""
+    least, most = min(names).split("-"), max(names).split("-")  # which differ first
+    words = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(least, most, strict=False))
+    return sum(len(word) + 1 for word, _ in words) - 1
 
 
 def _elided(name, room, common):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.bars import progress
 from keras_deeplstm.experiments.processes import signals
 from keras_deeplstm.experiments.processes.startup import load_keras
 from keras_deeplstm.experiments.processes.worker import MEMORY, TRAININGS, CallError, Worker
@@ -82,26 +83,12 @@ def run_study(
 
 class _Runner:
     def __init__(self, worker, check_signals, folder, options, total):
-        # `deeplstm --help` does not wait for it.
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-        from rich.table import Column
-
         self.worker = worker
         self.check_signals = check_signals
         self.folder = folder
         self.options = options
         self.total = total
-        # The time left first: what is too long for the terminal loses its end.
-        title = Column(no_wrap=True, overflow="ellipsis")
-        self.progress = Progress(
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            BarColumn(bar_width=10),
-            TextColumn("{task.description}", table_column=title),
-            transient=True,
-        )
-        # Not `console.is_terminal`: FORCE_COLOR, which notebooks set, makes that true of a file.
-        self.progress.disable = not self.progress.console.file.isatty()
+        self.progress = progress()
         self.pace = None  # seconds for a unit of work, measured
         self.trained = 0  # runs, by the present process of the worker
 
@@ -205,7 +192,7 @@ class _Runner:
                 self.say(f"Estimated time, from the first epochs: {estimate}")
         self.progress.update(
             self.bar,
-            description=f"{title}, epoch {epoch:g}/{rounds}",
+            description=f"epoch {epoch:g}/{rounds}, {title}",
             completed=self.progress.tasks[self.bar].total - left,
         )
 

@@ -23,7 +23,7 @@ from keras_deeplstm.experiments.runs import checkpoints, files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.tasks import get_task
-from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.training import session, train
 from keras_deeplstm.experiments.training.journal import DivergedError
 
 # Everything that has a state: dropout, moving averages of batch normalization, Adam.
@@ -73,6 +73,21 @@ def reference(trained):
 @pytest.fixture
 def folder(tmp_path, trained):
     return shutil.copytree(trained[1], tmp_path / "run")
+
+
+def test_steps_are_told_while_an_epoch_runs(tmp_path, monkeypatch):
+    """5 steps of each of 4 epochs, the mean loss of which is that of the row."""
+    monkeypatch.setattr(session, "PAUSE", -1)
+    seen, rows = [], []
+    train(CONFIG, tmp_path / "a", on_step=lambda *told: seen.append(told), on_epoch=rows.append)
+    assert [told[:2] for told in seen] == [(step, 5) for step in (1, 2, 3, 4, 5)] * 4
+    assert [loss for step, _, loss in seen if step == 5] == [row["loss"] for row in rows]
+    plain = train(CONFIG, tmp_path / "b")
+    assert plain["test_loss"] == runs.load(tmp_path / "a").result["test_loss"]
+    monkeypatch.setattr(session, "PAUSE", 1e9)
+    few = []
+    train(CONFIG, tmp_path / "c", on_step=lambda *told: few.append(told[:2]))
+    assert few == [(5, 5)] * 4
 
 
 @pytest.mark.backends

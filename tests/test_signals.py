@@ -35,6 +35,15 @@ def test_the_first_signal_waits_for_its_moment(signum, status):
     assert signal.getsignal(signum) is before
 
 
+def test_a_terminal_is_told_what_the_first_signal_does(monkeypatch):
+    told = []
+    monkeypatch.setattr("os.isatty", lambda descriptor: True)
+    monkeypatch.setattr("os.write", lambda descriptor, text: told.append((descriptor, text)))
+    with pytest.raises(Interrupted), delayed():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert told == [(2, b"\nStopping; what is done is kept. Ctrl-C again leaves at once.\n")]
+
+
 def test_the_end_of_the_block_is_such_a_moment():
     with pytest.raises(Interrupted), delayed():
         os.kill(os.getpid(), signal.SIGTERM)

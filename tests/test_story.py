@@ -25,6 +25,7 @@ STORY = (
 HELPERS = (
     "moved.py",  # is asked by each import
     "words.py",
+    "bars.py",
     "processes/signals.py",
     "processes/startup.py",
     "processes/worker.py",  # only asks whether this is a worker

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the first finishes the training step, the second leaves at once."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+FIRST = b"\nStopping; what is done is kept. Ctrl-C again leaves at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,7 +44,8 @@ def delayed(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[]
     """Inside, a signal waits for a moment at which the work can stop.
 
     Yields a function to call at such moments: it raises `Interrupted` if a signal has come. So does
-    the end of the block. The first signal also calls `on_first`, a second one ends the process.
+    the end of the block. The first signal says so and calls `on_first`, a second one ends the
+    process.
     """
     received: list[int] = []
 
@@ -52,6 +55,9 @@ def delayed(on_first: Callable[[], None] = lambda: None) -> Iterator[Callable[[]
                 os.write(1, b"\x1b[?25h")  # show the cursor that a progress bar has hidden
             os._exit(128 + signum)
         received.append(signum)
+        # Of the processes of one command, the one that the user has started says it.
+        if os.isatty(2) and multiprocessing.parent_process() is None:
+            os.write(2, FIRST)
         on_first()
 
     def check():

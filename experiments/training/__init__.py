@@ -34,6 +34,7 @@ def train(
     devices: str = "one",
     tensorboard: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_step: Callable[[int, int | None, float], None] | None = None,
     on_message: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Any]:
     """Train, evaluate and record one run of any kind; go on with it if it was interrupted.
@@ -53,6 +54,8 @@ def train(
             the folder `tensorboard` in that of the run.
         on_epoch: Called after each of them with its row of `metrics.csv`. That of a text also has
             the "sample" that was drawn, "" if there is none.
+        on_step: Called some times a second, within an epoch or what is reported in its place, with
+            the number of training steps done, that of all or None, and the mean loss of these.
         on_message: Called with what the user should know: where the run goes on, and which
             checkpoints are damaged.
 
@@ -94,5 +97,6 @@ def train(
         devices=devices,
         tensorboard=tensorboard,
         on_epoch=on_epoch,
+        on_step=on_step,
         on_message=on_message,
     )

@@ -7,6 +7,8 @@ run's seed and the number of the epoch.
 """
 
 import gc
+import math
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -26,6 +28,8 @@ from keras_deeplstm.experiments.training.journal import DivergedError, Journal
 # The share of the training time that checkpoints may take; so long epochs all get one.
 CHECKPOINT_SHARE = 0.02
 Row = dict[str, Any]  # of metrics.csv
+OnStep = Callable[[int, int | None, float], None]
+PAUSE = 0.2  # seconds between two calls
 
 
 class Training(Protocol):
@@ -46,6 +50,21 @@ class Training(Protocol):
         """Train, evaluate, write files but `result.json`, and return what that is to hold."""
 
 
+class Steps(keras.callbacks.Callback):
+    """Calls `on_step` some times a second, and at the end of each epoch."""
+
+    def __init__(self, on_step: OnStep):
+        super().__init__()
+        self.on_step, self.said = on_step, 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Say where the epoch is."""
+        steps, now = self.params.get("steps"), time.monotonic()
+        if now - self.said > PAUSE or batch + 1 == steps:
+            self.said = now
+            self.on_step(batch + 1, steps, float((logs or {}).get("loss", math.nan)))
+
+
 class Session:
     """One process at the work of a run, whose lock it holds."""
 
@@ -55,6 +74,7 @@ class Session:
         counted: str,
         share: float,
         on_epoch: Callable[[Row], None] | None,
+        on_step: OnStep | None,
         on_message: Callable[[str], None],
         check_signals: Callable[[], None],
         log: Callable[[dict[str, float], int], None] | None,
@@ -62,6 +82,7 @@ class Session:
         self.name, self.folder = run.name, run.folder
         self.log, self.counted = log, counted
         self.share, self.on_epoch = share, on_epoch
+        self.watchers = [Steps(on_step)] if on_step else []
         self.on_message, self.check_signals = on_message, check_signals
 
     def resume(
@@ -114,7 +135,7 @@ class Session:
                 epochs=self.epochs,
                 verbose=0,
                 shuffle=False,
-                callbacks=[*self.callbacks, self.journal],
+                callbacks=[*self.callbacks, *self.watchers, self.journal],
                 **arguments,
             )
 
@@ -135,6 +156,7 @@ def train(
     devices: str,
     tensorboard: bool,
     on_epoch: Callable[[Row], None] | None,
+    on_step: OnStep | None,
     on_message: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train, evaluate and record one run; see `experiments.training.train`."""
@@ -157,8 +179,9 @@ def train(
                 signals.delayed() as check_signals,
             ):
                 session = Session(
-                    run, config.COUNTED, checkpoint_share, on_epoch, on_message, check_signals, log
-                )
+                    run, config.COUNTED, checkpoint_share, on_epoch, on_step, on_message,
+                    check_signals, log,
+                )  # fmt: skip
                 result = {"state": "finished", **training.work(session)}
                 files.write_json(folder / "result.json", result)
             with suppress(OSError):  # a finished run has not failed: it is tidied when next seen
