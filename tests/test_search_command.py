@@ -1,6 +1,7 @@
 """`deeplstm search` from the outside, and the misuse that it meets."""
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from datetime import datetime
 import keras_tuner
 import optuna
 import pytest
+from rich.console import Console
 from search_training import Training, found_in, told
 from worker_here import WorkerHere
 
@@ -694,6 +696,14 @@ def test_live_table(monkeypatch):
     assert "1,234" in text
     assert "best" in text
     assert [trial.number for trial in results.ranked(found, config)] == [1, 0]
+    narrow = io.StringIO()
+    Console(file=narrow, width=80, color_system=None).print(view._table(found))
+    lines = narrow.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    heads, rows = lines[:2], lines[2:]
+    assert "accuracy" in heads[1] and not any("…" in line for line in (*heads, *rows[:2]))
+    assert " ".join(rows[1].split()) == "1 3 16 0.123 0.001 32 95.0% 1,234 – 3 best"
+    assert rows[4].split()[-1] == "running"
 
 
 def test_the_chief_is_gone(monkeypatch, capsys, here):

@@ -7,6 +7,14 @@ from keras_deeplstm.experiments.search import results
 from keras_deeplstm.experiments.search.config import SearchConfig
 from keras_deeplstm.experiments.search.trials import Trial, ended
 
+# Heads that are wider than the numbers below them; a search has ten columns, a terminal 80.
+HEADS = {
+    "dropout": "drop",
+    "parameters": "params",
+    "gradient_ratio": "first/last\ngradient",
+    "seconds": "s",
+}
+
 
 class View(ExitStack):
     """Shows the trials of a search as they come. As a context manager it ends its live table."""
@@ -62,12 +70,13 @@ class View(ExitStack):
         from rich.text import Text
 
         config = self._config
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
         names = [results.short(name) for name in config.searched]
-        numbers = results.columns(config).values()
+        numbers = results.columns(config)
         for name in ("trial", *names, *numbers):
-            table.add_column(name, justify="right")
-        table.add_column("")
+            head = HEADS.get(name, name.replace("_", "\n"))
+            table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
         best = results.best(found, config)
         for trial in found[-(self._console.height - 4) :]:
             values = results.value_texts(trial, config).values()
