@@ -39,10 +39,16 @@ def share_text(successes: int, runs: int) -> str:
     counts = f"{successes} of {runs}"
     if runs < 3:
         return counts
+    low, high = share_interval(successes, runs)
+    return f"{counts} ({low:.0%}–{high:.0%})"
+
+
+def share_interval(successes: int, tries: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of the share of successes."""
     from scipy import stats  # the command's help does not wait for SciPy
 
-    interval = stats.binomtest(successes, runs).proportion_ci(method="wilson")
-    return f"{counts} ({interval.low:.0%}–{interval.high:.0%})"
+    interval = stats.binomtest(successes, tries).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def ratio_text(ratio: float | None) -> str:

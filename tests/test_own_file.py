@@ -153,8 +153,8 @@ def test_the_better_model_wins_whatever_the_metric(kind, capsys):
     assert sorted(row.split(words)[1].strip() for row in rows[1:]) == sorted(
         task.measure.text(value) for value in values
     )
-    assert main(["publish", str(folder), "--tables", "tables", "--page", "page.md"]) == 0
-    assert answer in pathlib.Path("page.md").read_text("utf-8")
+    assert main(["publish", str(folder), "--tables", "tables", "--pages", "pages", "--yes"]) == 0
+    assert answer in pathlib.Path("pages", f"{folder.name}.md").read_text("utf-8")
     assert f"test_{name}" in pd.read_csv("tables/which-t.csv").columns
 
 
@@ -275,7 +275,7 @@ def test_unknown_is_not_damaged(capsys):
     files = {"study": "which", "command": "python here/own.py study which", "runs": names}
     (folder / "study.json").write_text(json.dumps(files))
     assert main(["report", str(folder)]) == 0
-    assert main(["publish", str(folder), "--tables", "tables", "--page", "page.md"]) == 0
+    assert main(["publish", str(folder), "--tables", "tables", "--pages", "pages", "--yes"]) == 0
     before = {path: path.read_bytes() for path in pathlib.Path().rglob("*") if path.is_file()}
 
     for known in (TASKS, settings.OWN_BLOCKS, STUDIES):  # as for `deeplstm`
@@ -286,7 +286,7 @@ def test_unknown_is_not_damaged(capsys):
     assert "damaged" not in text and text.count("finished  t (unknown here)") == 2
     assert text.count("mean_absolute_error 0.") + text.count("mean_absolute_error 1.") == 2
     assert "Unknown task 't'. Use the command that knows it: python here/own.py" in text
-    for argv in (["report", str(folder)], ["publish", str(folder), "--page", "page.md"]):
+    for argv in (["report", str(folder)], ["publish", str(folder), "--pages", "pages", "--yes"]):
         assert main(argv) == 2
         assert "python here/own.py" in capsys.readouterr().err
     register(KINDS["mae"][0])

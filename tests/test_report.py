@@ -69,6 +69,24 @@ def test_page_of_a_run(tmp_path):
     assert all(image["alt"] for image in images)
 
 
+def test_the_page_of_one_run_begins_with_what_came_out(tmp_path):
+    """961 of 1,000 test examples: a Wilson interval that SciPy knows."""
+    make_run(tmp_path / "a", UNTIED, 0.5, 2.1e-7, 0.961)
+    path = tmp_path / "a" / "result.json"
+    files.write_json(path, files.read_json(path) | {"test_examples": 1000})
+    text = Page(write_report([tmp_path / "a"])).text
+    assert "Test accuracy 96.1% (solved), first/last gradient 0.50 -> 2.1e-7" in text
+    assert "1,000 test examples: the 95 % interval of the accuracy is 94.7% to 97.1%." in text
+    alts = [tag["alt"] for name, tag in Page(tmp_path / "a" / "report.html").tags if name == "img"]
+    assert "accuracy against epoch, digits, depth" in alts[0]
+    assert re.search(r"At the end: training [\d.]+; validation [\d.]+\.", alts[0])
+    assert alts[1].startswith("loss against epoch")
+
+    make_run(tmp_path / "b", TANH, 0.5, 0.5, 0.9)
+    page = Page(write_report([tmp_path]))
+    assert "On digits, the highest test accuracy is that of UnfoldedLSTMBlock untied" in page.text
+
+
 def test_page_needs_and_runs_nothing(tmp_path):
     make_run(tmp_path / "a", UNTIED)
     page = Page(write_report([tmp_path / "a"]))

@@ -35,7 +35,8 @@ def sections(groups: list[Group]) -> list[Section]:
     found = [
         Section(
             "Learning",
-            "The metric on the validation data, and loss on the training data, after each epoch."
+            "The metric on the validation data, and loss on the training data, after each epoch; "
+            "of one model alone, both on both. That of training is the mean over the epoch."
             + lines.format("means"),
             [_learning(*panel, colors) for panel in panels],
         ),
@@ -94,9 +95,29 @@ def _ratio_picture(title, members, colors):
 
 def _learning(title, groups, colors):
     measure = groups[0].config.measure
+    if len(groups) == 1:
+        shown = ((measure.name, measure.words, "linear"), ("loss", "loss", "log"))
+        return [_training_and_validation(title, groups[0], *column) for column in shown]
     metric = (f"val_{measure.name}", f"validation {measure.words}")
     columns = (metric, ("loss", "training loss", "log"))
     return [drawing.curves(title, groups, *column, colors=colors) for column in columns]
+
+
+def _training_and_validation(title, group, column, label, scale):
+    """A column of `metrics.csv` of one model, on both parts of the data."""
+    figure, ax = drawing.new_figure(title, "epoch", label, scale)
+    ends = []
+    for number, (name, part) in enumerate(((column, "training"), (f"val_{column}", "validation"))):
+        found = [run.metrics.set_index("epoch") for run in group.runs]
+        values = [frame[name] for frame in found if name in frame]
+        if not values:
+            continue
+        values = pd.concat(values, axis=1)
+        middle = values.mean(axis=1)
+        drawing.draw_line(ax, values, middle, part, f"C{number}", marker=".")
+        ends.append(f"{part} {middle.iloc[-1]:.3g}")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return picture(figure, f"{label} against epoch, {title}. At the end: {'; '.join(ends)}.")
 
 
 def _against_depth(groups, colors):

@@ -12,8 +12,9 @@ from keras_deeplstm.experiments.reports.kinds import KINDS, Kind
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group, group_runs
 from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError
-from keras_deeplstm.experiments.studies import STUDIES, Study
+from keras_deeplstm.experiments.studies import STUDIES, Study, best_first
 from keras_deeplstm.experiments.studies.plan import read_plan, restarts_of, without_success
+from keras_deeplstm.experiments.words import share_interval
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,12 @@ class Findings:
 
     @property
     def answer(self) -> list[str]:
-        """The sentences of the study's answer."""
-        return self.study.answer(self.groups) if self.study and self.groups else []
+        """The sentences of the study's answer; of other runs, what came out."""
+        if not self.groups:
+            return []
+        if self.study:
+            return self.study.answer(self.groups)
+        return _outcome(self.finished[0]) if len(self.finished) == 1 else best_first(self.groups)
 
     @property
     def commands(self) -> list[str]:
@@ -65,6 +70,20 @@ class Findings:
             for name in (flat[0] if flat else ())
             if name not in told and not name.startswith("model.")
         }
+
+
+def _outcome(run):
+    """What one run has come to, and how far another sample of test examples could move it."""
+    said = run.config.outcome(run.result)
+    sentences = [f"{said[0].upper()}{said[1:]}."]
+    count, accuracy = run.result.get("test_examples"), run.result.get("test_accuracy")
+    if count and accuracy is not None:
+        low, high = share_interval(round(count * accuracy), count)
+        sentences.append(
+            f"There are {count:,} test examples: the 95 % interval of the accuracy is {low:.1%} to "
+            f"{high:.1%}. Another seed moves it, too."
+        )
+    return sentences
 
 
 def collect(folders: list[Path]) -> Findings:

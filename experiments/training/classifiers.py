@@ -94,6 +94,7 @@ class Training:
         return {
             f"test_{metric}": test[metric],
             "test_loss": test["loss"],
+            "test_examples": len(data.test[0]),
             f"val_{metric}": journal.rows[-1][f"val_{metric}"],
             **own,
             "parameters": model.count_params(),
