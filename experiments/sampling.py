@@ -37,19 +37,18 @@ def check_sampled(folder: Path) -> None:
 
 def load_sampler(folder: Path) -> tuple["Sampler", str | bytes]:
     """The sampler with the best model of a run, see `check_sampled`, and its `opening_of`."""
-    import keras
-
     from keras_deeplstm.text import Sampler, Vocabulary
 
     check_sampled(folder)
     try:
         known = files.read_json(folder / "vocabulary.json")
-        vocabulary, opening = Vocabulary.from_config(known), opening_of(known)
+        Vocabulary.from_config(known)
+        opening = opening_of(known)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{folder / 'vocabulary.json'}' is damaged: {error}") from None
     path = folder / "best.keras"
     try:
-        return Sampler(keras.models.load_model(path), vocabulary), opening
+        return Sampler.load(folder), opening
     except Exception as error:  # zipfile, HDF5, JSON and Keras each have errors of their own
         # Keras quotes the whole config of the model before it says why.
         reason = str(error).rpartition("Exception encountered: ")[2]

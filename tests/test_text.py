@@ -1,5 +1,7 @@
 """Vocabulary, states that are passed and carried, and sampling."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -356,6 +358,24 @@ def test_dropout_has_no_part_in_sampling(block):
     options = {"length": 20, "seed": 0}
     text = sample(language_model(block), LETTERS, **options)
     assert sample(language_model(block, dropout=0.5), LETTERS, **options) == text
+
+
+def test_the_sampler_of_a_run(tmp_path):
+    model = language_model("lstm")
+    with pytest.raises(FileNotFoundError, match=r"vocabulary\.json"):
+        Sampler.load(tmp_path)
+    (tmp_path / "vocabulary.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"vocabulary\.json' holds no vocabulary"):
+        Sampler.load(tmp_path)
+    (tmp_path / "vocabulary.json").write_text(json.dumps(LETTERS.get_config()))
+    with pytest.raises(FileNotFoundError, match=r"best\.keras' is not there"):
+        Sampler.load(str(tmp_path))
+    model.save(tmp_path / "best.keras")
+    written = [
+        "".join(sampler.stream("ab", length=40, seed=3))
+        for sampler in (Sampler.load(tmp_path), Sampler(model, LETTERS))
+    ]
+    assert written[0] == written[1]
 
 
 def test_sampling_bytes():

@@ -1,7 +1,9 @@
 """Sampling: text drawn from a character language model, many symbols in one compiled loop."""
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -79,6 +81,45 @@ class Sampler:
             )
         self.vocabulary = vocabulary
         self._loop = _Loop(*steps_of(model))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Sampler":
+        """The sampler of a run of `deeplstm train-text`, with its best model so far.
+
+        Args:
+            folder: The run's folder.
+
+        Returns:
+            A `Sampler`.
+
+        Raises:
+            OSError: The folder holds no `vocabulary.json` or no `best.keras`.
+            ValueError: One of them is damaged, or they do not go together.
+
+        Example:
+
+        >>> import json, pathlib, tempfile
+        >>> from keras_deeplstm import models, text
+        >>> vocabulary, folder = text.Vocabulary.of("banana"), pathlib.Path(tempfile.mkdtemp())
+        >>> model = models.character_language_model(len(vocabulary), block="lstm", units=4)
+        >>> model.save(folder / "best.keras")  # as a run of `deeplstm train-text` does
+        >>> known = json.dumps(vocabulary.get_config())
+        >>> (folder / "vocabulary.json").write_text(known) == len(known)
+        True
+        >>> len("".join(text.Sampler.load(folder).stream("ba", length=80)))
+        80
+        """
+        folder = Path(folder)
+        known = json.loads((folder / "vocabulary.json").read_text("utf-8"))
+        try:
+            vocabulary = Vocabulary.from_config(known)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"'{folder / 'vocabulary.json'}' holds no vocabulary") from error
+        if not (path := folder / "best.keras").exists():
+            raise FileNotFoundError(
+                f"'{path}' is not there: a run has a model after its first evaluation"
+            )
+        return cls(keras.models.load_model(path), vocabulary)
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Take other weights, such as those of a model that has been trained since.
