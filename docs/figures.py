@@ -38,7 +38,7 @@ def gradient_depth(study, output, depth=100):
         ax.set(xlabel="depth step (1 = next to the input)")
         ax.grid(alpha=0.3)
     lines = [lines[label] for label in labels]
-    figure.legend(lines, labels, loc="outside lower center", ncols=3)
+    figure.legend(lines, labels, loc="outside lower center", ncols=2)
     figure.savefig(output, dpi=110)
 
 

@@ -3,7 +3,8 @@
 A page can be drawn again from them without any training: the folder stands for that of the study in
 `deeplstm publish` and `deeplstm report`. Numbers have five significant digits. Of the gradients
 there is what pictures show: norms of recurrent matrices, of at most 64 depth steps at a few moments
-of training, and of the first and the last one at all others.
+of training, and of the first and the last one at all others. Filters are those of the deepest of
+each model.
 """
 
 import base64
@@ -22,6 +23,7 @@ from keras_deeplstm.callbacks.gradient_tables import depth_profile
 from keras_deeplstm.experiments.reports.findings import Findings
 from keras_deeplstm.experiments.runs import Run, files
 from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.studies.study import depth_of
 
 DEPTHS = 64  # of a curve against depth, more of which no picture shows
 JSON = ("config", "result", "environment")
@@ -53,7 +55,9 @@ def write(folder: Path, findings: Findings, plan: dict[str, Any]) -> None:
             table = pd.concat(frames)
             first = ["run", *(column for column in table if column != "run")]
             _write(folder / f"{name}{ENDING}", table[first])
-    pictures = [row for group in findings.groups for row in _filters(group.runs[0])]
+    # Filters of the deepest of each model: their pictures are larger than all else together.
+    deepest = {group.label: group for group in sorted(findings.groups, key=depth_of)}
+    pictures = [row for group in deepest.values() for row in _filters(group.runs[0])]
     samples = [row for group in findings.groups for row in _samples(group.runs[0])]
     for name, others in (("filters", pictures), ("samples", samples)):
         if others:
