@@ -3,12 +3,17 @@
 What a command then does is in `cli.py`.
 """
 
+import dataclasses
+import functools
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal
 
+import docstring_parser
 import tyro
 
 from keras_deeplstm import validation
@@ -217,6 +222,20 @@ class ListCommand:
     """Where the runs' folders are."""
 
 
+@functools.cache
+def _join_lines_of_help(settings):
+    """Give tyro each field's docstring in one line: as it is, it would break where that does."""
+    for one in filter(dataclasses.is_dataclass, settings.__mro__):
+        for field in docstring_parser.parse_from_object(one).params:
+            kind, text = one.__annotations__.get(field.arg_name), field.description
+            if text and "\n" in text and not isinstance(kind, NoneType | dataclasses.InitVar):
+                said = tyro.conf.arg(help=" ".join(text.split()))
+                one.__annotations__[field.arg_name] = Annotated[kind, said]
+    for kind in typing.get_type_hints(settings).values():
+        if dataclasses.is_dataclass(kind):
+            _join_lines_of_help(kind)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": RunCommand,
     "train-text": TrainTextCommand,
@@ -232,6 +251,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def parse(arguments: list[str]) -> object:
     """The command that was typed; SystemExit if it asked for help or has a wrong argument."""
+    if {"-h", "--help"} & set(arguments):
+        for command in COMMANDS.values():
+            _join_lines_of_help(command)
     return tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog="deeplstm",

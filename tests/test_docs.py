@@ -114,6 +114,16 @@ def test_commands_parse(page, capsys, request, tmp_path, monkeypatch):
     assert not wrong
 
 
+def test_help_breaks_lines_where_the_terminal_ends():
+    """And not where a docstring does."""
+    for command in ("study", "run"):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), pytest.raises(SystemExit):
+            commands.parse([command, "--help"])
+        lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in text.getvalue().splitlines()]
+        assert any("environment variable DEEPLSTM_DATA" in line for line in lines)
+
+
 def test_commands_are_found():
     found = calls(ROOT / "README.md")
     assert ["study", "depth", "--dataset", "digits", "--seeds", "3"] in found
