@@ -216,7 +216,7 @@ def test_study(tiny_study, folder, capsys):
     assert status(["study", "depth", "--limit", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 runs, 1 to train now"
-    assert lines[1].startswith("1/3 UnfoldedLSTMBlock untied, depth 2: test accuracy ")
+    assert lines[1].startswith("1/3 UnfoldedLSTMBlock, depth 2: test accuracy ")
     assert lines[-2] == "Report: runs/depth-digits/report.html"
     assert "digits-dense-depth3-units4-seed0</strong>: missing" in (
         folder / "runs/depth-digits/report.html"
@@ -232,7 +232,7 @@ def test_study(tiny_study, folder, capsys):
         gradients = assert_metrics(board, runs.load(board.parent).metrics, "epoch")
         assert all(tag.startswith("gradient_norm/") for tag in gradients) and gradients
     assert lines[1].startswith("Estimated time: about ")
-    assert lines[2].startswith("2/3 UnfoldedLSTMBlock untied, depth 3: test accuracy ")
+    assert lines[2].startswith("2/3 UnfoldedLSTMBlock, depth 3: test accuracy ")
     assert lines[3].startswith("3/3 DenseStack, depth 3: test accuracy ")
     table = pd.read_csv(folder / "runs/depth-digits/table.csv")
     assert table["depth"].tolist() == [2, 3, 3]

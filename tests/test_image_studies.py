@@ -49,13 +49,13 @@ def test_the_answer_of_filters():
         {"test_accuracy": 0.98, "gabor_r2_start": 0.05, "gabor_r2_end": 0.5},
         {"test_accuracy": 0.99},
     ]
+    batch = 'UnfoldedLSTMBlock(normalization="batch")'
     assert STUDIES["filters"].answer(groups_of("filters", results)) == [
-        "The filters most like Gabor filters are those of UnfoldedLSTMBlock untied batch, depth "
-        "10.",
+        f"The filters most like Gabor filters are those of {batch}, depth 10.",
         "Share of a filter's variation that the best Gabor filter explains, the median over the "
-        "filters, and test accuracy: UnfoldedLSTMBlock untied, depth 10 0.05 before and 0.25 after "
-        "training (97.0%); UnfoldedLSTMBlock untied batch, depth 10 0.05 before and 0.50 after "
-        "training (98.0%); DenseStack relu he_normal, depth 2 – before and – after training "
+        "filters, and test accuracy: UnfoldedLSTMBlock, depth 10 0.05 before and 0.25 after "
+        f"training (97.0%); {batch}, depth 10 0.05 before and 0.50 after "
+        "training (98.0%); DenseStack, depth 2 – before and – after training "
         "(99.0%).",
     ]
 
@@ -118,19 +118,16 @@ def test_answer_of_the_depth_limit():
     results += [{"test_accuracy": 0.955, "gradient_ratio_start": 0.25}]
     results += [{"test_accuracy": 0.5, "gradient_ratio_start": 0.25}]
     answer = STUDIES["depth-limit"].answer(groups_of("depth-limit", results))
-    assert answer[0] == (
-        "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (95.5%)."
+    assert answer[0] == ("The deepest network that trains is UnfoldedLSTMBlock, depth 30 (95.5%).")
+    assert "UnfoldedLSTMBlock trains at depth 10 (95.0%, 0.50, 2.0) and 30 (95.5%, 0.25, –)." in (
+        answer
     )
     assert (
-        "UnfoldedLSTMBlock untied trains at depth 10 (95.0%, 0.50, 2.0) and 30 (95.5%, 0.25, –)."
-        in (answer)
-    )
-    assert (
-        "UnfoldedLSTMBlock untied input-bias-depth trains at depth 10 (95.0%, 0.50, 2.0) and does "
+        'UnfoldedLSTMBlock(input_gate_bias="depth") trains at depth 10 (95.0%, 0.50, 2.0) and does '
         "not at depth 30 (50.0%, 0.25, –)." in answer
     )
-    assert "DenseStack tanh glorot_uniform does not train at depth 10 (11.4%, –, 1.2e-9)." in answer
-    tied = "UnfoldedLSTMBlock tied bias1.0 units 50 trains at depth 10 (95.0%, 0.50, 2.0)."
+    assert 'DenseStack(activation="tanh") does not train at depth 10 (11.4%, –, 1.2e-9).' in answer
+    tied = "UnfoldedLSTMBlock(tied=True, forget_bias=1.0) trains at depth 10 (95.0%, 0.50, 2.0)."
     assert tied in answer
     nothing = groups_of("depth-limit", [{"test_accuracy": 0.1}] * 2)
     assert STUDIES["depth-limit"].answer(nothing)[0] == "None of the networks trains."
@@ -151,7 +148,7 @@ def test_answer_of_the_seeds_experiments():
     answer = STUDIES["unfolded-mnist-1"].answer(groups_of("unfolded-mnist-1", results))
     assert answer[0].startswith("On mnist, the highest test accuracy is that of UnfoldedLSTMBlock")
     assert answer[1].endswith(
-        "units 100: 97.0% at depth 10, 96.0% at depth 20 and 95.0% at depth 30."
+        "UnfoldedLSTMBlock(units=100): 97.0% at depth 10, 96.0% at depth 20 and 95.0% at depth 30."
     )
 
 
@@ -161,9 +158,9 @@ def test_answer_of_the_budgets():
     assert len(answer) == 1
     assert answer[0].startswith("With at most 50,000 parameters the best is UnfoldedLSTMBlock")
     both = groups_of("parameter-budget", results + results)
-    assert [group.label.split()[-2:] for group in (both[0], both[6])] == [
-        ["parameters", "50000"],
-        ["parameters", "100000"],
+    assert [both[0].label, both[6].label] == [
+        "UnfoldedLSTMBlock(parameters=50000)",
+        "UnfoldedLSTMBlock(parameters=100000)",
     ]
     assert answer[0].endswith("depth 3 with 1,000: 97.0%.")
 
@@ -171,7 +168,7 @@ def test_answer_of_the_budgets():
 def test_answer_of_the_initializers():
     results = [{"test_accuracy": 0.97, "gradient_ratio_start": 0.5}] * 2
     answer = STUDIES["initializers"].answer(groups_of("initializers", results))
-    assert "random_normal, depth 30: 0.50" in answer[-1]
+    assert '(recurrent_initializer="random_normal"), depth 30: 0.50' in answer[-1]
 
 
 def test_answer_of_the_lowest_error():
@@ -195,6 +192,6 @@ def test_answer_of_the_grids_of_digits():
     results = [{"test_accuracy": accuracy} for accuracy in (0.98, 0.994, 0.99)]
     answer = STUDIES["grid-digits"].answer(groups_of("grid-digits", results))
     assert answer[0] == (
-        "The lowest error on the test images is 0.60 %, by GridLSTM3D patch=4 corners=4, depth 2."
+        "The lowest error on the test images is 0.60 %, by GridLSTM3D(corners=4), depth 2."
     )
     assert answer[-1] == "The 3-LSTM of the paper on Grid LSTM has 0.32 %."

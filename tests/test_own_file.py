@@ -142,7 +142,7 @@ def test_the_better_model_wins_whatever_the_metric(kind, capsys):
     words = name.replace("_", " ")
     answer = re.search(r"<p>(On t, .*)</p>", page)[1]
     assert answer.startswith(f"On t, the {best} test {words} is that of ")
-    assert f"({task.measure.text(values[1])})" in answer and "epochs 8" in answer
+    assert f"({task.measure.text(values[1])})" in answer and "epochs=8" in answer
     assert "accuracy" not in page.lower() or "accuracy" in name
     assert f">test {words}<" in page and f">validation {words}<" in page
     table = pd.read_csv(folder / "table.csv")
@@ -209,7 +209,7 @@ def test_wrong_options_of_a_block(model, message):
 
 def test_a_block_is_labelled_without_units_that_it_does_not_have():
     configs = [RunConfig("digits", model) for model in (ModelConfig(units=4), ModelConfig("wide"))]
-    assert runs.groups.labels(configs) == ["UnfoldedLSTMBlock untied units 4", "wide"]
+    assert runs.groups.labels(configs) == ["UnfoldedLSTMBlock", "wide"]
 
 
 def test_what_cannot_be_registered():

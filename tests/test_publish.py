@@ -51,9 +51,9 @@ def test_page_tables_and_index(tmp_path):
     assert models["depth"].tolist() == [10, 30, 100]
 
     page = (pages / "depth-limit-digits.md").read_text()
-    first = "The deepest network that trains is UnfoldedLSTMBlock untied, depth 30 (98.0%)."
+    first = "The deepest network that trains is UnfoldedLSTMBlock, depth 30 (98.0%)."
     assert page.startswith("# depth-limit, digits\n") and f"\n**{first}**\n" in page
-    assert "| UnfoldedLSTMBlock untied | 30 | 98.0% | 98.0% | 0.50 | 1.0 | 1,234 |" in page
+    assert "| UnfoldedLSTMBlock | 30 | 98.0% | 98.0% | 0.50 | 1.0 | 1,234 |" in page
     assert "<summary>1 planned runs are missing" in page and "\n- missing\n" in page
     assert "\n```\ndeeplstm run digits\n```\n" in page
     index = (pages / "index.md").read_text()
@@ -243,7 +243,8 @@ def test_the_data_of_tied_weights(tmp_path, others):
     one, two = (tmp_path / f"pages {name}" / "depth-digits.md" for name in ("one", "two"))
     page = two.read_text()
     assert page == one.read_text() and "damaged" not in page
-    assert "| UnfoldedLSTMBlock tied | 3 | 90.0% |" in page
+    tied = "UnfoldedLSTMBlock(tied=True)" if others else "UnfoldedLSTMBlock"
+    assert f"| {tied} | 3 | 90.0% |" in page
 
 
 def test_data_that_are_none(tmp_path):

@@ -84,7 +84,9 @@ def test_the_page_of_one_run_begins_with_what_came_out(tmp_path):
 
     make_run(tmp_path / "b", TANH, 0.5, 0.5, 0.9)
     page = Page(write_report([tmp_path]))
-    assert "On digits, the highest test accuracy is that of UnfoldedLSTMBlock untied" in page.text
+    assert (
+        "On digits, the highest test accuracy is that of UnfoldedLSTMBlock, depth 10" in page.text
+    )
 
 
 def test_page_needs_and_runs_nothing(tmp_path):
@@ -150,7 +152,7 @@ def test_page_of_a_study(tmp_path):
     files.write_json(tmp_path / "study.json", {"study": "depth", "runs": ["a", "b", "c"]})
     page = Page(write_report([tmp_path]))
     assert STUDIES["depth"].question in page.text
-    assert "arrives in UnfoldedLSTMBlock untied (90.0% test accuracy) and vanishes in" in page.text
+    assert "arrives in UnfoldedLSTMBlock (90.0% test accuracy) and vanishes in" in page.text
     assert "c: missing" in page.text
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["run"].tolist() == ["a", "b"]
@@ -205,20 +207,21 @@ def test_gradients_of_states_side_by_side(tmp_path):
     assert "Gradient of the states" in page.text
     assert "first / last 0.50 → –; memory / total 0.25 → –" in page.text
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    norms = "Norms of the gradients of the states against depth,"
     assert [alt for alt in alts if "dL/dh" in alt or "of the states" in alt] == [
         "Norm of dL/dh against depth, all models, digits, depth 10, before training.",
         "Norm of dL/dh against depth, all models, digits, depth 10, after training.",
-        "Norms of the gradients of the states against depth, UnfoldedLSTMBlock tied, depth 10.",
-        "Norms of the gradients of the states against depth, UnfoldedLSTMBlock untied, depth 10.",
+        f"{norms} UnfoldedLSTMBlock(tied=True), depth 10.",
+        f"{norms} UnfoldedLSTMBlock, depth 10.",
     ]
-    assert "UnfoldedLSTMBlock tied, depth 10, before training; Gabor R² 0.25" in page.text
-    assert "UnfoldedLSTMBlock tied, depth 10, after 2 epochs; Gabor R² 0.38" in page.text
+    assert "UnfoldedLSTMBlock(tied=True), depth 10, before training; Gabor R² 0.25" in page.text
+    assert "UnfoldedLSTMBlock(tied=True), depth 10, after 2 epochs; Gabor R² 0.38" in page.text
     table = pd.read_csv(tmp_path / "table.csv").set_index("run")
     assert table.loc["u2", "memory_path_ratio_start"] == 0.25
     assert table.loc["old", ["state_gradient_ratio_start", "gabor_r2_end"]].isna().all()
     summary = pd.read_csv(tmp_path / "summary.csv").set_index("model")
     names = ["state_gradient_ratio_start", "state_gradient_ratio_start_low", "gabor_r2_end"]
-    assert summary.loc["UnfoldedLSTMBlock untied", names].tolist() == [0.5, 0.25, 0.375]
+    assert summary.loc["UnfoldedLSTMBlock", names].tolist() == [0.5, 0.25, 0.375]
 
 
 def test_curves_are_medians_of_one_scale(tmp_path, monkeypatch):
@@ -257,12 +260,12 @@ def test_answer_of_the_depth_study(tmp_path):
     ]
     answer = STUDIES["depth"].answer(group_runs(finished))
     assert answer[0] == (
-        "At depth 30 the gradient arrives in UnfoldedLSTMBlock untied (96.1% test accuracy), "
-        "vanishes in DenseStack (11.2% test accuracy), grows in DenseStack elu (50.0% test "
-        "accuracy) and falls in DenseStack relu (60.0% test accuracy)."
+        "At depth 30 the gradient arrives in UnfoldedLSTMBlock (96.1% test accuracy), vanishes in "
+        'DenseStack (11.2% test accuracy), grows in DenseStack(activation="elu") (50.0% test '
+        'accuracy) and falls in DenseStack(activation="relu") (60.0% test accuracy).'
     )
     assert answer[1] == (
-        "At depth 10 the gradient arrives in UnfoldedLSTMBlock untied (95.0% test accuracy)."
+        "At depth 10 the gradient arrives in UnfoldedLSTMBlock (95.0% test accuracy)."
     )
     assert len(answer) == 3
     assert STUDIES["depth"].answer(group_runs(finished[2:3]))[0] == (
@@ -271,7 +274,7 @@ def test_answer_of_the_depth_study(tmp_path):
     # 0 / 0: a gradient that has vanished everywhere, in weights of their own for each step.
     nowhere = [make_run(tmp_path / "g", deep, None, None, 0.1)]
     assert STUDIES["depth"].answer(group_runs(nowhere))[0] == (
-        "At depth 30 the gradient vanishes in UnfoldedLSTMBlock untied (10.0% test accuracy)."
+        "At depth 30 the gradient vanishes in UnfoldedLSTMBlock (10.0% test accuracy)."
     )
 
 
@@ -310,10 +313,10 @@ def test_labels_tell_what_differs():
         for seed, (units, rate) in enumerate([(8, 0.1), (9, 0.1), (9, 0.2)])
     ]
     assert labels(configs)[1:] == [
-        "UnfoldedLSTMBlock untied units 9 learning_rate 0.1",
-        "UnfoldedLSTMBlock untied units 9 learning_rate 0.2",
+        "UnfoldedLSTMBlock(units=9, learning_rate=0.1)",
+        "UnfoldedLSTMBlock(units=9, learning_rate=0.2)",
     ]
-    assert labels(configs[:1]) == ["UnfoldedLSTMBlock untied"]
+    assert labels(configs[:1]) == ["UnfoldedLSTMBlock"]
     assert labels([]) == []
 
 
@@ -325,10 +328,7 @@ def test_page_of_several_seeds(tmp_path):
         make_run(tmp_path / f"t{seed}", TIED, None, None, accuracy - 0.3, seed=seed)
     files.write_json(tmp_path / "study.json", {"study": "depth", "runs": names, "restarts": 1})
     page = Page(write_report([tmp_path]))
-    assert (
-        "arrives in UnfoldedLSTMBlock untied (92.0% ± 5.0 test accuracy, in 2 of 3 runs)"
-        in page.text
-    )
+    assert "arrives in UnfoldedLSTMBlock (92.0% ± 5.0 test accuracy, in 2 of 3 runs)" in page.text
     assert "0.25 (1.0e-9–0.50)" in page.text
     assert "95 % t-interval" in page.text
     summary = pd.read_csv(tmp_path / "summary.csv")
@@ -388,8 +388,8 @@ def test_the_answer_of_any_study(tmp_path):
         make_run(tmp_path / "b", TANH, accuracy=0.9),
     ]
     assert best_first(group_runs(finished)) == [
-        "On digits, the highest test accuracy is that of DenseStack tanh, depth 10 (90.0%).",
-        "Then come UnfoldedLSTMBlock untied, depth 10 (80.0%).",
+        "On digits, the highest test accuracy is that of DenseStack, depth 10 (90.0%).",
+        "Then come UnfoldedLSTMBlock, depth 10 (80.0%).",
     ]
 
 

@@ -890,7 +890,7 @@ def test_a_run_on_own_data_and_its_report(kind, tmp_path, monkeypatch, capsys):
     assert "letters: UnfoldedLSTMBlock untied, depth 2" in page
     assert f"Task letters: the data in &#39;{tmp_path / kind}&#39;." in page
     assert "solved" not in page
-    assert "letters,UnfoldedLSTMBlock untied,2" in (folder / "table.csv").read_text()
+    assert "letters,UnfoldedLSTMBlock,2" in (folder / "table.csv").read_text()
     capsys.readouterr()
     assert cli.main(["list", "--runs-dir", str(tmp_path / "runs")]) == 0
     assert "  finished  letters  UnfoldedLSTMBlock untied" in capsys.readouterr().out

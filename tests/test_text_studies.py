@@ -54,19 +54,19 @@ def groups_of(study, losses):
 def test_answers():
     answer = STUDY.answer(groups_of("grid-vs-stacked", [1.5, 1.6, 1.7, 1.4, 1.45]))
     assert answer == [
-        "The lowest validation loss, in nats per symbol, is that of GridLSTM2D dropout0.2 units "
-        "128, depth 3 (1.400).",
+        "The lowest validation loss, in nats per symbol, is that of GridLSTM2D(dropout=0.2), "
+        "depth 3 (1.400).",
         "Models that do not train, with more than 1.5 times the lowest loss: none.",
         "Depth 3, without dropout: grid of 8 units 1.500; stacked LSTM of 8 units 1.600 and "
         "stacked LSTM of 8 units 1.700.",
         "Depth 3, with dropout 0.2: grid of 8 units 1.400; stacked LSTM of 8 units 1.450.",
     ]
     answer = STUDY.answer(groups_of("grid-vs-stacked", [1.5, 3.3]))
-    assert answer[1].endswith("the lowest loss: LSTM units 181, depth 3 (3.300).")
+    assert answer[1].endswith("the lowest loss: LSTM, depth 3 (3.300).")
     answer = STUDIES["grid-options"].answer(groups_of("grid-options", [1.5, 1.6, 1.45]))
     assert answer[1] == (
-        "Against the plain grid's 1.500, the mean changes by: priority=None +0.100 and tied=depth "
-        "-0.050."
+        "Against the plain grid's 1.500, the mean changes by: priority=None +0.100 and "
+        'tied="depth" -0.050.'
     )
 
 

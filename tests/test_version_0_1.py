@@ -51,7 +51,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result():
     result = train(run.config, run.folder, on_message=said.append)
     assert said == ["Run 'interrupted' goes on after epoch 2 of 3"]
     expected = runs.load(pathlib.Path("runs/finished")).result
-    assert result.keys() == expected.keys()
+    assert result.keys() - {"test_examples"} == expected.keys()
     for key in ("test_accuracy", "test_loss", "val_accuracy", "gradient_ratio_end", "gabor_r2_end"):
         assert result[key] == pytest.approx(expected[key], rel=1e-4), key  # another processor
     assert result["resumed_after_epochs"] == [2]
@@ -65,7 +65,7 @@ def test_the_metric_of_a_task_that_was_called_accuracy():
     register(Study("how-deep", "How deep?", ("diabetes",), lambda task: []))
     assert main(["report", "runs/how-deep-diabetes"]) == 0
     page = pathlib.Path("runs/how-deep-diabetes/report.html").read_text("utf-8")
-    best = "the lowest test mean absolute error is that of UnfoldedLSTMBlock untied, depth 10"
+    best = "the lowest test mean absolute error is that of UnfoldedLSTMBlock, depth 10"
     assert f"On diabetes, {best} (0.5064)." in page
     table = pd.read_csv("runs/how-deep-diabetes/table.csv")
     assert table["test_mean_absolute_error"].round(4).tolist() == [0.5212, 0.5064]

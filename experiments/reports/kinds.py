@@ -55,6 +55,7 @@ class Kind:
             if set(texts) - {words.NOTHING}
             and not (name == "task" and len(set(texts)) == 1)
             and not (name == "runs" and set(texts) == {"1"})
+            and not (name == "learning rate" and len(set(texts)) == 1)
         ]
         return [{name: table[name][number] for name in kept} for number in range(len(groups))]
 
@@ -84,6 +85,7 @@ def _reach(values):
 # The columns that several kinds have.
 MODEL: Columns = {"task": attrgetter("config.subject"), "model": attrgetter("label")}
 MODEL |= {"depth": lambda group: str(group.config.model.depth)}
+RATE: Columns = {"learning rate": lambda group: f"{group.config.learning_rate:g}"}
 UNITS = {"units": _of("units", lambda values: str(values[0]))}
 PARAMETERS = {"parameters": _of("parameters", lambda values: f"{values[0]:,}")}
 RUNS = {"runs": lambda group: str(len(group.runs))}
@@ -116,7 +118,7 @@ CLASSIFIERS = Kind(
     facts=("parameters",),
     files=("metrics", "gradients", "states"),
     columns=lambda measure: {
-        **(MODEL | RUNS),
+        **(MODEL | RATE | RUNS),
         f"test {measure.words}": _of(f"test_{measure.name}", _mean(measure.form)),
         f"validation {measure.words}": _of(f"val_{measure.name}", _mean(measure.form)),
         "gradient first/last, start": _of("gradient_ratio_start", words.ratios_text),
@@ -137,7 +139,7 @@ TEXTS = Kind(
     means=("val_loss", "val_bits", "test_loss", "test_bits"),
     medians=("best_epoch", "symbols_per_second", *STATE_RATIOS),
     columns=lambda measure: {
-        **(MODEL | UNITS | PARAMETERS | RUNS),
+        **(MODEL | RATE | UNITS | PARAMETERS | RUNS),
         "validation loss": _of("val_loss", _mean(".3f")),
         "validation bits": _of("val_bits", _mean(".3f")),
         "test bits": _of("test_bits", _mean(".3f")),
@@ -162,7 +164,7 @@ SEQUENCES = Kind(
     medians=("sequences", "trained_sequences", "test_error", "reach"),
     counts=("solved",),
     columns=lambda measure: {
-        **(MODEL | UNITS | PARAMETERS),
+        **(MODEL | RATE | UNITS | PARAMETERS),
         "solved": _of("solved", lambda values: words.share_text(sum(values), len(values))),
         "sequences until solved": _of("sequences", words.counts_text),
         "published": lambda group: parse(group.config.subject).paper or words.NOTHING,

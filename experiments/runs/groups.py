@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 from keras_deeplstm.experiments.runs.reading import Run
 from keras_deeplstm.experiments.settings import Settings
@@ -80,32 +81,81 @@ def group_runs(finished: list[Run]) -> list[Group]:
 
 
 def labels(configs: list[Settings]) -> list[str]:
-    """The models' labels, with the settings that a label does not tell and that have many values.
+    """The models' names, with the arguments, as code, that tell them from others of their block.
 
+    Of one task there are as few arguments as possible; those with their default value are left out.
     The depth, the seed and the fold are not part of it, nor is how it was compiled, nor a budget of
     parameters that belongs to a depth.
+
+    Example:
+
+    >>> from keras_deeplstm.experiments import ModelConfig, RunConfig
+    >>> from keras_deeplstm.experiments.runs.groups import labels
+    >>> models = ModelConfig(units=8), ModelConfig(units=8, tied=True), ModelConfig("dense")
+    >>> labels([RunConfig("digits", model) for model in models])
+    ['UnfoldedLSTMBlock', 'UnfoldedLSTMBlock(tied=True)', 'DenseStack']
     """
-    by_subject: dict[str, list[Settings]] = {}
+    alike: dict[tuple[str, str], list[Settings]] = {}
     for config in configs:
-        by_subject.setdefault(config.subject, []).append(config)
-    named = {subject: _varying(some) for subject, some in by_subject.items()}
-    return [_label(c.model, c.flat(), named[c.subject]) for c in configs]
+        alike.setdefault((config.subject, config.model.words), []).append(config)
+    found: dict[Settings, str] = {}
+    for some in alike.values():
+        found |= _labels_of_one_block(some)
+    return [found[config] for config in configs]
 
 
-def _varying(configs):
-    """The settings of configs of one task that have many values."""
-    flat = [config.flat() for config in configs]
-    told = ("task", "text", "seed", "fold", "jit_compile")
-    names = ["model.units", *(n for n in flat[0] if not n.startswith("model.") and n not in told)]
-    many = [name for name in names if len({settings[name] for settings in flat}) > 1]
-    budgets = {(c.model.depth, c.model.parameters) for c in configs if c.model.parameters}
-    if len(budgets) > len({depth for depth, _ in budgets}):
-        many.insert(0, "model.parameters")
-    return many
+def _labels_of_one_block(configs):
+    """A dict from configs to labels: the same at each depth, if it is the same model."""
+    settings = [_settings(config) for config in configs]
+    names = _telling(settings)
+    values = [tuple(one[name] for name in names) for one in settings]
+    by_depth: dict[int, set[tuple[Any, ...]]] = {}
+    for config, own in zip(configs, values, strict=True):
+        by_depth.setdefault(config.model.depth, set()).add(own)
+    found = {}
+    for config, own in zip(configs, values, strict=True):
+        others = set().union(*(some for some in by_depth.values() if own in some)) - {own}
+        needed = []
+        for number, name in enumerate(names):
+            if any(other[number] != own[number] for other in others):
+                needed.append(name)
+                others = {other for other in others if other[number] == own[number]}
+        found[config] = _label(config, needed)
+    return found
 
 
-def _label(model, settings, names):
-    unused = ["model.units"] if model.parameters else ["model.parameters"]
-    unused += ["model.units"] if model.own else []  # which has options in their place
-    words = [f"{n.removeprefix('model.')} {settings[n]}" for n in names if n not in unused]
-    return " ".join([model.label, *words])
+def _telling(settings):
+    """The names of the settings that tell models of one depth apart, of as few as possible."""
+    found = ["model.depth"]
+    for name in settings[0]:
+        parts: dict[tuple[Any, ...], set[Any]] = {}
+        for one in settings:
+            parts.setdefault(tuple(one[known] for known in found), set()).add(one[name])
+        if any(len(values) > 1 for values in parts.values()):
+            found.append(name)
+    return found[1:]
+
+
+def _settings(config):
+    """All settings that a label may tell, those of the size after those of the kind."""
+    flat = config.flat()
+    flat |= {f"model.{name}": value for name, value in flat.pop("model.options", {}).items()}
+    told = ("task", "text", "seed", "fold", "jit_compile", "model.block")
+    size = ("model.units", "model.parameters")
+    model = [name for name in flat if name.startswith("model.") and name not in size]
+    training = [name for name in flat if not name.startswith("model.")]
+    return {name: flat[name] for name in (*model, *size, *training) if name not in told}
+
+
+def _label(config, names):
+    settings, usual = _settings(config), type(config.model)().to_dict()
+    unused = "model.units" if config.model.parameters or config.model.own else "model.parameters"
+    arguments = []
+    for name in names:
+        short, value = name.removeprefix("model."), settings[name]
+        of_kind = name.startswith("model.") and short not in ("units", "parameters", "connection")
+        if name != unused and not (of_kind and short in usual and value == usual[short]):
+            # A registered initializer of ours is named "package>name".
+            text = f'"{value.rpartition(">")[2]}"' if isinstance(value, str) else str(value)
+            arguments.append(f"{short}={text}")
+    return config.model.words + (f"({', '.join(arguments)})" if arguments else "")

@@ -125,7 +125,7 @@ def _option_answer(groups):
     others = [group for group in groups if group is not plain]
     if plain and others:
         changes = [
-            f"{group.label.removeprefix('GridLSTM2D ')} {_loss(group) - _loss(plain):+.3f}"
+            f"{group.label.partition('(')[2][:-1]} {_loss(group) - _loss(plain):+.3f}"
             for group in others
         ]
         sentences.append(
