@@ -329,7 +329,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         anew = [option for option in ("--overwrite", "--new") if option in argv]
         which = f"Without {anew[0]}, the same" if anew else "The same"
-        print(f"deeplstm: interrupted. {which} command goes on", file=sys.stderr)
+        print(f"deeplstm: interrupted. {which} command resumes", file=sys.stderr)
         return getattr(interrupt, "status", 130)
     except BrokenPipeError:
         # The reader, such as `head`, has gone. Python would complain when it flushes at the end.

@@ -65,7 +65,7 @@ class TrainCommand(Command):
     config: Any
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the run's folder. If not given, it is made from the settings and a number: that of
-    an unfinished run with exactly these settings, which then goes on, or else a new one."""
+    an unfinished run with exactly these settings, which is then resumed, or else a new one."""
     new: bool = False
     """Without --name: start a new run even if one with these settings is unfinished."""
     checkpoint_share: Share = None
@@ -76,7 +76,7 @@ class TrainCommand(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class RunCommand(TrainCommand):
-    """Train one model on one task. The same command again goes on with a run that was
+    """Train one model on one task. The same command again resumes a run that was
     interrupted, after its last checkpoint, as if nothing had happened."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
@@ -86,7 +86,7 @@ class RunCommand(TrainCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTextCommand(TrainCommand):
-    """Train a character language model on a text. The same command again goes on with a run that
+    """Train a character language model on a text. The same command again resumes a run that
     was interrupted, after its last checkpoint, as if nothing had happened."""
 
     config: Annotated[TextConfig, tyro.conf.arg(name="")]
@@ -95,7 +95,7 @@ class TrainTextCommand(TrainCommand):
 @dataclass(frozen=True, kw_only=True)
 class SolveCommand(TrainCommand):
     """Train a model on new sequences of a task until the task is solved. The same command again
-    goes on with a run that was interrupted, after its last checkpoint, as if nothing had
+    resumes a run that was interrupted, after its last checkpoint, as if nothing had
     happened."""
 
     config: Annotated[SequenceConfig, tyro.conf.arg(name="")]
@@ -108,7 +108,7 @@ class SampleCommand:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run's folder, or its name."""
     prompt: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
-    """Text to go on from; without one, the begin of the validation text, which is not printed."""
+    """Text to continue; without one, the start of the validation text, which is not printed."""
     length: int = 2000
     """Number of symbols to write."""
     temperature: float = 1.0
@@ -126,7 +126,7 @@ class SampleCommand:
 @dataclass(frozen=True)
 class SearchCommand(Command):
     """Search depth, state size, dropout and more with keras-tuner and Optuna, and write a report.
-    The same command again goes on with a search that was interrupted, or joins one that runs.
+    The same command again resumes a search that was interrupted, or joins one that runs.
 
     A RANGE is 2..50 for anything between, 10,30,100 for one of these, 10 for always that."""
 
@@ -150,7 +150,7 @@ class SearchCommand(Command):
 @dataclass(frozen=True)
 class StudyCommand(Command):
     """Train the runs of a study and write its report. Finished runs are not run again, and one
-    that was interrupted goes on."""
+    that was interrupted is resumed."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """Name of the study; `deeplstm list studies` shows them all."""
@@ -192,7 +192,7 @@ class ReportCommand:
     folders: Folders
     """Folders of runs, or folders that contain them, such as a study's."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The page, beside which lie its tables, NAME-table.csv and so on; else report.html in the
+    """The page, next to which are its tables, NAME-table.csv and so on; else report.html in the
     folder, or in the one that several folders share, with table.csv."""
 
 

@@ -357,7 +357,7 @@ def test_how_an_interrupted_command_goes_on(option, hint, monkeypatch, capsys, f
 
     monkeypatch.setitem(cli.ACTIONS, commands.RunCommand, interrupted)
     assert status(["run", "digits", "--name", "a", option]) == 130
-    assert capsys.readouterr().err == f"deeplstm: interrupted. {hint} command goes on\n"
+    assert capsys.readouterr().err == f"deeplstm: interrupted. {hint} command resumes\n"
 
 
 def test_a_reader_that_has_gone(folder):

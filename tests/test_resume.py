@@ -381,7 +381,7 @@ def test_one_process_per_run(tmp_path, letters, capsys):
     stop.touch()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "deeplstm: interrupted. The same command goes on" in error
+    assert "deeplstm: interrupted. The same command resumes" in error
     assert "Traceback" not in error
     assert runs.load(tmp_path / "runs" / "a").state == "interrupted"
 

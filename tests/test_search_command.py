@@ -742,7 +742,7 @@ def test_ctrl_c(folder):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error == "deeplstm: interrupted. The same command goes on\n"
+    assert error == "deeplstm: interrupted. The same command resumes\n"
 
 
 @pytest.fixture(scope="module")

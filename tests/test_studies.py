@@ -142,7 +142,7 @@ def test_kills_and_ctrl_c(file, tmp_path, capsys):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.endswith("deeplstm: interrupted. The same command goes on\n")
+    assert error.endswith("deeplstm: interrupted. The same command resumes\n")
     assert "Traceback" not in error
 
     # The rest without a process: this is not about it.

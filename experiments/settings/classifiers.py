@@ -100,7 +100,7 @@ class ModelConfig(base.Model):
     input_gate_bias: base.Number | Literal["depth"] | None = None
     """Initial bias of the input gate (of the same); "depth" is -log(depth)."""
     state_initializer: Literal["zeros", "noise"] = "zeros"
-    """Initial state (unfolded_lstm): zeros, or noise that is drawn anew for each batch."""
+    """Initial state (unfolded_lstm): zeros, or noise that is drawn again for each batch."""
     patch: base.Count = 2
     """Height and width of the patches that are the cells of an image_grid, in pixels."""
     corners: Literal[1, 2, 4] = 1
@@ -304,7 +304,7 @@ class RunConfig(base.Settings):
     gradient_every: base.Count = 10
     """Gradient norms are recorded at every n-th training step."""
     shift: Annotated[int, partial(validation.integer, at_least=0)] = 0
-    """In training, images are moved by up to so many pixels along both axes, drawn anew each
+    """In training, images are moved by up to so many pixels along both axes, drawn again each
     time."""
     folds: Annotated[int, partial(validation.integer, at_least=2)] | None = None
     """Cross-validation: training and validation data are parted into n folds, each with the same

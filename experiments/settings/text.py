@@ -124,7 +124,7 @@ class TextConfig(base.Settings):
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Shares of training, validation and test text, in this order from the begin of the file."""
     sequence_length: base.Count = 50
-    """Time steps that a gradient goes back; the state goes on from batch to batch. A transformer
+    """Time steps that a gradient goes back; the state is carried from batch to batch. A transformer
     sees so many symbols, and trains on random places of the text."""
     batch_size: base.Count = 50
     """Places of the text that are read at once."""

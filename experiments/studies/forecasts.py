@@ -98,7 +98,7 @@ def _series_answer(groups):
 studies = (
     SequenceStudy(
         name="sines",
-        question="Do the models of tensorflow-lstm-sin, and ours, foretell sine waves of unknown "
+        question="Do the models of tensorflow-lstm-sin, and ours, forecast sine waves of unknown "
         "frequency at the losses that were published?",
         configs=lambda dataset: [config for name in SOURCE for config in _variants(name)],
         answer=_sine_answer,

@@ -51,7 +51,7 @@ studies = (
         name="grid-digits",
         needs="accuracy",
         question="How low is the error on digits that a Grid LSTM reads along rows, columns and "
-        "depth, beside a CNN and an LSTM over depth alone?",
+        "depth, compared with a CNN and an LSTM over depth alone?",
         datasets=("mnist", "fashion-mnist"),
         configs=_configs,
         answer=_answer,

@@ -212,8 +212,8 @@ studies = (
     ),
     ImageStudy(
         name="filters",
-        question="What do the filters of the bottom layer of an LSTM over depth learn, beside "
-        "those of an MLP and a CNN?",
+        question="What do the filters of the bottom layer of an LSTM over depth learn, compared "
+        "with those of an MLP and a CNN?",
         configs=_runs_of(FILTERS, epochs=5, gradient_every=20),
         answer=_filter_answer,
     ),
