@@ -154,10 +154,13 @@ def publish(command: commands.PublishCommand, line: str) -> int:
     from keras_deeplstm.experiments.reports.publish import INDEX, is_written, publish
 
     index = command.pages / INDEX
-    if not (command.yes or is_written(index)):
-        places = f"'{command.pages.resolve()}' and '{command.tables.resolve()}'"
-        _ask(f"Nothing was published in these folders yet: {places}. Write there?")
-    publish(list(command.folders), command.tables, command.pages)
+
+    def confirm():
+        if not (command.yes or is_written(index)):
+            places = f"'{command.pages.resolve()}' and '{command.tables.resolve()}'"
+            _ask(f"Nothing was published in these folders yet: {places}. Write there?")
+
+    publish(list(command.folders), command.tables, command.pages, confirm)
     _say(f"Pages: {index}\nTables: {command.tables}")
     return 0
 

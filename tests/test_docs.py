@@ -124,6 +124,15 @@ def test_help_breaks_lines_where_the_terminal_ends():
         assert any("environment variable DEEPLSTM_DATA" in line for line in lines)
 
 
+@pytest.mark.long
+def test_the_first_example_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = [block for language, block in FENCED.findall(read(ROOT / "README.md")) if language]
+    exec(code, {})
+    assert "The gradient arrives" in capsys.readouterr().out
+    assert (tmp_path / "gradients.png").stat().st_size > 10_000
+
+
 def test_commands_are_found():
     found = calls(ROOT / "README.md")
     assert ["study", "depth", "--dataset", "digits", "--seeds", "3"] in found

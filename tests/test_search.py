@@ -11,7 +11,7 @@ from keras_deeplstm import models, search
 from keras_deeplstm.search import HyperModel, Space
 from keras_deeplstm.search.space import BLOCK_OPTIONS, TRAINING
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "search.md"
 SMALL = {"depth": (2, 4), "units": [4, 8], "batch_size": [16, 32]}
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 6)).astype("float32"), RNG.integers(0, 2, 64)
@@ -95,7 +95,9 @@ def test_a_small_cnn_has_no_depth():
 
 def test_five_lines_of_a_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = README.read_text().partition("## Search")[2].split("```")[1].removeprefix("python\n")
+    code = (
+        PAGE.read_text().partition("## In a notebook")[2].split("```")[1].removeprefix("python\n")
+    )
     for long, short in {
         "depth=(2, 50)": "depth=(2, 4), units=4",
         "max_trials=20": "max_trials=1",

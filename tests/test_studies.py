@@ -239,7 +239,7 @@ def check_trouble(folder, output):
     diverged = "parity, DenseStack, depth 3"
     assert lines[2] == f"2/3 {diverged}: DIVERGED: The loss became nan in epoch 1"
     assert lines[3] == f"2/3 {diverged}, seed 1000: DIVERGED: The loss became nan in epoch 1"
-    assert lines[4].startswith("3/3 parity, DenseStack learning_rate 0.001, depth 2: test ")
+    assert lines[4].startswith("3/3 parity, DenseStack, depth 2: test ")
     states = [files.read_json(path)["state"] for path in folder.glob("*/result.json")]
     assert sorted(states) == ["diverged", "diverged", "failed", "finished"]
     page = (folder / "report.html").read_text(encoding="utf-8")

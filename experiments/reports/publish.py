@@ -5,6 +5,7 @@ import io
 import itertools
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -29,7 +30,9 @@ COLORS = 64  # of a picture, which makes its file a quarter as large
 LONGEST = 200  # characters of an answer in the index
 
 
-def publish(folders: list[Path], tables: Path, pages: Path) -> None:
+def publish(
+    folders: list[Path], tables: Path, pages: Path, confirm: Callable[[], None] = lambda: None
+) -> None:
     """Write the tables and the page of each study, and the index of all pages that are there.
 
     Of each study there is a table `NAME.csv` with a row for each model, `NAME-runs.csv` with a row
@@ -38,13 +41,14 @@ def publish(folders: list[Path], tables: Path, pages: Path) -> None:
     table and up to three pictures, which lie beside it. `index.md` is written anew.
 
     ConfigError if a folder is no study's or has no finished run, if two have one name, or if a file
-    of that name is there that this function has not written; then nothing is written.
+    of that name is there that this function has not written, or if `confirm` raises one, which is
+    called before anything is written; then nothing is.
     """
     with data.unpacked(folders) as places:
-        _publish(dict(zip(folders, places, strict=True)), tables, pages)
+        _publish(dict(zip(folders, places, strict=True)), tables, pages, confirm)
 
 
-def _publish(folders, tables, pages):
+def _publish(folders, tables, pages, confirm):
     if pages.exists() and not pages.is_dir():
         raise ConfigError(f"'{pages}' is a file, not the folder of the pages")
     found = {}
@@ -60,6 +64,7 @@ def _publish(folders, tables, pages):
     for file in (pages / INDEX, *(pages / f"{name}.md" for name in found)):
         if file.exists() and not is_written(file):
             raise ConfigError(f"'{file}' is there, and was not written by `deeplstm publish`")
+    confirm()
     for folder in (tables, pages):
         folder.mkdir(parents=True, exist_ok=True)
     for name, (findings, plan) in found.items():
