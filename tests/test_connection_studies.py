@@ -77,7 +77,8 @@ def test_answers_of_the_text_study():
             ],
         )
     )
-    names = "Transformer lstm", "Transformer lstm input_gate_bias=depth", "Transformer residual"
+    chrono = 'Transformer lstm(input_gate_bias="depth")'
+    names = "Transformer lstm", chrono, "Transformer residual"
     assert answer == [
         f"Validation loss of {names[0]} less that of {names[2]}, in nats: "
         "-0.100 ± 0.000 at depth 12.",
@@ -100,12 +101,13 @@ def test_the_best_rate_is_that_of_validation():
     ]
     accuracies = [[{"val_accuracy": x, "test_accuracy": 1 - x}] for x in (0.5, 0.9, 0.8)]
     found = IMAGE_RATES.answer(groups_of(IMAGE_RATES.configs("mnist")[:3], accuracies))
-    assert found == ["The best rates, with the validation accuracy: DeepCNN lstm 0.003 (90.0%)."]
+    assert found == ["The best rates, with the validation accuracy: DeepCNN 0.003 (90.0%)."]
 
 
 def test_answers_of_the_image_study():
     lstm, _, base, *_ = IMAGES.configs("mnist")
     results = [[{"test_accuracy": 0.97}], [{"test_accuracy": 0.98}]]
     assert IMAGES.answer(groups_of([lstm, base], results)) == [
-        "Depth 10, test accuracy: DeepCNN residual 98.0% and DeepCNN lstm 97.0%."
+        'Depth 10, test accuracy: DeepCNN(connection="residual") 98.0% and '
+        'DeepCNN(connection="lstm") 97.0%.'
     ]

@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from keras_deeplstm.experiments.runs.groups import estimate
+from keras_deeplstm.experiments.runs.groups import estimate, labels
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.studies.images import ImageStudy
@@ -131,11 +131,10 @@ def _image_rate_configs(dataset):
 # Answers.
 
 
-def _name(group):
-    """The model, without the rate that was found for it."""
-    model = group.config.model
-    wide = f" of {WIDE.parameters:,} parameters" if model.parameters == WIDE.parameters else ""
-    return model.label + wide
+def _without_rates(groups):
+    """The groups, with labels that do not tell the rate: it was found for each model."""
+    names = labels([dataclasses.replace(group.config, learning_rate=1.0) for group in groups])
+    return [dataclasses.replace(g, label=name) for g, name in zip(groups, names, strict=True)]
 
 
 def _loss(group):
@@ -148,23 +147,24 @@ def _loss_text(group):
 
 def _answer(groups):
     """What the LSTM buys against pre-norm, for each model by depth; and where the gradient goes."""
+    groups = _without_rates(groups)
     by_depth = sorted(grouped(groups, depth_of).items())
-    base = {one.config.model: one for one in groups if one.config.model.label == BASELINE.label}
+    base = {one.config.model: one for one in groups if one.label == BASELINE.words}
     found: dict[str, list[str]] = {}
     for depth, members in by_depth:
         plain = base.get(dataclasses.replace(BASELINE, depth=depth))
         for group in members:
             if plain and group.config.model.connection == "lstm":
                 text = f"{_difference(group, plain)} at depth {depth}"
-                found.setdefault(_name(group), []).append(text)
+                found.setdefault(group.label, []).append(text)
     sentences = [
-        f"Validation loss of {name} less that of {BASELINE.label}, in nats: "
+        f"Validation loss of {name} less that of {BASELINE.words}, in nats: "
         f"{enumerate_words(texts)}."
         for name, texts in found.items()
     ]
     for depth, members in by_depth:
         members.sort(key=_loss)
-        losses = [f"{_name(group)} {_loss_text(group)}" for group in members]
+        losses = [f"{group.label} {_loss_text(group)}" for group in members]
         sentences.append(f"Validation loss at depth {depth}: {enumerate_words(losses)}.")
     return [*sentences, *_gradients(groups)]
 
@@ -182,9 +182,9 @@ def _difference(group, base):
 
 def _image_answer(groups):
     """The accuracy of each connection at each depth; and where the gradient goes."""
-    sentences = []
+    sentences, groups = [], _without_rates(groups)
     for depth, members in sorted(grouped(groups, depth_of).items()):
-        found = [f"{_name(group)} {score_text(group)}" for group in ranked(members)]
+        found = [f"{group.label} {score_text(group)}" for group in ranked(members)]
         words = members[0].config.measure.words
         sentences.append(f"Depth {depth}, test {words}: {enumerate_words(found)}.")
     return [*sentences, *_gradients(groups)]
@@ -197,7 +197,7 @@ def _gradients(groups):
     deepest = max(map(depth_of, lstms))
     first, memory = (
         [
-            f"{_name(group)} {_ratios(group, name)}"
+            f"{group.label} {_ratios(group, name)}"
             for group in groups
             if depth_of(group) == deepest and group.values(f"{name}_end")
         ]
@@ -219,7 +219,7 @@ def _ratios(group, name):
 def _best_rates(groups):
     """For each model the rate with the lowest validation loss."""
     found = []
-    for label, members in grouped(groups, attrgetter("config.model.label")).items():
+    for label, members in grouped(_without_rates(groups), attrgetter("label")).items():
         best = min(members, key=_loss)
         found.append(f"{label} {best.config.learning_rate:g} ({_loss_text(best)})")
     return [f"The best learning rates, with the validation loss: {enumerate_words(found)}."]
@@ -228,7 +228,7 @@ def _best_rates(groups):
 def _best_image_rates(groups):
     """For each model the rate with the best validation metric."""
     found, measure = [], groups[0].config.measure
-    for label, members in grouped(groups, attrgetter("config.model.label")).items():
+    for label, members in grouped(_without_rates(groups), attrgetter("label")).items():
         by_value = {group.mean(f"val_{measure.name}"): group for group in members}
         value = min(by_value, key=lambda estimate: measure.best_first(estimate.mean))
         rate = by_value[value].config.learning_rate
@@ -246,9 +246,10 @@ studies = (
         remark="Attention and LSTM have together as many weights as attention and a feed-forward "
         "part, and a step takes as long (docs/layers.md), so that equal steps are equal seconds. "
         "Only the tied model of 612,000 parameters takes several times as long. "
-        "All train on the same windows of the text, about as many symbols as it has. Rates were "
-        "chosen on the validation text at depth 12, with one seed, in runs that are not kept here "
-        "(depth-lstm-rates); several seeds are for that depth. The runs shared their machine: side "
+        "All train on the same windows of the text, about as many symbols as it has. Rates are "
+        "the best of 0.003, 0.01 and 0.03 on the validation text at depth 12, with one seed "
+        "(depth-lstm-rates), but for post-norm, which trains with none of them; several seeds are "
+        "for depth 12. The runs shared their machine: side "
         "by side, steps are timed by benchmarks/depth_lstm.py.",
     ),
     TextStudy(
@@ -264,8 +265,9 @@ studies = (
         configs=_image_configs,
         answer=_image_answer,
         remark="All networks of a depth have at most the same number of parameters; those with "
-        "residual additions are wider. They are trained for one epoch. Rates are the best of three "
-        "at depth 30, with one seed.",
+        "residual additions are wider. They are trained for one epoch. Rates were chosen of three "
+        "on the validation images at depth 30, with one seed, in runs that are not kept here "
+        "(depth-lstm-image-rates).",
     ),
     ImageStudy(
         name="depth-lstm-image-rates",
