@@ -41,7 +41,7 @@ def epoch_bar() -> Iterator[Callable[[int, int | None, float], None] | None]:
         task = bar.add_task("")
 
         def show(step, steps, loss):
-            if step <= (bar.tasks[task].completed or 0):  # a new epoch
+            if step <= bar.tasks[task].completed:  # a new epoch
                 bar.reset(task)
             text = f"step {step:,}" + (f" of {steps:,}" if steps else "") + f", loss {loss:.4g}"
             bar.update(task, completed=step, total=steps, description=text)

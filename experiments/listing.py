@@ -28,7 +28,9 @@ def of_names(described: Iterable[tuple[str, str]]) -> list[str]:
     lines = [f"{name:{indent}}{text}" for name, text in rows]
     if (width := _width()) is None:
         return lines
-    return [part for line in lines for part in _wrapped(line, width, " " * min(indent, width // 3))]
+    hanging = " " * min(indent, width // 3)
+    fitted = textwrap.TextWrapper(width, subsequent_indent=hanging, break_on_hyphens=False)
+    return [part for line in lines for part in fitted.wrap(line)]
 
 
 def of_runs(folder: Path) -> list[str]:
@@ -73,11 +75,6 @@ def show(lines: Iterable[str]) -> None:
 
 def _width():
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _wrapped(line, width, indent):
-    options = {"subsequent_indent": indent, "break_on_hyphens": False}
-    return textwrap.wrap(line, width, drop_whitespace=True, **options)
 
 
 def _table(rows):

@@ -12,8 +12,6 @@ from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.words import enumerate_words, estimate_text, median_text
 
 DEPTHS = (10, 30, 100, 300, 1000)
-
-
 TRAINS = 0.8  # test accuracy from which on a model is said to train
 
 
@@ -92,7 +90,6 @@ def _depths(groups):
 # The families that a reviewer asks for, and the rate that each wants.
 
 RATES = (3e-4, 1e-3, 3e-3)
-RATE_EPOCHS = 1
 
 
 def _families(task, depth):
@@ -115,7 +112,7 @@ def _families(task, depth):
 
 
 def _rate_configs(dataset):
-    run = functools.partial(image_run, schedule="cosine", gradient_every=20, epochs=RATE_EPOCHS)
+    run = functools.partial(image_run, schedule="cosine", gradient_every=20, epochs=1)
     return [
         run(dataset, model, learning_rate=rate)
         for depth in DEPTHS

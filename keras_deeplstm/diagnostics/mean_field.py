@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.layers import UnfoldedLSTMBlock
@@ -33,7 +34,7 @@ def mean_field_gradients(layer, x, samples=1000, seed=0):
         layer: An `UnfoldedLSTMBlock` that is built: untied, with `input_mode="first"`, a zero
             initial state, tanh and sigmoid, without normalization and peepholes.
         x: A batch `(batch, features)`.
-        samples: Units that are drawn for each example. Memory: 32 bytes for each of them, of the
+        samples: Units that are drawn for each example. Memory: 40 bytes for each of them, of the
             examples and of the steps.
         seed: Of these draws.
 
@@ -114,6 +115,4 @@ def _forward(layer, x, draw):
 
 
 def _by_gate(weight, shape):
-    from keras import ops
-
     return np.reshape(ops.convert_to_numpy(weight), shape).astype("float64")
