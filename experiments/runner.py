@@ -1,5 +1,6 @@
 """Train the runs of a study, one after the other, in a worker process."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from keras_deeplstm.experiments.studies.plan import (
     write_plan,
 )
 from keras_deeplstm.experiments.words import duration_text
+
+FIRST_REPORT = 60  # seconds after which a study that goes on has a report of what is finished
+REPORTS_SHARE = 0.05  # of the time, at most, for writing it again
 
 
 def train_here(send, config, folder, options):
@@ -91,6 +95,7 @@ class _Runner:
         self.progress = progress()
         self.pace = None  # seconds for a unit of work, measured
         self.trained = 0  # runs, by the present process of the worker
+        self.next_report = time.monotonic() + FIRST_REPORT
 
     def say(self, line):
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -115,7 +120,18 @@ class _Runner:
                         break
                 succeeded = succeeded and state == "finished"
                 self.left -= config.work
+                if self.left and time.monotonic() >= self.next_report:
+                    self._report_so_far()
         return succeeded
+
+    def _report_so_far(self):
+        """Write the report of what is finished: a study may take days."""
+        begun, known = time.monotonic(), (self.folder / "report.html").exists()
+        report = self.call(report_here, [self.folder])
+        now = time.monotonic()
+        self.next_report = now + (now - begun) / REPORTS_SHARE
+        if not known:
+            self.say(f"Report so far: {report}")
 
     def _announce(self, chosen, limit, restarts):
         """Say what there is to do; return it, and the number of runs that are lost."""

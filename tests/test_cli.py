@@ -134,8 +134,15 @@ def test_run(folder, capsys):
     assert lines[1].startswith("epoch 1 of 2  loss ")
     assert lines[-2:] == ["Report: runs/a/report.html", (path / "report.html").as_uri()]
     assert sorted(os.listdir(path)) == [
-        *(".lock", "config.json", "environment.json", "filters", "gradient_flow.csv"),
-        *("metrics.csv", "model.keras", "report.html", "result.json", "state_gradients.csv"),
+        *(".lock", "config.json", "confusion.csv", "environment.json", "filters"),
+        *(
+            "gradient_flow.csv",
+            "metrics.csv",
+            "model.keras",
+            "report.html",
+            "result.json",
+            "state_gradients.csv",
+        ),
         *("summary.csv", "table.csv"),
     ]
 

@@ -97,11 +97,15 @@ def test_the_best_rate_is_that_of_validation():
         groups_of(RATES.configs("tinyshakespeare")[:3], [[{"val_loss": x}] for x in (3, 1, 2)])
     )
     assert found == [
-        "The best learning rates, with the validation loss: Transformer lstm 0.01 (1.000)."
+        "The best learning rates, with the validation loss:",
+        "Transformer lstm: 0.01 at depth 12 (1.000).",
     ]
     accuracies = [[{"val_accuracy": x, "test_accuracy": 1 - x}] for x in (0.5, 0.9, 0.8)]
     found = IMAGE_RATES.answer(groups_of(IMAGE_RATES.configs("mnist")[:3], accuracies))
-    assert found == ["The best rates, with the validation accuracy: DeepCNN 0.003 (90.0%)."]
+    assert found == [
+        "The best learning rates, with the validation accuracy:",
+        "DeepCNN: 0.003 at depth 30 (90.0%).",
+    ]
 
 
 def test_answers_of_the_image_study():

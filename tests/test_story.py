@@ -41,6 +41,7 @@ HELPERS = (
     "tasks/tables.py",  # only asks whether the name is that of a table
     "training/devices.py",
     "training/journal.py",
+    "training/predictions.py",
     "training/recorders.py",
 )
 

@@ -247,6 +247,27 @@ def check_trouble(folder, output):
     assert "tried again with seed 1000" in page
 
 
+@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
+def test_a_report_is_there_before_all_runs_are_finished(tmp_path, capsys, monkeypatch):
+    """Written after the first run, and not again at once: a twentieth of the time is for it."""
+    monkeypatch.setattr(runner, "FIRST_REPORT", 0)
+    plan = {
+        name: RunConfig("digits", ModelConfig("dense", depth, 4), epochs=1, batch_size=500)
+        for depth, name in ((2, "a"), (3, "b"), (4, "c"))
+    }
+    reports, write = [], runner.report_here
+    monkeypatch.setattr(
+        runner,
+        "report_here",
+        lambda send, folders: reports.append(len(runs.find(tmp_path))) or write(send, folders),
+    )
+    assert runner.run_study(STUDIES["depth"], plan, tmp_path)[0]
+    assert reports == [1, 3]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == f"Report so far: {tmp_path / 'report.html'}"
+    assert lines[3].startswith("2/3 DenseStack, depth 3: test ")
+
+
 def test_plan():
     study = STUDIES["how-deep"]
     plan = study.plan("parity")

@@ -8,7 +8,7 @@ from operator import attrgetter
 import pandas as pd
 
 from keras_deeplstm.callbacks import gradient_plots, gradient_tables
-from keras_deeplstm.experiments.reports import drawing, states
+from keras_deeplstm.experiments.reports import drawing, predictions, states
 from keras_deeplstm.experiments.reports.drawing import Picture, Section, picture
 from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.studies.study import depth_of, grouped
@@ -40,6 +40,7 @@ def sections(groups: list[Group]) -> list[Section]:
             + lines.format("means"),
             [_learning(*panel, colors) for panel in panels],
         ),
+        predictions.section(groups),
         Section(
             "Gradient against depth",
             "Norm of the loss gradient of each step's recurrent matrix at several moments of "

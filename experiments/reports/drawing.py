@@ -119,8 +119,11 @@ def new_figure(title="", xlabel="", ylabel="", scale="linear", size=(5, 4.2)):
 def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
-    if ax.get_yscale() == "log" and not math.isfinite(ax.dataLim.minposy):
-        ax.set_yscale("linear")  # nothing is above zero: gradients that have died, a negative loss
+    low, high = ax.get_ylim()
+    if ax.get_yscale() == "log" and (not math.isfinite(ax.dataLim.minposy) or high < 10 * low):
+        # Nothing is above zero (gradients that have died, a negative loss), or all is so near that
+        # a logarithmic axis has no round number.
+        ax.set_yscale("linear")
     handles, labels = ax.get_legend_handles_labels()
     if (legend := ax.get_legend()) is not None:
         legend.remove()

@@ -17,6 +17,8 @@ TABLES = {
     "gradient_flow.csv": (("layer", "weight", "statistic"), ("step", "depth", "value")),
     "state_gradients.csv": (("layer", "direction", "state", "path"), ("depth", "value", "epoch")),
     "examples.csv": (("example",), ("step", "value", "forecast")),
+    "confusion.csv": (("true", "predicted"), ("count",)),
+    "predictions.csv": ((), ("output", "true", "predicted")),
 }
 
 
@@ -24,9 +26,9 @@ TABLES = {
 class Run:
     """A run as found on disk, by `load` or `find`.
 
-    Its tables are read when they are first asked for: `metrics`, `gradients`, `states` and
-    `examples`, and so is `environment`. One that is absent or damaged then raises OSError or
-    ValueError.
+    Its tables are read when they are first asked for: `metrics`, `gradients`, `states`,
+    `examples`, `confusion` and `predictions`, and so is `environment`. One that is absent or
+    damaged then raises OSError or ValueError.
 
     Example:
 
@@ -88,6 +90,16 @@ class Run:
         Its columns are layer, direction, state, path, depth, time, value, epoch.
         """
         return self._table("state_gradients.csv", optional=True)
+
+    @cached_property
+    def confusion(self):
+        """Data frame of test examples: true, predicted, count; None of a run without classes."""
+        return self._table("confusion.csv", optional=True)
+
+    @cached_property
+    def predictions(self):
+        """Data frame of test examples: output, true, predicted; None if classes are told."""
+        return self._table("predictions.csv", optional=True)
 
     def _table(self, name, optional=False):
         import pandas as pd  # `deeplstm list` does not wait for it

@@ -6,15 +6,23 @@ today's networks too, and what does that buy?
 
 import dataclasses
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
-from keras_deeplstm.experiments.runs.groups import estimate, labels
+from keras_deeplstm.experiments.runs.groups import estimate
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.studies.images import ImageStudy
-from keras_deeplstm.experiments.studies.study import depth_of, grouped, ranked, score_text
+from keras_deeplstm.experiments.studies.study import (
+    best_rates,
+    depth_of,
+    grouped,
+    ranked,
+    score_text,
+    validated,
+    without_rates,
+)
 from keras_deeplstm.experiments.studies.texts import TextStudy
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import enumerate_words, estimate_text, median_text
 
 # Transformers on text. Attention alone is connected by the LSTM; with residual connections a
@@ -131,23 +139,12 @@ def _image_rate_configs(dataset):
 # Answers.
 
 
-def _without_rates(groups):
-    """The groups, with labels that do not tell the rate: it was found for each model."""
-    names = labels([dataclasses.replace(group.config, learning_rate=1.0) for group in groups])
-    return [dataclasses.replace(g, label=name) for g, name in zip(groups, names, strict=True)]
-
-
-def _loss(group):
-    return group.mean("val_loss").mean
-
-
-def _loss_text(group):
-    return estimate_text(group.mean("val_loss"))
+LOSS = Measure("loss", "min", ".3f")  # in nats
 
 
 def _answer(groups):
     """What the LSTM buys against pre-norm, for each model by depth; and where the gradient goes."""
-    groups = _without_rates(groups)
+    groups = without_rates(groups)
     by_depth = sorted(grouped(groups, depth_of).items())
     base = {one.config.model: one for one in groups if one.label == BASELINE.words}
     found: dict[str, list[str]] = {}
@@ -163,8 +160,9 @@ def _answer(groups):
         for name, texts in found.items()
     ]
     for depth, members in by_depth:
-        members.sort(key=_loss)
-        losses = [f"{group.label} {_loss_text(group)}" for group in members]
+        found = {group.label: validated(group, LOSS) for group in members}
+        best_first = sorted(found.items(), key=lambda item: item[1].mean)
+        losses = [f"{label} {estimate_text(loss)}" for label, loss in best_first]
         sentences.append(f"Validation loss at depth {depth}: {enumerate_words(losses)}.")
     return [*sentences, *_gradients(groups)]
 
@@ -182,7 +180,7 @@ def _difference(group, base):
 
 def _image_answer(groups):
     """The accuracy of each connection at each depth; and where the gradient goes."""
-    sentences, groups = [], _without_rates(groups)
+    sentences, groups = [], without_rates(groups)
     for depth, members in sorted(grouped(groups, depth_of).items()):
         found = [f"{group.label} {score_text(group)}" for group in ranked(members)]
         words = members[0].config.measure.words
@@ -216,26 +214,6 @@ def _ratios(group, name):
     return " → ".join(map(median_text, values))
 
 
-def _best_rates(groups):
-    """For each model the rate with the lowest validation loss."""
-    found = []
-    for label, members in grouped(_without_rates(groups), attrgetter("label")).items():
-        best = min(members, key=_loss)
-        found.append(f"{label} {best.config.learning_rate:g} ({_loss_text(best)})")
-    return [f"The best learning rates, with the validation loss: {enumerate_words(found)}."]
-
-
-def _best_image_rates(groups):
-    """For each model the rate with the best validation metric."""
-    found, measure = [], groups[0].config.measure
-    for label, members in grouped(_without_rates(groups), attrgetter("label")).items():
-        by_value = {group.mean(f"val_{measure.name}"): group for group in members}
-        value = min(by_value, key=lambda estimate: measure.best_first(estimate.mean))
-        rate = by_value[value].config.learning_rate
-        found.append(f"{label} {rate:g} ({estimate_text(value, measure.form)})")
-    return [f"The best rates, with the validation {measure.words}: {enumerate_words(found)}."]
-
-
 studies = (
     ConnectionStudy(
         name="depth-lstm",
@@ -256,7 +234,7 @@ studies = (
         name="depth-lstm-rates",
         question="Which learning rate does each connection of a Transformer want?",
         configs=_rate_configs,
-        answer=_best_rates,
+        answer=partial(best_rates, measure=LOSS),
     ),
     ImageStudy(
         name="depth-lstm-images",
@@ -273,6 +251,6 @@ studies = (
         name="depth-lstm-image-rates",
         question="Which learning rate does each connection of a deep convolutional network want?",
         configs=_image_rate_configs,
-        answer=_best_image_rates,
+        answer=best_rates,
     ),
 )

@@ -7,9 +7,15 @@ from operator import attrgetter
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig
 from keras_deeplstm.experiments.studies.depth import RELU, TANH
 from keras_deeplstm.experiments.studies.images import ImageStudy, image_run
-from keras_deeplstm.experiments.studies.study import depth_of, grouped, score, score_text
+from keras_deeplstm.experiments.studies.study import (
+    best_rates,
+    depth_of,
+    grouped,
+    score,
+    score_text,
+)
 from keras_deeplstm.experiments.tasks import get_task
-from keras_deeplstm.experiments.words import enumerate_words, estimate_text, median_text
+from keras_deeplstm.experiments.words import enumerate_words, median_text
 
 DEPTHS = (10, 30, 100, 300, 1000)
 TRAINS = 0.8  # test accuracy from which on a model is said to train
@@ -121,20 +127,6 @@ def _rate_configs(dataset):
     ]
 
 
-def _rate_answer(groups):
-    """For each network and depth, the rate with the highest validation accuracy."""
-    sentences = []
-    for label, members in grouped(groups, attrgetter("config.model.label")).items():
-        found = []
-        for depth, rated in sorted(grouped(members, depth_of).items()):
-            best = max(rated, key=lambda group: group.mean("val_accuracy").mean)
-            accuracy = estimate_text(best.mean("val_accuracy"), best.config.measure.form)
-            found.append(f"{best.config.learning_rate:g} at depth {depth} ({accuracy})")
-        sentences.append(f"{label}: {enumerate_words(found)}.")
-    first = "The best learning rate of each network, with its accuracy on the validation images:"
-    return [first, *sentences]
-
-
 studies = (
     ImageStudy(
         name="depth-limit",
@@ -152,7 +144,7 @@ studies = (
         needs="accuracy",
         question="Which learning rate does each kind of network want at each depth?",
         configs=_rate_configs,
-        answer=_rate_answer,
+        answer=best_rates,
         remark="One epoch, one seed. Networks of a depth have as many parameters as in "
         "`depth-limit`.",
     ),

@@ -8,10 +8,11 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.runs.groups import Group
+from keras_deeplstm.experiments.runs.groups import Estimate, Group, labels
 from keras_deeplstm.experiments.settings import Settings as Config
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, get_task, resolve
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import enumerate_words, estimate_text
 
 depth_of = attrgetter("config.model.depth")  # of a group
@@ -62,6 +63,36 @@ def score_text(group: Group) -> str:
 def ranked(groups: list[Group]) -> list[Group]:
     """The groups, that of the best score first."""
     return sorted(groups, key=lambda group: group.config.measure.best_first(score(group)))
+
+
+def without_rates(groups: list[Group]) -> list[Group]:
+    """The groups, with labels that do not tell the learning rate: it was found for each model."""
+    names = labels([dataclasses.replace(group.config, learning_rate=1.0) for group in groups])
+    return [dataclasses.replace(g, label=name) for g, name in zip(groups, names, strict=True)]
+
+
+def best_rates(groups: list[Group], measure: Measure | None = None) -> list[str]:
+    """An answer: for each model and depth, the learning rate that is best on the validation data.
+
+    Args:
+        groups: See `best_first`.
+        measure: What they are judged by; None is the metric of their task.
+    """
+    measure = measure or groups[0].config.measure
+    sentences = [f"The best learning rates, with the validation {measure.words}:"]
+    for label, members in grouped(without_rates(groups), attrgetter("label")).items():
+        found = []
+        for depth, rated in sorted(grouped(members, depth_of).items()):
+            best = min(rated, key=lambda group: measure.best_first(validated(group, measure).mean))
+            value = estimate_text(validated(best, measure), measure.form)
+            found.append(f"{best.config.learning_rate:g} at depth {depth} ({value})")
+        sentences.append(f"{label}: {enumerate_words(found)}.")
+    return sentences
+
+
+def validated(group: Group, measure: Measure) -> Estimate:
+    """The mean of a measure on the validation data."""
+    return group.mean(f"val_{measure.name}")
 
 
 def by_subject(groups: list[Group]) -> list[tuple[str, list[Group]]]:

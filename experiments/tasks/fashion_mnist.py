@@ -7,6 +7,7 @@ content is compared with the published one. The last 5,000 training images serve
 10,000 test images for testing. Pixels are scaled to [0, 1].
 """
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -22,10 +23,16 @@ FILES = {  # name: shape of the array in it, and md5 of the file when it is not 
     "t10k-labels-idx1-ubyte": ((10_000,), "15d484375f8d13e6eb1aabb0c3f46965"),
 }
 
+CLASSES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
 
 def load(data_dir: Path | None = None) -> Splits:
     """Return the three splits, images of shape (n, 28, 28, 1); `DataError` if absent or damaged."""
-    return published.splits(*(_array(name, data_dir) for name in FILES))
+    data = published.splits(*(_array(name, data_dir) for name in FILES))
+    return dataclasses.replace(data, classes=CLASSES)
 
 
 def _array(name, data_dir):

@@ -62,13 +62,14 @@ def splits(source: Path, arrays: dict[str, np.ndarray]) -> Splits:
     """
     data = {name[1:]: _pair(source, arrays, name[1:]) for name in arrays if name.startswith("x")}
     _check_alike(source, data)
-    data = _with_classes(source, data)
+    data, classes = _with_classes(source, data)
     if "" in data:
-        return Splits.of(*data[""])
+        return Splits.of(*data[""], classes)
     if "_validation" not in data:
         x, y = data["_train"]
         data["_train"], data["_validation"] = part(x, y, math.ceil(len(x) / 10))
-    return Splits(data["_train"], data["_validation"], data["_test"])
+    parts = (data[f"_{name}"] for name in ("train", "validation", "test"))
+    return Splits(*parts, classes=classes)
 
 
 def _pair(source, arrays, suffix):
@@ -133,7 +134,7 @@ def _check_alike(source, data):
 
 
 def _with_classes(source, data):
-    """The data with the numbers of the classes, from 0, in place of the labels."""
+    """The data with the numbers of the classes, from 0, in place of the labels; and these."""
     _, y = data.get("") or data["_train"]
     labels, counts = np.unique(y, return_counts=True)
     if len(labels) < 2:
@@ -149,4 +150,4 @@ def _with_classes(source, data):
                 f"y{suffix} of '{source}' has the class {unknown[0].item()!r}, y_train has not"
             )
         data[suffix] = x, np.searchsorted(labels, y).astype(np.int64)
-    return data
+    return data, tuple(map(str, labels))

@@ -169,14 +169,16 @@ def _load(source, data_dir=None):
     _check_values(frame, source)
     inputs, notes = _inputs(frame.drop(columns=list(source.target)), source)
     targets = frame[list(source.target)]
-    make = _class_numbers if source.kind == KINDS[0] else _target_numbers
-    y = make(targets, source)
+    if source.kind == KINDS[0]:
+        y, classes = _class_numbers(targets, source)
+    else:
+        y, classes = _target_numbers(targets, source), ()
     train, validation_part, test = parted(y)
     x = _encoded(inputs, train, source)
     if y.dtype.kind == "f":
         y = _standardized(y, y[train])
     parts = ((x[rows], y[rows]) for rows in (train, validation_part, test))
-    return Splits(*parts, notes=tuple(notes))
+    return Splits(*parts, notes=tuple(notes), classes=classes)
 
 
 def _check_values(frame, source):
@@ -273,7 +275,7 @@ def _target_numbers(frame, source):
 
 
 def _class_numbers(frame, source):
-    """The numbers of the classes, from 0 in their sorted order."""
+    """The numbers of the classes, from 0 in their sorted order; and the classes."""
     if len(frame.columns) > 1:
         raise DataError("Several columns can be told as numbers only: --kind regression")
     column = frame.iloc[:, 0]
@@ -287,4 +289,4 @@ def _class_numbers(frame, source):
             f"Class {str(rare)!r} of '{source.path}' has {counts.min()} rows; each class needs at "
             f"least {LEAST}. --kind regression tells numbers instead of classes"
         )
-    return codes.astype(np.int64)
+    return codes.astype(np.int64), tuple(map(str, labels))

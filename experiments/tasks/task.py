@@ -1,5 +1,6 @@
 """Tasks: data, loss, metric and success criterion."""
 
+import dataclasses
 import hashlib
 import itertools
 import math
@@ -70,6 +71,7 @@ class Splits:
         train, validation, test: `(x, y)`: float32 `(n, *input_shape)`, and integer classes `(n,)`
             or float32 numbers `(n,)` or `(n, outputs)`.
         notes: What the user should know of the data.
+        classes: Names of the classes, in their order, for reports; none: their numbers.
 
     Example:
 
@@ -86,12 +88,13 @@ class Splits:
     validation: Pair
     test: Pair
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Pair]:
         return iter((self.train, self.validation, self.test))
 
     @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> "Splits":
+    def of(cls, x: np.ndarray, y: np.ndarray, classes: tuple[str, ...] = ()) -> "Splits":
         """70 % of the examples for training, 10 % for validation, 20 % for testing.
 
         Each part has its share of every class; which examples it has is always the same.
@@ -99,6 +102,7 @@ class Splits:
         Args:
             x: Inputs, `(n, ...)`.
             y: Classes, `(n,)`, or numbers.
+            classes: Their names.
 
         Returns:
             The splits.
@@ -106,7 +110,7 @@ class Splits:
         Raises:
             ValueError: There are too few examples of a class, or fewer than classes in a part.
         """
-        return cls(*((x[rows], y[rows]) for rows in parted(y)))
+        return cls(*((x[rows], y[rows]) for rows in parted(y)), classes=classes)
 
     def digest(self) -> str:
         """Return a checksum: 16 hexadecimal digits that change with any value of the data."""
@@ -142,7 +146,9 @@ class Splits:
         kind = StratifiedKFold if holds_classes(y) else KFold
         splitter = kind(folds, shuffle=True, random_state=SPLIT_SEED)
         train, validation = list(splitter.split(x, y))[number - 1]
-        return Splits((x[train], y[train]), (x[validation], y[validation]), self.test, self.notes)
+        return dataclasses.replace(
+            self, train=(x[train], y[train]), validation=(x[validation], y[validation])
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.tasks.task import holds_classes
-from keras_deeplstm.experiments.training import recorders
+from keras_deeplstm.experiments.training import predictions, recorders
 from keras_deeplstm.experiments.training.devices import even_parts, number_of_devices
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 
@@ -86,6 +86,7 @@ class Training:
             callbacks=[journal],
         )
         seconds = journal.elapsed()
+        predictions.write(model, data, session.folder)
         numbers = recorders.write(recording, config, session.folder)
         session.save(model)
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
