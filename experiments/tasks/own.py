@@ -64,12 +64,12 @@ def splits(source: Path, arrays: dict[str, np.ndarray]) -> Splits:
     _check_alike(source, data)
     data, classes = _with_classes(source, data)
     if "" in data:
-        return Splits.of(*data[""], classes)
+        x, y = data[""]
+        return Splits.of(x, y, classes)
     if "_validation" not in data:
         x, y = data["_train"]
         data["_train"], data["_validation"] = part(x, y, math.ceil(len(x) / 10))
-    parts = (data[f"_{name}"] for name in ("train", "validation", "test"))
-    return Splits(*parts, classes=classes)
+    return Splits(data["_train"], data["_validation"], data["_test"], classes=classes)
 
 
 def _pair(source, arrays, suffix):

@@ -110,7 +110,8 @@ class Splits:
         Raises:
             ValueError: There are too few examples of a class, or fewer than classes in a part.
         """
-        return cls(*((x[rows], y[rows]) for rows in parted(y)), classes=classes)
+        train, validation, test = ((x[rows], y[rows]) for rows in parted(y))
+        return cls(train, validation, test, classes=classes)
 
     def digest(self) -> str:
         """Return a checksum: 16 hexadecimal digits that change with any value of the data."""
