@@ -302,8 +302,8 @@ def main(argv: list[str] | None = None) -> int:
 
     >>> from keras_deeplstm.experiments import main
     >>> main(["list", "tasks"])  # doctest: +ELLIPSIS
-    digits         scikit-learn's 1,797 handwritten digits, 8 x 8 pixels
-    mnist          ...
+    digits           scikit-learn's 1,797 handwritten digits, 8 x 8 pixels
+    mnist            ...
     0
     """
     end_if_imported()

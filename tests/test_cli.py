@@ -280,7 +280,8 @@ def test_list(folder, capsys):
     ]
     assert status(["list", "tasks"]) == 0
     names = [row.split()[0] for row in capsys.readouterr().out.splitlines()]
-    assert names == ["digits", "mnist", "fashion-mnist", "FILE.npz", "FILE.csv", "./FOLDER"]
+    own = ["FILE.npz", "FILE.csv", "./FOLDER"]
+    assert names == ["digits", "mnist", "fashion-mnist", "rule-110", "rule-110-recall", *own]
     assert status(["list", "studies"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].split(maxsplit=1)[1].startswith("Does the gradient reach the bottom")

@@ -533,7 +533,8 @@ COMMANDS = {
     "task": (
         "run mnits",
         "Unknown task 'mnits'. Did you mean 'mnist'? Available: ['digits', 'mnist', "
-        "'fashion-mnist'], and paths of .npz files, tables and folders of images",
+        "'fashion-mnist', 'rule-110', 'rule-110-recall'], and paths of .npz files, tables and "
+        "folders of images",
     ),
 }
 

@@ -20,7 +20,8 @@ def _told(tmp_path):
     def told(outputs, y, **more):
         x = np.asarray(outputs, "float32")
         test = x, np.asarray(y)
-        predictions.write(lambda x, training: x, Splits(test, test, test, **more), tmp_path)
+        data = Splits(test, test, test, **more)
+        predictions.write(lambda x, training: x, data, None, tmp_path)
         (path,) = tmp_path.iterdir()
         return path.name, pd.read_csv(path)
 

@@ -14,7 +14,8 @@ from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.studies.study import depth_of, grouped
 from keras_deeplstm.experiments.words import ratio_text, ratios_text
 
-DEPTH, FILTERS = "Depth", "Filters of the first layer"  # titles of sections
+# Titles of sections.
+DEPTH, FILTERS, STEPS = "Depth", "Filters of the first layer", "Step by step"
 AGAINST_DEPTH = (
     ("gradient_ratio_start", "first / last gradient, matrices"),
     ("state_gradient_ratio_start", "first / last gradient, states"),
@@ -41,6 +42,11 @@ def sections(groups: list[Group]) -> list[Section]:
             [_learning(*panel, colors) for panel in panels],
         ),
         predictions.section(groups),
+        Section(
+            STEPS,
+            "The metric of each step of the models on the test data." + lines.format("means"),
+            [[_step_curves(*panel, colors)] for panel in panels if _with_steps(panel[1])],
+        ),
         Section(
             "Gradient against depth",
             "Norm of the loss gradient of each step's recurrent matrix at several moments of "
@@ -119,6 +125,22 @@ def _training_and_validation(title, group, column, label, scale):
         ends.append(f"{part} {middle.iloc[-1]:.3g}")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return picture(figure, f"{label} against epoch, {title}. At the end: {'; '.join(ends)}.")
+
+
+def _with_steps(groups):
+    return [group for group in groups if group.runs[0].steps is not None]
+
+
+def _step_curves(title, groups, colors):
+    measure = groups[0].config.measure
+    figure, ax = drawing.new_figure(title, "step", f"test {measure.words}")
+    ends = []
+    for group in _with_steps(groups):
+        table = pd.concat([run.steps.set_index("step")["value"] for run in group.runs], axis=1)
+        middle = table.mean(axis=1)
+        drawing.draw_line(ax, table, middle, group.label, colors[group.label], marker=".")
+        ends.append(f"{group.label} {measure.text(middle.iloc[-1])}")
+    return picture(figure, f"{measure.words} at each step, {title}. Last: {'; '.join(ends)}.")
 
 
 def _against_depth(groups, colors):

@@ -27,7 +27,7 @@ from keras_deeplstm.experiments.studies.study import depth_of
 
 DEPTHS = 64  # of a curve against depth, more of which no picture shows
 JSON = ("config", "result", "environment")
-TABLES = ("metrics", "gradient_flow", "state_gradients", "examples")
+TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
 ENDING = ".csv.gz"
 
 

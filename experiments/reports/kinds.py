@@ -116,7 +116,7 @@ CLASSIFIERS = Kind(
         *("gabor_r2_start", "gabor_r2_end"),
     ),
     facts=("parameters",),
-    files=("metrics", "gradients", "states", "confusion", "predictions"),
+    files=("metrics", "gradients", "states", "confusion", "predictions", "steps"),
     columns=lambda measure: {
         **(MODEL | RATE | RUNS),
         f"test {measure.words}": _of(f"test_{measure.name}", _mean(measure.form)),

@@ -19,6 +19,7 @@ TABLES = {
     "examples.csv": (("example",), ("step", "value", "forecast")),
     "confusion.csv": (("true", "predicted"), ("count",)),
     "predictions.csv": ((), ("output", "true", "predicted")),
+    "steps.csv": ((), ("step", "value")),
 }
 
 
@@ -27,8 +28,8 @@ class Run:
     """A run as found on disk, by `load` or `find`.
 
     Its tables are read when they are first asked for: `metrics`, `gradients`, `states`,
-    `examples`, `confusion` and `predictions`, and so is `environment`. One that is absent or
-    damaged then raises OSError or ValueError.
+    `examples`, `confusion`, `predictions` and `steps`, and so is `environment`. One that is absent
+    or damaged then raises OSError or ValueError.
 
     Example:
 
@@ -100,6 +101,11 @@ class Run:
     def predictions(self):
         """Data frame of test examples: output, true, predicted; None if classes are told."""
         return self._table("predictions.csv", optional=True)
+
+    @cached_property
+    def steps(self):
+        """Data frame: step, value (of the metric on test data); None without targets for each."""
+        return self._table("steps.csv", optional=True)
 
     def _table(self, name, optional=False):
         import pandas as pd  # `deeplstm list` does not wait for it

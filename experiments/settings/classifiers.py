@@ -16,7 +16,7 @@ from keras_deeplstm.experiments.tasks import Task, get_task, resolve
 from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import ratio_text
 
-_SHARED = ("tied", "activation", "kernel_initializer", "recurrent_initializer")
+_SHARED = ("tied", "each_step", "activation", "kernel_initializer", "recurrent_initializer")
 _GATE_BIASES = ("forget_bias", "input_gate_bias")
 _LSTM = ("input_mode", "normalization", "peepholes", *_GATE_BIASES, "state_initializer")
 _GRID = ("patch", "corners", "turns", "read", "project_inputs", "output", "hidden_units")
@@ -43,8 +43,8 @@ class ModelConfig(base.Model):
     >>> ModelConfig(block="dense", forget_bias=1.0)  # doctest: +NORMALIZE_WHITESPACE
     Traceback (most recent call last):
     keras_deeplstm.experiments.settings.base.ConfigError: Argument `model.forget_bias` has no
-    meaning for block 'dense'. Its own options: tied, activation, kernel_initializer,
-    recurrent_initializer
+    meaning for block 'dense'. Its own options: tied, each_step, activation,
+    kernel_initializer, recurrent_initializer
     """
 
     BLOCKS: ClassVar = {
@@ -81,6 +81,8 @@ class ModelConfig(base.Model):
     """Standard deviation of the normal noise that is added to the inputs in training."""
     tied: bool = False
     """All steps share one set of weights."""
+    each_step: bool = False
+    """Each step is read out, not only the last one: for tasks with a target for each."""
     input_mode: Literal["first", "every", "state"] = "first"
     """Where the input enters (unfolded_lstm): first step, every step, or initial state."""
     normalization: Literal["batch", "layer"] | None = None
@@ -196,6 +198,8 @@ class ModelConfig(base.Model):
             filters = tuple(CNN_FILTERS * 2**number for number in range(self.depth or 0))
             return {"filters": filters, "units": self.units, "dropout": self.dropout, **noise}
         arguments = super().build_arguments() | noise
+        if arguments.pop("each_step", False):
+            arguments["return_all_steps"] = True
         if self.block == "deep_cnn":
             del arguments["block"]
             arguments["connection"] = self.connection

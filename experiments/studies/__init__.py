@@ -8,6 +8,7 @@ from keras_deeplstm.experiments.studies import (
     forecasts,
     image_grids,
     images,
+    more_steps,
     texts,
 )
 from keras_deeplstm.experiments.studies import sequences as long_memory
@@ -16,7 +17,7 @@ from keras_deeplstm.experiments.studies.study import Study, best_first, grid
 __all__ = ["FAMILIES", "STUDIES", "Study", "best_first", "grid"]
 
 _FILES = {
-    "Depth": (depth, depth_limit),
+    "Depth": (depth, depth_limit, more_steps),
     "Images": (images, image_grids),
     "Transformers and convolutional networks": (connections,),
     "Text": (texts,),

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks import own, tables
+from keras_deeplstm.experiments.tasks.automata import rule_110, rule_110_recall
 from keras_deeplstm.experiments.tasks.digits import digits
 from keras_deeplstm.experiments.tasks.fashion_mnist import fashion_mnist
 from keras_deeplstm.experiments.tasks.mnist import mnist
@@ -18,16 +19,16 @@ OWN_DATA = {
     "FILE.csv": "a table of your own, or FILE.parquet; --target names the column to be told",
     "./FOLDER": "images of your own: .png, .jpg or .bmp, one folder for each class",
 }
-TASKS = {task.name: task for task in (digits, mnist, fashion_mnist)}
+TASKS = {t.name: t for t in (digits, mnist, fashion_mnist, rule_110, rule_110_recall)}
 
 
 def get_task(name: str) -> Task:
     """Return the task called `name`, or the one that a path stands for.
 
     Args:
-        name: "digits", "mnist", "fashion-mnist" or a name that was registered; or the path of an
-            .npz file, of a table or of a folder of images. The data are read when the task's `load`
-            is called.
+        name: "digits", "mnist", "fashion-mnist", "rule-110", "rule-110-recall" or a name that was
+            registered; or the path of an .npz file, of a table or of a folder of images. The data
+            are read when the task's `load` is called.
 
     Returns:
         A `Task`.

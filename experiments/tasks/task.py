@@ -69,7 +69,8 @@ class Splits:
 
     Args:
         train, validation, test: `(x, y)`: float32 `(n, *input_shape)`, and integer classes `(n,)`
-            or float32 numbers `(n,)` or `(n, outputs)`.
+            or float32 numbers `(n,)` or `(n, outputs)`; `(n, steps, outputs)` of a task with a
+            target for each step of a model over depth.
         notes: What the user should know of the data.
         classes: Names of the classes, in their order, for reports; none: their numbers.
 
@@ -181,7 +182,8 @@ class Task:
     input_shape: tuple[int, ...] | None
     """Shape of one input; None if only the data tell."""
     num_classes: int | None
-    """Number of classes, or of numbers to be told; None if only the data tell."""
+    """Number of classes, or of numbers to be told, at each step if there are several; None if only
+    the data tell."""
     load: Callable[[Path | None], Splits]
     """Reads the data; the argument is a folder given by the user, or None."""
     criterion: float | None = None
@@ -196,7 +198,7 @@ class Task:
     metric: Any = "accuracy"
     """Keras metric whose value on the test data is the result of a run: its name, config, an object
     or a function. It is kept as its config and made anew for each run, so that a class or function
-    of your own must be registered with Keras."""
+    of your own must be registered with Keras. Or a `Measure`, which says all of it."""
     direction: Direction | None = None
     """Whether a higher metric is better, "max", or a lower one, "min"; None for one of Keras' own,
     of which that is known."""
@@ -216,6 +218,8 @@ class Task:
     @cached_property
     def measure(self) -> Measure:
         """The metric, its direction and how it is written."""
+        if isinstance(self.metric, Measure):
+            return self.metric
         return Measure.of(self.metric, self.direction, self.form)
 
     def solved(self, value: float) -> bool | None:
@@ -254,5 +258,5 @@ class Task:
         if outputs is None and holds_classes(y):
             outputs = 1 + max(int(part.max()) for _, part in data)
         elif outputs is None:
-            outputs = math.prod(y.shape[1:])
+            outputs = y.shape[-1] if y.ndim > 1 else 1
         return self.input_shape or x.shape[1:], outputs

@@ -50,10 +50,12 @@ class Training:
             self.data = self.data.fold(config.fold, config.folds)
         self.model, (_, outputs) = self.design()(), self.task.sizes(self.data)
         found = getattr(self.model, "output_shape", None)  # None of one that was never called
-        if found != (None, outputs):
+        steps = self.data.train[1].shape[1:-1]
+        wanted = (None, *(min(most, config.model.depth) for most in steps), outputs)
+        if found != wanted:
             raise ValueError(
-                f"The model of block {config.model.block!r} must have outputs of shape "
-                f"{(None, outputs)}. Received: {found}"
+                f"The model of block {config.model.block!r} must have outputs of shape {wanted}"
+                f"{_hint(steps, config.model)}. Received: {found}"
             )
         steps = config.epochs * math.ceil(len(self.data.train[0]) / config.batch_size)
         loss, metrics = keras.losses.get(self.task.loss), [self.task.measure.make()]
@@ -86,7 +88,7 @@ class Training:
             callbacks=[journal],
         )
         seconds = journal.elapsed()
-        predictions.write(model, data, session.folder)
+        predictions.write(model, data, self.task.measure, session.folder)
         numbers = recorders.write(recording, config, session.folder)
         session.save(model)
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
@@ -105,6 +107,15 @@ class Training:
             **numbers,
             "resumed_after_epochs": journal.resumed_after,
         }
+
+
+def _hint(steps, model):
+    """What makes a model one of the task, if its steps over depth are what is wrong."""
+    if steps and model.each_step:
+        return f", as the task has targets for {steps[0]} steps"
+    if steps and not model.own:
+        return ": the task needs --model.each-step"
+    return ": the task has no target for each step" if model.each_step else ""
 
 
 class Shuffled(keras.utils.PyDataset):

@@ -11,11 +11,16 @@ AT_ONCE = 250  # examples
 OUTPUTS, EXAMPLES = 4, 1000  # of a regression, that are written
 
 
-def write(model, data, folder) -> None:
-    """Write `confusion.csv` of a task of classes, `predictions.csv` of one of numbers."""
+def write(model, data, measure, folder) -> None:
+    """Write `confusion.csv` of a task of classes, `predictions.csv` of one of numbers.
+
+    Of a task with a target for each step it is `steps.csv`, with the metric of each.
+    """
     x, y = data.test
     outputs = _outputs(model, x)
-    if holds_classes(y) and outputs.shape[1] > 1:
+    if outputs.ndim > 2:
+        name, table = "steps.csv", _by_step(y, outputs, measure)
+    elif holds_classes(y) and outputs.shape[1] > 1:
         name, table = "confusion.csv", _confusion(y, outputs.argmax(axis=1), data.classes)
     else:
         name, table = "predictions.csv", _predictions(y.reshape(len(y), -1), outputs)
@@ -28,6 +33,16 @@ def _outputs(model, x):
     return np.concatenate(
         [keras.ops.convert_to_numpy(model(part, training=False)) for part in parts]
     )
+
+
+def _by_step(y, outputs, measure):
+    """The metric of each step alone, from 1."""
+    rows = []
+    for step in range(outputs.shape[1]):
+        metric = measure.make()
+        metric.update_state(y[:, step : step + 1], outputs[:, step : step + 1])
+        rows.append((step + 1, float(metric.result())))
+    return pd.DataFrame(rows, columns=["step", "value"])
 
 
 def _confusion(true, predicted, names):
