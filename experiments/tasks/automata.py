@@ -51,7 +51,8 @@ def load(recall: bool, data_dir: Path | None = None) -> Splits:
         y = np.concatenate([y, np.broadcast_to(first[:, None], y.shape)], axis=-1)
     x, y = (2 * first - 1).astype("float32"), y.astype("float32")
     ends = np.cumsum(EXAMPLES)[:-1]
-    return Splits(*zip(np.split(x, ends), np.split(y, ends), strict=True))
+    train, validation, test = zip(np.split(x, ends), np.split(y, ends), strict=True)
+    return Splits(train, validation, test)
 
 
 def _task(name, description, recall):
