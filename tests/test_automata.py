@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_the_first_steps():
 
 
 def test_the_metric_looks_at_the_last_step_of_the_model():
-    metric = each_step.RightAtLastStep(name="right")
+    metric = each_step.ExactMatchAtLastStep(name="exact_match")
     true = np.float32([[[1, 0], [0, 0]], [[1, 0], [1, 1]], [[1, 1], [0, 1]]])
     metric.update_state(
         true, np.float32([[[9, 9], [-1, -1]], [[1, -1], [1, -1]], [[1, 1], [1, 1]]])
@@ -76,7 +76,7 @@ def test_a_run_is_judged_step_by_step(tmp_path):
     logits = keras.ops.convert_to_numpy(keras.models.load_model(tmp_path / "a" / "model.keras")(x))
     right = ((logits > 0) == (y[:, :10] > 0.5)).all(axis=-1).mean(axis=0)
     np.testing.assert_allclose(table["value"], right, atol=1e-3)
-    assert result["test_right"] == pytest.approx(right[-1], abs=1e-3)
+    assert result["test_exact_match"] == pytest.approx(right[-1], abs=1e-3)
     assert not (tmp_path / "a" / "predictions.csv").exists()
 
 

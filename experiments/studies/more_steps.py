@@ -56,7 +56,7 @@ def _answer(groups):
         found = [f"{group.label} {score_text(group)}" for group in ranked(members)]
         learned = "which was learned" if depth == TRAINED else f"learned are {TRAINED}"
         sentences.append(
-            f"{task}, test states that are right at step {depth} ({learned}): "
+            f"{task}, exact match on test states at step {depth} ({learned}): "
             f"{enumerate_words(found)}."
         )
     return sentences[::-1]

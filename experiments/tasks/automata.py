@@ -64,7 +64,9 @@ def _task(name, description, recall):
         load=functools.partial(load, recall),
         criterion=0.99,
         loss=_object("FirstSteps", steps=TRAINED),
-        metric=Measure("right", "max", ".1%", _object("RightAtLastStep", name="right")),
+        metric=Measure(
+            "exact_match", "max", ".1%", _object("ExactMatchAtLastStep", name="exact_match")
+        ),
         remark=f"A model with --model.each-step learns from {TRAINED} of at most {STEPS} steps",
     )
 
@@ -79,5 +81,5 @@ def _object(kind, **config):
     }
 
 
-rule_110 = _task("rule-110", "which of 16 cells are on after n steps of rule 110?", False)
-rule_110_recall = _task("rule-110-recall", "the same, and which were on at first?", True)
+rule_110 = _task("rule-110", "which of 16 cells are on after n steps of rule 110", False)
+rule_110_recall = _task("rule-110-recall", "the same, and which were on at first", True)

@@ -26,8 +26,8 @@ class FirstSteps(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
-class RightAtLastStep(keras.metrics.Mean):
-    """The share of examples of which all numbers are right at the last step of the model."""
+class ExactMatchAtLastStep(keras.metrics.Mean):
+    """The share of examples with all numbers right at the last step of the model."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Count a batch."""
