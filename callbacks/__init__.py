@@ -8,6 +8,7 @@ from keras_deeplstm.callbacks.gabor import GaborSimilarity, gabor_similarity
 from keras_deeplstm.callbacks.gradient_flow import GradientFlow
 from keras_deeplstm.callbacks.gradient_noise import GradientNoise
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio
+from keras_deeplstm.callbacks.image_gates import plot_image_gates
 from keras_deeplstm.callbacks.signal_flow import SignalFlow
 from keras_deeplstm.callbacks.state_gradients import StateGradients
 from keras_deeplstm.callbacks.verdict import verdict
@@ -28,6 +29,7 @@ __all__ = [
     "gradient_plots",
     "gradient_tables",
     "plot_filters",
+    "plot_image_gates",
     "signal_plots",
     "verdict",
 ]

@@ -25,11 +25,13 @@ def image_grid(
     directions=("top_left",),
     combine="concat",
     mask=None,
+    gates=None,
 ):
     """Return h_D and c_D of the top layer, `(networks, batch, rows, columns, units)`, and a list.
 
     The list has, for each network and image, the last cell `(i, j)` of the scan, None if all are
-    masked. `weights` by name as in the layer.
+    masked. `weights` by name as in the layer. `gates`, a dict, gets the gates i, f, o of the LSTMs
+    "row", "column" and "depth" by layer, network, image and position.
     """
     high, wide = patches
     batch, height, width, _ = images.shape
@@ -83,6 +85,11 @@ def image_grid(
                         z = np.concatenate(read) @ one("depth_kernel")
                         z = z + below @ one("depth_recurrent_kernel") + one("depth_bias")
                         new_h[i, j], new_c[i, j] = _step(z, c_d[i, j])
+                        if gates is not None:
+                            place = layer, network, image, i, j
+                            gates["row", *place] = _gates(_z(one, "row", below, h_r, h_c))
+                            gates["column", *place] = _gates(_z(one, "column", below, h_c, h_r))
+                            gates["depth", *place] = _gates(z)
                 h_d, c_d = new_h, new_c
             for i in range(rows):
                 for j in range(columns):
@@ -105,8 +112,17 @@ def _project(x, state, get, network, weights):
 
 
 def _lstm(one, name, below, own, other, c):
+    return _step(_z(one, name, below, own, other), c)
+
+
+def _z(one, name, below, own, other):
     z = below @ one(f"{name}_kernel") + own @ one(f"{name}_recurrent_kernel")
-    return _step(z + other @ one(f"{name}_cross_kernel") + one(f"{name}_bias"), c)
+    return z + other @ one(f"{name}_cross_kernel") + one(f"{name}_bias")
+
+
+def _gates(z):
+    i, f, _, o = np.split(sigmoid(z), 4)
+    return {"i": i, "f": f, "o": o}
 
 
 def _step(z, c):

@@ -15,7 +15,8 @@ from keras_deeplstm.experiments.studies.study import depth_of, grouped
 from keras_deeplstm.experiments.words import ratio_text, ratios_text
 
 # Titles of sections.
-DEPTH, FILTERS, STEPS = "Depth", "Filters of the first layer", "Step by step"
+DEPTH, STEPS = "Depth", "Step by step"
+FILTERS, GATES = "Filters of the first layer", "Gates of the first layer"
 AGAINST_DEPTH = (
     ("gradient_ratio_start", "first / last gradient, matrices"),
     ("state_gradient_ratio_start", "first / last gradient, states"),
@@ -80,6 +81,14 @@ def sections(groups: list[Group]) -> list[Section]:
             "as the median over at most 24 filters. Noise is fitted too, in part, the better the "
             "smaller the image is: what counts is the change." + one.format("first"),
             [_filter_pictures(group) for group in groups],
+        ),
+        Section(
+            GATES,
+            "What the gates of the first layer of a grid do on an image of each of some classes, "
+            "after training: at each position the mean over the units, of the LSTM along rows, of "
+            "that along columns and of that along depth. Of several networks side by side, the "
+            "first." + one.format("first"),
+            [_gate_pictures(group) for group in groups],
         ),
     ]
     return drawing.shown(found)
@@ -224,6 +233,14 @@ def _filter_pictures(group):
         similarity = run.result.get("gabor_r2_end" if epoch else "gabor_r2_start")
         gabor = "" if similarity is None else f"; Gabor R² {similarity:.2f}"
         caption = f"{group.name}, {when}{gabor}"
-        data = base64.b64encode(file.read_bytes()).decode()
-        pictures.append(Picture(data, f"Weights of the first layer: {caption}.", caption))
+        pictures.append(_read(file, f"Weights of the first layer: {caption}.", caption))
     return pictures
+
+
+def _gate_pictures(group):
+    file = group.runs[0].folder / "filters" / "gates.png"
+    return [_read(file, f"{GATES}: {group.name}.", group.name)] if file.exists() else []
+
+
+def _read(file, alt, caption):
+    return Picture(base64.b64encode(file.read_bytes()).decode(), alt, caption)

@@ -98,7 +98,8 @@ def _some(depths: Iterable[float]) -> np.ndarray:
 
 def _filters(run: Run) -> Iterator[dict[str, str]]:
     found = sorted((run.folder / "filters").glob("epoch_*.png"))
-    for path in dict.fromkeys([*found[:1], *found[-1:]]):
+    gates = (run.folder / "filters").glob("gates.png")
+    for path in dict.fromkeys([*found[:1], *found[-1:], *gates]):
         png = base64.b64encode(path.read_bytes()).decode()
         yield {"run": run.name, "file": path.name, "png": png}
 

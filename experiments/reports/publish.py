@@ -25,7 +25,9 @@ INDEX = "index.md"
 DATA = "-data"  # the end of the names of folders with data
 # Pictures of a page, one of each section, of these sections first; all are in the report.
 SHOWN = 3
-FIRST = (classifiers.STEPS, states.TITLE, classifiers.DEPTH, classifiers.FILTERS)
+FIRST = (
+    *(classifiers.STEPS, classifiers.GATES, states.TITLE, classifiers.DEPTH, classifiers.FILTERS),
+)
 COLORS = 64  # of a picture, which makes its file a quarter as large
 LONGEST = 200  # characters of an answer in the index
 

@@ -89,6 +89,8 @@ class Training:
         )
         seconds = journal.elapsed()
         predictions.write(model, data, self.task.measure, session.folder)
+        if config.model.block == "image_grid":
+            recorders.draw_gates(model, data, session.folder)
         numbers = recorders.write(recording, config, session.folder)
         session.save(model)
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles

@@ -2,13 +2,23 @@
 
 import math
 
-from keras_deeplstm.callbacks import FilterImages, GaborSimilarity, GradientFlow, StateGradients
+import matplotlib.pyplot as plt
+import numpy as np
+
+from keras_deeplstm.callbacks import (
+    FilterImages,
+    GaborSimilarity,
+    GradientFlow,
+    StateGradients,
+    plot_image_gates,
+)
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps, state_ratios
 from keras_deeplstm.callbacks.step_recorder import by_step
 from keras_deeplstm.diagnostics.state_gradients import layers_with_states
 from keras_deeplstm.experiments.runs import files
 
 PROBED = 64  # validation examples on which the gradients of the states are measured
+SHOWN = 3  # classes, of each of which there is an image with what gates do on it
 
 
 def make(config, model, data, session):
@@ -65,6 +75,16 @@ def write_states(frame, folder, epochs):
         **_before_and_after("state_gradient_ratio", state, epochs),
         **_before_and_after("memory_path_ratio", memory, epochs),
     }
+
+
+def draw_gates(model, data, folder):
+    """Draw `filters/gates.png`: what the gates of a grid do on test images of some classes."""
+    x, y = data.test
+    _, first = np.unique(y, return_index=True)
+    figure = plot_image_gates(model, x[first[:SHOWN]])
+    with files.atomic(folder / "filters" / "gates.png") as path:
+        figure.savefig(path, format="png", dpi=120)
+    plt.close(figure)
 
 
 def _before_and_after(name, by_epoch, epochs):

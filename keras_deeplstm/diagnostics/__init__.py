@@ -2,6 +2,7 @@
 
 from keras_deeplstm.diagnostics.float64 import float64
 from keras_deeplstm.diagnostics.gradient_check import gradient_check
+from keras_deeplstm.diagnostics.image_gates import image_gates
 from keras_deeplstm.diagnostics.mean_field import mean_field_gradients
 from keras_deeplstm.diagnostics.signals import SignalProbe
 from keras_deeplstm.diagnostics.state_gradients import StateGradientProbe, state_gradients
@@ -11,6 +12,7 @@ __all__ = [
     "StateGradientProbe",
     "float64",
     "gradient_check",
+    "image_gates",
     "mean_field_gradients",
     "state_gradients",
 ]
