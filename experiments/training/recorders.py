@@ -83,7 +83,7 @@ def draw_gates(model, data, folder):
     _, first = np.unique(y, return_index=True)
     figure = plot_image_gates(model, x[first[:SHOWN]])
     with files.atomic(folder / "filters" / "gates.png") as path:
-        figure.savefig(path, format="png", dpi=120)
+        figure.savefig(path, format="png", dpi=120, bbox_inches="tight")
     plt.close(figure)
 
 
