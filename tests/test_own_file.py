@@ -43,6 +43,25 @@ def load(data_dir=None):
     return Splits((x[:140], y[:140]), (x[140:160], y[140:160]), (x[160:], y[160:]))
 
 
+def test_a_model_of_images_needs_no_filters(tmp_path, eager):
+    """One whose first layer has none, and one whose filters are too small to show anything."""
+
+    def build(input_shape, outputs, filters):
+        first = keras.layers.Conv2D(4, 3) if filters else keras.layers.GlobalAveragePooling2D()
+        layers = [first, keras.layers.Flatten(), keras.layers.Dense(outputs)]
+        return keras.Sequential([keras.Input(input_shape), *layers])
+
+    register(Block("bare", build, options={"filters": True}))
+    try:
+        for filters in (True, False):
+            model = ModelConfig("bare", options={"filters": filters})
+            result = train(RunConfig("digits", model, epochs=1), tmp_path / f"{filters}")
+            assert result["gabor_r2_end"] is None
+            assert not (tmp_path / f"{filters}" / "filters").exists()
+    finally:
+        del settings.OWN_BLOCKS["bare"]
+
+
 def one_number(data_dir=None):
     return Splits(*((x, y[:, 0]) for x, y in load()))
 

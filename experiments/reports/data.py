@@ -4,7 +4,7 @@ A page can be drawn again from them without any training: the folder stands for 
 `deeplstm publish` and `deeplstm report`. Numbers have five significant digits. Of the gradients
 there is what pictures show: norms of recurrent matrices, of at most 64 depth steps at a few moments
 of training, and of the first and the last one at all others. Filters are those of the deepest of
-each model.
+each model, in few colors.
 """
 
 import base64
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from keras_deeplstm.callbacks.gradient_tables import depth_profile
+from keras_deeplstm.experiments.reports.drawing import with_few_colors
 from keras_deeplstm.experiments.reports.findings import Findings
 from keras_deeplstm.experiments.runs import Run, files
 from keras_deeplstm.experiments.settings import ConfigError
@@ -100,7 +101,7 @@ def _filters(run: Run) -> Iterator[dict[str, str]]:
     found = sorted((run.folder / "filters").glob("epoch_*.png"))
     gates = (run.folder / "filters").glob("gates.png")
     for path in dict.fromkeys([*found[:1], *found[-1:], *gates]):
-        png = base64.b64encode(path.read_bytes()).decode()
+        png = base64.b64encode(with_few_colors(path.read_bytes())).decode()
         yield {"run": run.name, "file": path.name, "png": png}
 
 

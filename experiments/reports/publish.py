@@ -1,17 +1,14 @@
 """Results for others to read: tables as CSV, a Markdown page for each study, and their index."""
 
 import base64
-import io
 import itertools
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from keras_deeplstm.experiments.reports import classifiers, data, states
-from keras_deeplstm.experiments.reports.drawing import Picture, Section
+from keras_deeplstm.experiments.reports.drawing import Picture, Section, with_few_colors
 from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
 from keras_deeplstm.experiments.runs import files
@@ -28,7 +25,6 @@ SHOWN = 3
 FIRST = (
     *(classifiers.STEPS, classifiers.GATES, states.TITLE, classifiers.DEPTH, classifiers.FILTERS),
 )
-COLORS = 64  # of a picture, which makes its file a quarter as large
 LONGEST = 200  # characters of an answer in the index
 
 
@@ -86,7 +82,7 @@ def _write_page(page, findings):
     for title, pictures in _chosen(sections, findings).items():
         for picture in pictures:
             file = page.with_name(f"{page.stem}-{next(number)}.png")
-            files.write_bytes(file, _small(picture))
+            files.write_bytes(file, with_few_colors(base64.b64decode(picture.data)))
             shown.setdefault(title, []).append((file.name, picture))
     text = render(
         "study.md",
@@ -159,14 +155,6 @@ def _without_places(command):
             del words[place : place + 2]
         words = [word for word in words if not word.startswith(f"{option}=")]
     return shlex.join(words)
-
-
-def _small(picture):
-    """The bytes of a picture, with few colors."""
-    image = Image.open(io.BytesIO(base64.b64decode(picture.data))).convert("RGB")
-    small = io.BytesIO()
-    image.quantize(COLORS).save(small, "PNG", optimize=True)
-    return small.getvalue()
 
 
 def _chosen(sections: list[Section], findings) -> dict[str, list[Picture]]:

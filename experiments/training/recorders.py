@@ -10,6 +10,7 @@ from keras_deeplstm.callbacks import (
     GaborSimilarity,
     GradientFlow,
     StateGradients,
+    filter_images,
     plot_image_gates,
 )
 from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps, state_ratios
@@ -18,6 +19,7 @@ from keras_deeplstm.diagnostics.state_gradients import layers_with_states
 from keras_deeplstm.experiments.runs import files
 
 PROBED = 64  # validation examples on which the gradients of the states are measured
+SMALLEST = 5  # pixels of the side of a filter
 SHOWN = 3  # classes, of each of which there is an image with what gates do on it
 
 
@@ -27,10 +29,19 @@ def make(config, model, data, session):
     if layers_with_states(model):
         x, y = (part[:PROBED] for part in data.validation)
         recorders["states"] = StateGradients(x, y, every=config.epochs)
-    if data.train[0].ndim == 4:  # images
+    if data.train[0].ndim == 4 and _shows_filters(model):
         recorders["filters"] = FilterImages(session.folder / "filters", every=config.epochs)
         recorders["gabor"] = GaborSimilarity()
     return recorders
+
+
+def _shows_filters(model):
+    """Whether the first layer of a model of images has filters in which something can be seen."""
+    try:
+        images = next(iter(filter_images(model).values()))
+    except ValueError:  # a model of the user's own, of which no layer has kernels that see images
+        return False
+    return min(images.shape[1:3]) >= SMALLEST
 
 
 def log_again(recorders, session):
@@ -82,6 +93,7 @@ def draw_gates(model, data, folder):
     x, y = data.test
     _, first = np.unique(y, return_index=True)
     figure = plot_image_gates(model, x[first[:SHOWN]])
+    (folder / "filters").mkdir(exist_ok=True)
     with files.atomic(folder / "filters" / "gates.png") as path:
         figure.savefig(path, format="png", dpi=120, bbox_inches="tight")
     plt.close(figure)
