@@ -16,7 +16,7 @@ from typing import Any
 from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import commands, listing, runs
 from keras_deeplstm.experiments.bars import epoch_bar
-from keras_deeplstm.experiments.processes import signals
+from keras_deeplstm.experiments.processes import signals, startup
 from keras_deeplstm.experiments.processes.startup import check_backend, load_keras
 from keras_deeplstm.experiments.processes.worker import end_if_imported
 from keras_deeplstm.experiments.runner import run_study
@@ -307,11 +307,9 @@ def main(argv: list[str] | None = None) -> int:
     0
     """
     end_if_imported()
-    program = ["deeplstm"]
+    words = ["deeplstm"]
     if argv is None:
-        argv = sys.argv[1:]
-        if sys.argv[0].endswith(".py") and not sys.argv[0].endswith("__main__.py"):
-            program = ["python", sys.argv[0]]  # a file of the user's own, which is what knows it
+        argv, words = sys.argv[1:], startup.program()
     if list(argv) == ["--version"]:
         print(f"deeplstm {__version__}")
         return 0
@@ -323,10 +321,13 @@ def main(argv: list[str] | None = None) -> int:
         reconfigure(errors="backslashreplace")
     debug = "--debug" in argv
     try:
+        if argv[:1] and argv[0].endswith(".py"):
+            startup.run_file(argv[0], argv[1:])
+            return 0
         command = commands.parse([argument for argument in argv if argument != "--debug"])
         check_backend()
         with signals.handled_by(signals.raise_interrupted):
-            status = ACTIONS[type(command)](command, shlex.join([*program, *argv]))
+            status = ACTIONS[type(command)](command, shlex.join([*words, *argv]))
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:

@@ -26,7 +26,8 @@ from keras_deeplstm.experiments.settings.text import TextConfig
 DESCRIPTION = """Experiments with LSTMs along the depth of a network.
 
 Each command explains its options: deeplstm run --help. With --debug, an error shows its traceback.
---version shows the version."""
+--version shows the version. A file that registers tasks of your own is a command, too:
+deeplstm FILE.py run --help."""
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]

@@ -6,6 +6,7 @@ Importing the package registers its layers, so that `keras.models.load_model` fi
 """
 
 import importlib
+import multiprocessing
 import pathlib
 import sys
 
@@ -25,6 +26,9 @@ _SUBMODULES = (
 
 
 def _serves_the_command():
+    process = multiprocessing.current_process()
+    if process.name == "deeplstm-worker":
+        return True
     if sys.argv[:1] == ["-m"]:  # so Python calls it while it looks for what `python -m` names
         return sys.orig_argv[-len(sys.argv)] == __name__
     return pathlib.PurePath(*sys.argv[:1]).name in ("deeplstm", "deeplstm.exe")

@@ -5,5 +5,4 @@ import sys
 from keras_deeplstm.experiments.cli import main
 
 if __name__ == "__main__":
-    sys.argv[0] = "deeplstm"  # the name by which its workers know that Keras can wait
     sys.exit(main())

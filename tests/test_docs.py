@@ -51,9 +51,10 @@ def typed(page):
 
 
 def calls(page):
-    """The arguments of all calls of `deeplstm` on a page."""
+    """The arguments of all calls of `deeplstm`, or `deeplstm FILE.py`, on a page."""
     found = (CALL.match(line) for line in typed(page))
-    return [shlex.split(match[1], comments=True) for match in found if match]
+    lines = [shlex.split(match[1], comments=True) for match in found if match]
+    return [line[1:] if line[:1] and line[0].endswith(".py") else line for line in lines]
 
 
 def tables(page):

@@ -62,6 +62,27 @@ def test_a_model_of_images_needs_no_filters(tmp_path, eager):
         del settings.OWN_BLOCKS["bare"]
 
 
+def test_a_file_is_a_command(tmp_path, monkeypatch, capsys):
+    """`deeplstm FILE.py ...` runs the file as Python would, and says so in the record."""
+    from keras_deeplstm.experiments.processes import startup
+
+    code = "import sys\nfrom beside import main\nif __name__ == '__main__':\n"
+    path = tmp_path / "mine.py"
+    path.write_text(f"{code}    print(sys.argv[1:])\n    raise SystemExit(main())\n")
+    (tmp_path / "beside.py").write_text("from keras_deeplstm.experiments import main\n")
+    monkeypatch.setattr(sys, "argv", ["deeplstm", str(path), "list", "tasks"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "['list', 'tasks']" and lines[1].startswith("digits ")
+    assert startup.program() == ["deeplstm", str(path)]
+    assert main([str(tmp_path / "absent.py"), "list"]) == 2
+    assert "There is no file" in capsys.readouterr().err
+
+
 def one_number(data_dir=None):
     return Splits(*((x, y[:, 0]) for x, y in load()))
 

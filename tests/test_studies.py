@@ -231,6 +231,22 @@ def test_a_process_that_dies_does_not_end_the_study(file, tmp_path):
     check_trouble(tmp_path / "trouble-parity", output)
 
 
+@pytest.mark.long
+def test_a_file_run_by_the_command_is_quiet(file, tmp_path):
+    """Neither it nor its worker shows what TensorFlow says when it starts."""
+    script = shutil.copy(file, tmp_path / "parity.py")
+    command = [sys.executable, "-m", "keras_deeplstm", script, *STUDY, "--limit", "1"]
+    done = subprocess.run(
+        [*command, "--runs-dir", tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = (run for run in runs.find(tmp_path) if run.state == "finished")
+    assert run.environment["command"].startswith(f"deeplstm {script} study how-deep")
+
+
 def check_trouble(folder, output):
     lines = output.splitlines()
     assert lines[0] == "3 runs, 3 to train now"

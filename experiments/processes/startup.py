@@ -1,8 +1,10 @@
-"""Importing Keras without noise; in a module of its own because command and worker both do."""
+"""How a process begins: a file of the user's own is run, and Keras is imported without noise."""
 
 import importlib.util
 import os
 import sys
+import types
+from pathlib import Path
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.settings.base import ConfigError, config_errors
@@ -22,6 +24,32 @@ def check_backend() -> None:
             f"The backend {name!r} is not installed. Install it, or set KERAS_BACKEND to another "
             f"one of {list(BACKENDS)}"
         )
+
+
+def run_file(path: str, arguments: list[str]) -> None:
+    """Run a file of the user's own as the main one, which is to call `main` with these arguments.
+
+    As `python path ...` would, but the command goes on being `deeplstm`: Keras waits until it is
+    needed, here and in workers, which import the file.
+    """
+    try:
+        code = compile(Path(path).read_bytes(), path, "exec")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path!r}") from None
+    sys.argv[1:] = arguments
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    sys.modules["__main__"] = module
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    exec(code, vars(module))
+
+
+def program() -> list[str]:
+    """The words that start this command: `deeplstm`, and a file of the user's own if it is one."""
+    file = str(getattr(sys.modules["__main__"], "__file__", ""))
+    if not file.endswith(".py") or file.endswith("__main__.py"):
+        return ["deeplstm"]
+    return ["python", file] if sys.argv[0] == file else ["deeplstm", file]
 
 
 def load_keras() -> None:

@@ -182,7 +182,7 @@ def known_by(command: Any) -> str:
         words = shlex.split(str(command))
     except ValueError:  # no command of ours
         words = []
-    if words[:1] == ["python"]:
+    if len(words) > 1 and words[1].endswith(".py"):
         return f"Use the command that knows it: {shlex.join(words[:2])}"
     return "Use the command of the file that registers it"
 
