@@ -41,8 +41,7 @@ WIDE = TextModelConfig("transformer", tied=True, parameters=612_000)
 BASELINE = ATTENTION(connection="residual")
 # With no rate that was tried does it train at depth TUNED_AT, so that no deeper one is trained.
 POST_NORM = ATTENTION(connection="post-norm")
-# With the rate of the lowest validation loss at depth TUNED_AT, found by depth-lstm-rates; of WIDE
-# two rates were tried.
+# With the rate of the lowest validation loss at depth TUNED_AT, found by depth-lstm-rates.
 MODELS = {
     ATTENTION(): 1e-2,
     ATTENTION(**CHRONO): 1e-2,
@@ -52,7 +51,7 @@ MODELS = {
     POST_NORM: 1e-3,
     ATTENTION(connection="rezero"): 1e-2,
     ATTENTION(connection="scaled"): 3e-2,  # the highest that was tried
-    WIDE: 3e-3,
+    WIDE: 3e-3,  # the lowest that was tried
 }
 
 
