@@ -97,13 +97,13 @@ def test_the_best_rate_is_that_of_validation():
         groups_of(RATES.configs("tinyshakespeare")[:3], [[{"val_loss": x}] for x in (3, 1, 2)])
     )
     assert found == [
-        "The best learning rates, with the validation loss:",
+        "By the validation loss, the best learning rate is most often 0.01 (1 of 1).",
         "Transformer lstm: 0.01 at depth 12 (1.000).",
     ]
     accuracies = [[{"val_accuracy": x, "test_accuracy": 1 - x}] for x in (0.5, 0.9, 0.8)]
     found = IMAGE_RATES.answer(groups_of(IMAGE_RATES.configs("mnist")[:3], accuracies))
     assert found == [
-        "The best learning rates, with the validation accuracy:",
+        "By the validation accuracy, the best learning rate is most often 0.003 (1 of 1).",
         "DeepCNN: 0.003 at depth 30 (90.0%).",
     ]
 

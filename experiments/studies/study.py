@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -79,15 +80,21 @@ def best_rates(groups: list[Group], measure: Measure | None = None) -> list[str]
         measure: What they are judged by; None is the metric of their task.
     """
     measure = measure or groups[0].config.measure
-    sentences = [f"The best learning rates, with the validation {measure.words}:"]
+    sentences, rates = [], []
     for label, members in grouped(without_rates(groups), attrgetter("label")).items():
         found = []
         for depth, rated in sorted(grouped(members, depth_of).items()):
             best = min(rated, key=lambda group: measure.best_first(validated(group, measure).mean))
             value = estimate_text(validated(best, measure), measure.form)
+            rates.append(best.config.learning_rate)
             found.append(f"{best.config.learning_rate:g} at depth {depth} ({value})")
         sentences.append(f"{label}: {enumerate_words(found)}.")
-    return sentences
+    usual = statistics.mode(rates)
+    first = (
+        f"By the validation {measure.words}, the best learning rate is most often {usual:g} "
+        f"({rates.count(usual)} of {len(rates)})."
+    )
+    return [first, *sentences]
 
 
 def validated(group: Group, measure: Measure) -> Estimate:
