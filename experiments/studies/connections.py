@@ -242,9 +242,8 @@ studies = (
         configs=_image_configs,
         answer=_image_answer,
         remark="All networks of a depth have at most the same number of parameters; those with "
-        "residual additions are wider. They are trained for one epoch. Rates were chosen of three "
-        "on the validation images at depth 30, with one seed, in runs that are not kept here "
-        "(depth-lstm-image-rates).",
+        "residual additions are wider. They are trained for one epoch. Rates are the best of three "
+        "on the validation images at depth 30, with one seed (depth-lstm-image-rates).",
     ),
     ImageStudy(
         name="depth-lstm-image-rates",
