@@ -653,8 +653,8 @@ def test_search_and_retrain(in_this_process, folder, letters, capsys, eager):
     assert best.metrics["val_accuracy"].max() == top.score
     trial = path / f"trial_{top.number:04d}" / "seed0"
     assert sorted(p.name for p in trial.iterdir() if not p.name.startswith(".")) == [
-        *("config.json", "environment.json", "gradient_flow.csv", "metrics.csv", "result.json"),
-        "state_gradients.csv",
+        *("config.json", "confusion.csv", "environment.json", "gradient_flow.csv", "metrics.csv"),
+        *("result.json", "state_gradients.csv"),
     ]
     assert f"deeplstm run {letters} --epochs 2 " in output
     # The page says what the model is worth on the test data.

@@ -19,7 +19,7 @@ from keras_deeplstm.diagnostics.state_gradients import layers_with_states
 from keras_deeplstm.experiments.runs import files
 
 PROBED = 64  # validation examples on which the gradients of the states are measured
-SMALLEST = 5  # pixels of the side of a filter
+SMALLEST = 4  # pixels of the side of a filter
 SHOWN = 3  # classes, of each of which there is an image with what gates do on it
 
 
