@@ -17,7 +17,7 @@ from keras_deeplstm import __version__, validation
 from keras_deeplstm.experiments import commands, listing, runs
 from keras_deeplstm.experiments.bars import epoch_bar
 from keras_deeplstm.experiments.processes import signals, startup
-from keras_deeplstm.experiments.processes.startup import check_backend, load_keras
+from keras_deeplstm.experiments.processes.startup import load_keras
 from keras_deeplstm.experiments.processes.worker import end_if_imported
 from keras_deeplstm.experiments.runner import run_study
 from keras_deeplstm.experiments.sampling import check_sampled
@@ -313,6 +313,8 @@ def main(argv: list[str] | None = None) -> int:
     if list(argv) == ["--version"]:
         print(f"deeplstm {__version__}")
         return 0
+    if argv[:1] and argv[0].endswith(".py"):
+        return startup.run_file(argv[0], argv[1:])
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to a window
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, but no information
     # Names that the terminal does not know. What stands in for it in a notebook has no such method.
@@ -321,11 +323,8 @@ def main(argv: list[str] | None = None) -> int:
         reconfigure(errors="backslashreplace")
     debug = "--debug" in argv
     try:
-        if argv[:1] and argv[0].endswith(".py"):
-            startup.run_file(argv[0], argv[1:])
-            return 0
         command = commands.parse([argument for argument in argv if argument != "--debug"])
-        check_backend()
+        startup.check_backend()
         with signals.handled_by(signals.raise_interrupted):
             status = ACTIONS[type(command)](command, shlex.join([*words, *argv]))
         sys.stdout.flush()

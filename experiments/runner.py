@@ -127,11 +127,14 @@ class _Runner:
     def _report_so_far(self):
         """Write the report of what is finished: a study may take days."""
         begun, known = time.monotonic(), (self.folder / "report.html").exists()
-        report = self.call(report_here, [self.folder])
+        try:
+            said = f"Report so far: {self.call(report_here, [self.folder])}"
+        except CallError as error:  # the runs go on
+            said, known = f"No report yet: {error}", False
         now = time.monotonic()
         self.next_report = now + (now - begun) / REPORTS_SHARE
         if not known:
-            self.say(f"Report so far: {report}")
+            self.say(said)
 
     def _announce(self, chosen, limit, restarts):
         """Say what there is to do; return it, and the number of runs that are lost."""

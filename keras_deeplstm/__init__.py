@@ -26,8 +26,7 @@ _SUBMODULES = (
 
 
 def _serves_the_command():
-    process = multiprocessing.current_process()
-    if process.name == "deeplstm-worker":
+    if multiprocessing.current_process().name == "deeplstm-worker":  # see experiments.processes
         return True
     if sys.argv[:1] == ["-m"]:  # so Python calls it while it looks for what `python -m` names
         return sys.orig_argv[-len(sys.argv)] == __name__

@@ -81,6 +81,9 @@ def test_a_file_is_a_command(tmp_path, monkeypatch, capsys):
     assert startup.program() == ["deeplstm", str(path)]
     assert main([str(tmp_path / "absent.py"), "list"]) == 2
     assert "There is no file" in capsys.readouterr().err
+    path.write_text("prices = 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):  # with its traceback, as Python shows it
+        main([str(path), "list"])
 
 
 def one_number(data_dir=None):

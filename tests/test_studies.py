@@ -284,6 +284,25 @@ def test_a_report_is_there_before_all_runs_are_finished(tmp_path, capsys, monkey
     assert lines[3].startswith("2/3 DenseStack, depth 3: test ")
 
 
+@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
+def test_a_report_that_fails_does_not_end_the_study(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "FIRST_REPORT", 0)
+    plan = {
+        name: RunConfig("digits", ModelConfig("dense", depth, 4), epochs=1, batch_size=500)
+        for depth, name in ((2, "a"), (3, "b"))
+    }
+    write = runner.report_here
+
+    def report(send, folders):
+        if len(runs.find(tmp_path)) < len(plan):
+            raise OSError("no space left")
+        return write(send, folders)
+
+    monkeypatch.setattr(runner, "report_here", report)
+    assert runner.run_study(STUDIES["depth"], plan, tmp_path) == (True, tmp_path / "report.html")
+    assert "No report yet: no space left" in capsys.readouterr().out.splitlines()
+
+
 def test_plan():
     study = STUDIES["how-deep"]
     plan = study.plan("parity")

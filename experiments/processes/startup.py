@@ -26,22 +26,24 @@ def check_backend() -> None:
         )
 
 
-def run_file(path: str, arguments: list[str]) -> None:
+def run_file(path: str, arguments: list[str]) -> int:
     """Run a file of the user's own as the main one, which is to call `main` with these arguments.
+
+    Returns the exit status of a file that does not exit by itself. What it raises is raised.
 
     As `python path ...` would, but the command goes on being `deeplstm`: Keras waits until it is
     needed, here and in workers, which import the file.
     """
-    try:
-        code = compile(Path(path).read_bytes(), path, "exec")
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {path!r}") from None
+    if not Path(path).is_file():
+        print(f"deeplstm: error: There is no file {path!r}", file=sys.stderr)
+        return 2
     sys.argv[1:] = arguments
     module = types.ModuleType("__main__")
     module.__file__ = path
     sys.modules["__main__"] = module
     sys.path.insert(0, str(Path(path).resolve().parent))
-    exec(code, vars(module))
+    exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+    return 0
 
 
 def program() -> list[str]:

@@ -10,7 +10,7 @@ from keras_deeplstm.experiments.reports.drawing import Section, picture
 from keras_deeplstm.experiments.words import enumerate_words
 
 TITLE = "Right and wrong"
-NUMBERED, DRAWN = 12, 50  # classes, at most, of a picture with numbers, and of one without
+NUMBERED = 12  # classes, at most, of a picture with numbers
 NAMED = 3  # classes and pairs of them in a sentence
 
 
@@ -57,7 +57,7 @@ def _of_classes(table, runs):
         if wrong[row, column]
     ]
     text += f" Most often taken for another: {enumerate_words(often)}." if often else ""
-    return Section(TITLE, text, [[_heatmap(table, wrong, totals)]] if len(names) <= DRAWN else [])
+    return Section(TITLE, text, [[_heatmap(table, wrong, totals)]])
 
 
 def _heatmap(table, wrong, totals):
@@ -66,16 +66,16 @@ def _heatmap(table, wrong, totals):
     figure, ax = drawing.new_figure("", "taken for", "class", size=(side, 0.9 * side))
     ax.grid(visible=False)
     numbered = classes <= NUMBERED
-    sns.heatmap(
-        wrong / np.maximum(totals, 1)[:, None],
+    names = list(map(plain, table.index))
+    shares = wrong / np.maximum(totals, 1)[:, None]
+    sns.heatmap(  # which names as many classes as there is room for
+        pd.DataFrame(shares, index=names, columns=names),
         mask=np.eye(classes, dtype=bool),  # what is right would leave no color for the rest
         annot=wrong if numbered else None,
         fmt="d",
         cmap="Blues",
         vmin=0,
         cbar_kws={"label": "share of the class"},
-        xticklabels=list(map(plain, table.columns)),
-        yticklabels=list(map(plain, table.index)),
         ax=ax,
     )
     for place, count in enumerate(table.to_numpy().diagonal() if numbered else ()):

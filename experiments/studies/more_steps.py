@@ -7,25 +7,15 @@ steps that follow.
 
 import dataclasses
 from functools import partial
-from operator import attrgetter
 
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.studies.depth import RELU
-from keras_deeplstm.experiments.studies.study import (
-    Study,
-    best_rates,
-    grouped,
-    ranked,
-    score_text,
-    without_rates,
-)
+from keras_deeplstm.experiments.studies.study import Study, best_rates
 from keras_deeplstm.experiments.tasks.automata import STEPS, TRAINED
-from keras_deeplstm.experiments.words import enumerate_words
 
 TASKS = ("rule-110", "rule-110-recall")
 RATES = (3e-3, 1e-2, 3e-2)
 PARAMETERS = 45_000
-NOISE = 0.1  # dropout
 
 _model = partial(ModelConfig, depth=STEPS, tied=True, parameters=PARAMETERS, each_step=True)
 _residual = partial(_model, "residual", **RELU)
@@ -46,20 +36,6 @@ _run = partial(RunConfig, epochs=10, schedule="cosine", gradient_every=50, jit_c
 def _rate_configs(task):
     models = (*MODELS, *UNTIED)
     return [_run(task, model, learning_rate=rate) for model in models for rate in RATES]
-
-
-def _answer(groups):
-    """The share of states that are right at the last step, best first, by task and depth."""
-    sentences = []
-    subject = attrgetter("config.subject", "config.model.depth")
-    for (task, depth), members in sorted(grouped(without_rates(groups), subject).items()):
-        found = [f"{group.label} {score_text(group)}" for group in ranked(members)]
-        learned = "which was learned" if depth == TRAINED else f"learned are {TRAINED}"
-        sentences.append(
-            f"{task}, exact match on test states at step {depth} ({learned}): "
-            f"{enumerate_words(found)}."
-        )
-    return sentences[::-1]
 
 
 studies = (

@@ -41,11 +41,8 @@ def image_gates(layer, images, mask=None):
     """
     if not isinstance(layer, GridLSTM3D):
         raise ValueError(f"Argument `layer` must be a GridLSTM3D. Received: layer={layer}")
-    images = ops.convert_to_tensor(images)
-    if not layer.built:
-        layer.build(tuple(images.shape))
     with kept(layer), watching(lambda signals: signals) as seen:
-        layer(images, mask=mask, training=False)
+        layer(ops.convert_to_tensor(images), mask=mask, training=False)
     # Of all layers of the grid, with an axis for them: the LSTMs of rows and columns, diagonal by
     # diagonal and side by side, the depth LSTM, and the states, which are not asked for.
     ((diagonals, depth, *_),) = seen
