@@ -95,6 +95,7 @@ def study(command: commands.StudyCommand, line: str) -> int:
         only=command.only,
         limit=command.limit,
         restarts=restarts,
+        published=command.published,
         **_options(command, line),
     )
     _say_where(report)

@@ -175,6 +175,9 @@ class StudyCommand(Command):
     """Train only the runs with this in their names; * stands for any text."""
     limit: Count | None = None
     """Train at most this many runs now."""
+    published: OptionalFolder = None
+    """Folder NAME-data that `deeplstm publish` has written, perhaps on another machine: runs that
+    finished there are not trained again."""
     restarts: Annotated[int, partial(validation.integer, at_least=0, at_most=1000)] | None = None
     """How many times a run that diverges, or does not solve its task, is tried again with another
     seed (1000 higher); None: once, but not at all if runs have tasks to solve, since their success

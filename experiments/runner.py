@@ -59,6 +59,7 @@ def run_study(
     limit: int | None = None,
     restarts: int = 1,
     overwrite: bool = False,
+    published: Path | None = None,
     checkpoint_share: float | None = None,
     tensorboard: bool = False,
     command: str = "",
@@ -73,6 +74,12 @@ def run_study(
         for attempt, one in restarts_of(name, config, restarts).items():
             runs.check_usable(folder / attempt, one, overwrite)
     with runs.lock(folder):
+        if published is not None:
+            load_keras()
+            from keras_deeplstm.experiments.reports.data import restore
+
+            came = restore(published, folder, study.name, plan)
+            print(f"{came} runs taken from '{published}'")
         write_plan(folder, study.name, command, plan, restarts)
         options: dict[str, Any] = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
         options["tensorboard"] = tensorboard

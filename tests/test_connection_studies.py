@@ -9,6 +9,7 @@ from keras_deeplstm.experiments.runs.groups import Group, labels
 from keras_deeplstm.experiments.studies import STUDIES, connections
 
 TEXT, RATES = STUDIES["depth-lstm"], STUDIES["depth-lstm-rates"]
+LOW_RATE = STUDIES["depth-lstm-low-rate"]
 IMAGES, IMAGE_RATES = STUDIES["depth-lstm-images"], STUDIES["depth-lstm-image-rates"]
 
 
@@ -28,7 +29,7 @@ def groups_of(configs, results):
     ]
 
 
-@pytest.mark.parametrize("study", [TEXT, RATES, IMAGES, IMAGE_RATES], ids=lambda s: s.name)
+@pytest.mark.parametrize("study", [TEXT, RATES, LOW_RATE, IMAGES, IMAGE_RATES], ids=lambda s: s.name)
 def test_every_run_has_a_name_of_its_own(study):
     plan = study.plan(study.datasets[0], seeds=2)
     configs = study.configs(study.datasets[0])

@@ -1,5 +1,6 @@
 """The page of results and its tables, from folders of finished runs."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 from finished_runs import PIXEL, make_run
 from PIL import Image
 
-from keras_deeplstm.experiments import cli
+from keras_deeplstm.experiments import RunConfig, cli, runner, runs
+from keras_deeplstm.experiments.reports import data
 from keras_deeplstm.experiments.reports.publish import publish
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig
+from keras_deeplstm.experiments.studies import STUDIES
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
@@ -197,19 +200,19 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     columns = ["layer", "direction", "state", "path", "depth", "epoch", "value"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "deep" / "state_gradients.csv", index=False)
     publish([folder], tmp_path / "one", tmp_path / "pages one")
-    data = tmp_path / "one" / "depth-limit-digits-data"
-    assert sorted(path.name for path in data.iterdir()) == [
+    published = tmp_path / "one" / "depth-limit-digits-data"
+    assert sorted(path.name for path in published.iterdir()) == [
         "filters.csv.gz", "gradient_flow.csv.gz", "metrics.csv.gz", "runs.csv.gz",
         "state_gradients.csv.gz",
     ]  # fmt: skip
-    sizes = [path.stat().st_size for path in data.iterdir()]
+    sizes = [path.stat().st_size for path in published.iterdir()]
     assert sum(sizes) < 60_000
-    gradients = pd.read_csv(data / "gradient_flow.csv.gz")
+    gradients = pd.read_csv(published / "gradient_flow.csv.gz")
     deep = gradients[gradients["run"] == "deep"]
     assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 199 * 2 + 5 * 64
     assert sorted(set(deep["step"])) == list(range(1, 200))
 
-    publish([data], tmp_path / "two", tmp_path / "pages two")
+    publish([published], tmp_path / "two", tmp_path / "pages two")
     pages = [
         (tmp_path / f"pages {name}" / "depth-limit-digits.md").read_text()
         for name in ("one", "two")
@@ -217,14 +220,14 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     assert pages[0] == pages[1] and pages[0].count("![") == 3
     for name in ("depth-limit-digits.csv", "depth-limit-digits-runs.csv"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
-    for path in data.iterdir():  # and the data of the data are the same
+    for path in published.iterdir():  # and the data of the data are the same
         again = tmp_path / "two" / "depth-limit-digits-data" / path.name
         pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(again))
         assert path.read_bytes() == again.read_bytes(), path
     for picture in (tmp_path / "pages one").glob("*.png"):
         assert (tmp_path / "pages two" / picture.name).exists()
 
-    assert cli.main(["report", str(data), "--output", str(tmp_path / "page.html")]) == 0
+    assert cli.main(["report", str(published), "--output", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text("utf-8").count("<img") > 6
 
 
@@ -245,6 +248,41 @@ def test_the_data_of_tied_weights(tmp_path, others):
     assert page == one.read_text() and "damaged" not in page
     tied = "UnfoldedLSTMBlock(tied=True)" if others else "UnfoldedLSTMBlock"
     assert f"| {tied} | 3 | 90.0% |" in page
+
+
+@pytest.mark.usefixtures("worker_here", "quick_pictures")
+def test_a_study_goes_on_from_what_was_published(tmp_path, capsys):
+    """Runs come with their results, but for those that are there or are wanted otherwise."""
+    folder = tmp_path / "depth-digits"
+    configs = {f"d{depth}": RunConfig("digits", ModelConfig(depth=depth)) for depth in (2, 3, 4)}
+    for name, config in configs.items():
+        make_run(folder / name, config.model, None)
+    plan = {name: runs.load(folder / name).config for name in configs}
+    content = {"study": "depth", "command": "", "runs": [*plan]}
+    files.write_json(folder / "study.json", content)
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    published, other = tmp_path / "tables" / "depth-digits-data", tmp_path / "other"
+
+    wanted = {"d2": plan["d2"], "d3": dataclasses.replace(plan["d3"], learning_rate=0.5)}
+    other.mkdir()
+    assert data.restore(published, other, "depth", wanted) == 2
+    assert data.restore(published, other, "depth", wanted) == 0
+    found = {run.name: run for run in runs.find(other)}
+    assert [*found] == ["d2", "d4"]  # d3 is to be trained anew; d4 was there before
+    for name, run in found.items():
+        assert run.state == "finished" and run.config == plan[name]
+        assert run.result == runs.load(folder / name).result
+    assert files.read_json(other / "study.json")["runs"] == ["d2", "d3", "d4"]
+
+    again = tmp_path / "again"
+    study = STUDIES["depth"]
+    assert runner.run_study(study, plan, again, published=published)[0]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"3 runs taken from '{published}'", "3 runs (3 finished), 0 to train now"]
+    with pytest.raises(ConfigError, match="data of study 'depth', not of 'depth-limit'"):
+        runner.run_study(STUDIES["depth-limit"], plan, tmp_path / "no", published=published)
+    with pytest.raises(ConfigError, match="holds no data of a published study"):
+        runner.run_study(study, plan, tmp_path / "no", published=folder)
 
 
 def test_data_that_are_none(tmp_path):

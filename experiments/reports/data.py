@@ -1,15 +1,16 @@
 """The data of a published study: what its pictures and tables are drawn from, as compressed CSV.
 
 A page can be drawn again from them without any training: the folder stands for that of the study in
-`deeplstm publish` and `deeplstm report`. Numbers have five significant digits. Of the gradients
-there is what pictures show: norms of recurrent matrices, of at most 64 depth steps at a few moments
-of training, and of the first and the last one at all others. Filters are those of the deepest of
-each model, in few colors.
+`deeplstm publish` and `deeplstm report`, and a study goes on from it. Numbers have five significant
+digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 64
+depth steps at a few moments of training, and of the first and the last one at all others. Filters
+are those of the deepest of each model, in few colors.
 """
 
 import base64
 import gzip
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ import pandas as pd
 from keras_deeplstm.callbacks.gradient_tables import depth_profile
 from keras_deeplstm.experiments.reports.drawing import with_few_colors
 from keras_deeplstm.experiments.reports.findings import Findings
-from keras_deeplstm.experiments.runs import Run, files
+from keras_deeplstm.experiments.runs import Run, files, find
 from keras_deeplstm.experiments.settings import ConfigError
+from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
 
 DEPTHS = 64  # of a curve against depth, more of which no picture shows
@@ -116,6 +118,31 @@ def unpacked(folders: list[Path]) -> Iterator[list[Path]]:
     """Inside, folders of published data stand as folders of studies; others are as they are."""
     with TemporaryDirectory() as scratch:
         yield [_unpack(f, Path(scratch) / f.name) if is_published(f) else f for f in folders]
+
+
+def restore(published: Path, folder: Path, study: str, plan: Plan) -> int:
+    """Put the finished runs of a published study into its folder, but for those that are there.
+
+    Those that the plan wants with other settings are left out. Returns how many came. ConfigError
+    if there is no data of this study.
+    """
+    with unpacked([published]) as (place,):
+        if place == published:
+            raise ConfigError(f"'{published}' holds no data of a published study")
+        if (found := read_plan(place)["study"]) != study:
+            raise ConfigError(f"'{published}' holds data of study {found!r}, not of {study!r}")
+        came = [
+            run
+            for run in find(place)
+            if run.config == plan.get(run.name, run.config) and not (folder / run.name).exists()
+        ]
+        for run in came:  # each whole or not at all, should this process be killed
+            half = folder / f".{run.name}"
+            shutil.rmtree(half, ignore_errors=True)
+            shutil.copytree(run.folder, half).rename(folder / run.name)
+        if not (folder / "study.json").exists():
+            shutil.copy(place / "study.json", folder)
+        return len(came)
 
 
 def _unpack(published, folder):

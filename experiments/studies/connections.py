@@ -96,6 +96,14 @@ def _rate_configs(text):
     ]
 
 
+def _low_rate_configs(text):
+    models = (ATTENTION(), ATTENTION(**CHRONO), BASELINE)
+    return [
+        _run(text, dataclasses.replace(model, depth=TUNED_AT), learning_rate=min(RATES))
+        for model in models
+    ]
+
+
 # Convolutional networks on images, of equal parameters at each depth.
 
 IMAGE_DEPTHS = {10: 47_400, 30: 136_700, 100: 449_200}  # parameters of 16 filters and an LSTM
@@ -234,6 +242,15 @@ studies = (
         question="Which learning rate does each connection of a Transformer want?",
         configs=_rate_configs,
         answer=partial(best_rates, measure=LOSS),
+    ),
+    TextStudy(
+        name="depth-lstm-low-rate",
+        question="Does an LSTM in place of a Transformer's residual connections help at a low "
+        "learning rate?",
+        configs=_low_rate_configs,
+        answer=_answer,
+        remark="All three want a higher rate at depth 12 (depth-lstm-rates): here they learn "
+        "slowly, and the one that learns fastest is ahead.",
     ),
     ImageStudy(
         name="depth-lstm-images",
