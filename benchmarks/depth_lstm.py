@@ -24,7 +24,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import measure
 import numpy as np
-import pandas as pd
 
 from keras_deeplstm.layers import DepthLSTM, Residual
 
@@ -118,27 +117,13 @@ def main():
         rows = []
         for size in SIZES:
             rows.append(step_row(size, jit, arguments.rounds, arguments.seconds))
-            write(rows, "steps", jit, arguments.output)
+            measure.write(rows, "depth-lstm-steps", BACKEND, jit, arguments.output)
     if "compile" in arguments.tables:
         rows = []
         for depth in arguments.depths:
             for row in compile_rows(depth, jit):
                 rows.append(row)
-                write(rows, "compile", jit, arguments.output)
-
-
-def write(rows, table, jit, folder):
-    """Print what there is so far, and keep it."""
-    frame = pd.DataFrame(rows)
-    frame.insert(0, "jit_compile", jit)
-    frame.insert(0, "backend", BACKEND)
-    frame["machine"] = measure.MACHINE
-    print(frame.round(3).to_string(index=False), flush=True)
-    if folder:
-        name = (
-            f"depth-lstm-{table}-{BACKEND}{'-xla' if jit and BACKEND == 'tensorflow' else ''}.csv"
-        )
-        frame.round(3).to_csv(folder / name, index=False)
+                measure.write(rows, "depth-lstm-compile", BACKEND, jit, arguments.output)
 
 
 if __name__ == "__main__":

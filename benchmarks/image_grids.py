@@ -30,7 +30,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import measure
 import numpy as np
-import pandas as pd
 from keras import ops
 
 from keras_deeplstm import models
@@ -259,19 +258,7 @@ def main():
         rows = []
         for measured, size, options in tables[table]:
             rows.append(measured(*size, jit, *options))
-            write(rows, table, jit, arguments.output)
-
-
-def write(rows, table, jit, folder):
-    """Print what there is so far, and keep it."""
-    frame = pd.DataFrame(rows)
-    frame.insert(0, "jit_compile", jit)
-    frame.insert(0, "backend", BACKEND)
-    frame["machine"] = measure.MACHINE
-    print(frame.round(3).to_string(index=False), flush=True)
-    if folder:
-        xla = "-xla" if jit and BACKEND == "tensorflow" else ""
-        frame.round(3).to_csv(folder / f"image-grids-{table}-{BACKEND}{xla}.csv", index=False)
+            measure.write(rows, f"image-grids-{table}", BACKEND, jit, arguments.output)
 
 
 if __name__ == "__main__":

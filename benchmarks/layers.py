@@ -27,7 +27,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import measure
 import numpy as np
-import pandas as pd
 import peers
 from keras import ops
 
@@ -318,17 +317,17 @@ def main():
         rows = []
         for size in GRID_SIZES:
             rows += grid_rows(size, jit, *limits, arguments.before)
-            write(rows, "grid", jit, arguments.output)
+            measure.write(rows, "grid", BACKEND, jit, arguments.output)
         for size in MEMORY_SIZES:
             columns = dict(zip(("layers", "units", "time", "batch"), size, strict=True))
             memory = peak("grid", "GridLSTM2D", size, jit)
             rows.append({**columns, "contender": "GridLSTM2D", "memory_mb": memory})
-            write(rows, "grid", jit, arguments.output)
+            measure.write(rows, "grid", BACKEND, jit, arguments.output)
     if "tied" in arguments.tables:
         rows = []
         for size in TIED_SIZES:
             rows += tied_rows(size, jit, *limits)
-            write(rows, "tied", jit, arguments.output)
+            measure.write(rows, "tied", BACKEND, jit, arguments.output)
     if "depth" in arguments.tables:
         rows, with_chain = [], True
         for depth in arguments.depths:
@@ -336,19 +335,7 @@ def main():
             # What takes too long takes too long at any greater depth.
             with_chain = "chain" in [row["contender"] for row in found]
             rows += found
-            write(rows, "depth", jit, arguments.output)
-
-
-def write(rows, table, jit, folder):
-    """Print what there is so far, and keep it."""
-    frame = pd.DataFrame(rows)
-    frame.insert(0, "jit_compile", jit)
-    frame.insert(0, "backend", BACKEND)
-    frame["machine"] = measure.MACHINE
-    print(frame.round(3).to_string(index=False), flush=True)
-    if folder:
-        name = f"{table}-{BACKEND}{'-xla' if jit and BACKEND == 'tensorflow' else ''}.csv"
-        frame.round(3).to_csv(folder / name, index=False)
+            measure.write(rows, "depth", BACKEND, jit, arguments.output)
 
 
 if __name__ == "__main__":

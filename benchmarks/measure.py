@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing side by side, the peak of memory, the machine."""
+"""What the benchmarks share: timing side by side, tables, the peak of memory, the machine."""
 
 import os
 import platform
@@ -45,6 +45,20 @@ def interleaved(functions, rounds, seconds=None, warm_up=2):
 def ratio(times, other):
     """Median over the rounds of the time, divided by that of the other in the same round."""
     return statistics.median(a / b for a, b in zip(times, other, strict=True))
+
+
+def write(rows, table, backend, jit, folder):
+    """Print a table of what there is so far, and keep it in the folder, if there is one."""
+    import pandas as pd  # not in the processes whose memory is measured
+
+    frame = pd.DataFrame(rows)
+    frame.insert(0, "jit_compile", jit)
+    frame.insert(0, "backend", backend)
+    frame["machine"] = MACHINE
+    print(frame.round(3).to_string(index=False), flush=True)
+    if folder:
+        xla = "-xla" if jit and backend == "tensorflow" else ""
+        frame.round(3).to_csv(folder / f"{table}-{backend}{xla}.csv", index=False)
 
 
 DONE = "done\n"
