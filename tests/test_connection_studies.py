@@ -29,7 +29,9 @@ def groups_of(configs, results):
     ]
 
 
-@pytest.mark.parametrize("study", [TEXT, RATES, LOW_RATE, IMAGES, IMAGE_RATES], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "study", [TEXT, RATES, LOW_RATE, IMAGES, IMAGE_RATES], ids=lambda s: s.name
+)
 def test_every_run_has_a_name_of_its_own(study):
     plan = study.plan(study.datasets[0], seeds=2)
     configs = study.configs(study.datasets[0])
