@@ -36,8 +36,8 @@ UNTIED = tuple(
 )
 # With the rates of the highest validation metric, found by more-steps-rates.
 BEST: dict[str, tuple[float, ...]] = {
-    "rule-110": (1e-2,) * 11,
-    "rule-110-recall": (1e-2,) * 11,
+    "rule-110": (3e-2, 3e-2, 1e-2, 3e-2, 3e-3, 1e-2, 1e-2, 3e-2, 1e-2, 3e-2, 3e-2),
+    "rule-110-recall": (3e-2, 3e-2, 1e-2, 3e-2, 3e-3, 3e-3, 1e-2, 3e-3, 3e-3, 3e-2, 3e-2),
 }
 _run = partial(RunConfig, epochs=10, schedule="cosine", gradient_every=50, jit_compile=True)
 
