@@ -130,11 +130,11 @@ def test_the_answer_says_how_far_each_model_goes_on(tmp_path):
     table = {  # by model, for two seeds: right at step 8, 16 and 32
         ModelConfig(depth=32, tied=True): [(1.0, 0.9, 0.5), (1.0, 0.9, 0.7)],
         ModelConfig("highway", depth=32, tied=True): [(1.0, 1.0, 1.0), (1.0, 1.0, 0.8)],
-        ModelConfig("dense", depth=8): [(0.25,), (0.75,)],
+        ModelConfig(depth=8): [(0.25,), (0.75,)],
     }
     for model, by_seed in table.items():
         for seed, values in enumerate(by_seed):
-            name = f"{model.block}{seed}"
+            name = f"{model.block}{model.depth}-{seed}"
             make_run(tmp_path / name, model, seed=seed)
             rows = [f"{step},{value}" for step, value in zip((8, 16, 32), values, strict=False)]
             files.write_text(tmp_path / name / "steps.csv", "\n".join(["step,value", *rows, ""]))
@@ -145,7 +145,7 @@ def test_the_answer_says_how_far_each_model_goes_on(tmp_path):
         "(80.0–100.0) at step 32.",
         "UnfoldedLSTMBlock: 100.0% (100.0–100.0) at step 8, 90.0% (90.0–90.0) at step 16 and "
         "60.0% (50.0–70.0) at step 32.",
-        "DenseStack: 50.0% (25.0–75.0) at step 8.",
+        "UnfoldedLSTMBlock, untied: 50.0% (25.0–75.0) at step 8.",
     ]
 
 

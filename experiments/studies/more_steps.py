@@ -64,7 +64,7 @@ def _answer(groups):
     """How many states are right at some steps; those of the best model at the last one first."""
     sentences = []
     for task, members in by_subject(without_rates(groups)):
-        found = {group.label: _by_step(group) for group in members}
+        found = {_name(group): _by_step(group) for group in members}
         far = [label for label in found if STEPS in found[label]]
         far.sort(key=lambda label: [-found[label][step].mean for step in SAID[::-1]])
         near = [label for label in found if label not in far]
@@ -77,6 +77,11 @@ def _answer(groups):
             told = [f"{_text(found[label], step)} at step {step}" for step in found[label]]
             sentences.append(f"{label}: {enumerate_words(told)}.")
     return sentences
+
+
+def _name(group):
+    """The label, which does not tell what the depth tells: whether the steps share weights."""
+    return group.label if group.config.model.tied else f"{group.label}, untied"
 
 
 def _by_step(group):
