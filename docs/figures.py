@@ -12,6 +12,7 @@ import seaborn as sns
 
 from keras_deeplstm.callbacks import gradient_tables
 from keras_deeplstm.experiments import runs
+from keras_deeplstm.experiments.reports.drawing import with_few_colors
 
 
 def gradient_depth(study, output, depth=100):
@@ -40,7 +41,8 @@ def gradient_depth(study, output, depth=100):
     lines = [lines[label] for label in labels]
     figure.legend(lines, labels, loc="outside lower center", ncols=2)
     figure.savefig(output, dpi=110)
+    output.write_bytes(with_few_colors(output.read_bytes()))
 
 
 if __name__ == "__main__":
-    gradient_depth(pathlib.Path(sys.argv[1]), sys.argv[2])
+    gradient_depth(*map(pathlib.Path, sys.argv[1:3]))

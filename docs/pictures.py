@@ -25,6 +25,7 @@ from keras_deeplstm.callbacks import (
 )
 from keras_deeplstm.diagnostics import mean_field_gradients, state_gradients
 from keras_deeplstm.experiments import get_task
+from keras_deeplstm.experiments.reports.drawing import with_few_colors
 
 DOCS = pathlib.Path(__file__).resolve().parent
 SIZE = {"figsize": (5.6, 3.4), "layout": "constrained"}
@@ -34,6 +35,12 @@ def save(figure, file):
     """Few pixels, but enough for a sharp screen."""
     figure.savefig(file, dpi=120)
     plt.close(figure)
+    shrink(file)
+
+
+def shrink(file):
+    """Write it again with few colors."""
+    file.write_bytes(with_few_colors(file.read_bytes()))
 
 
 def getting_started(folder):
@@ -103,8 +110,8 @@ def callbacks(folder):
         figure, ax = plt.subplots(**SIZE)
         watcher.plot(ax=ax)
         save(figure, folder / f"{name}.png")
-    (folder / "epoch_0000.png").rename(folder / "filters-before.png")
-    (folder / "epoch_0020.png").rename(folder / "filters-after.png")
+    for epoch, name in ((0, "before"), (20, "after")):
+        shrink((folder / f"epoch_{epoch:04}.png").rename(folder / f"filters-{name}.png"))
 
 
 def guard(folder):
