@@ -19,7 +19,7 @@ from keras_deeplstm.experiments.runs.groups import Group, group_runs
 from keras_deeplstm.experiments.studies.study import grouped
 
 LINES = 10  # in one picture; more models make more pictures
-COLORS = 64  # of a picture that is published
+COLORS, FREQUENT = 256, 64  # of a picture that is published
 DECADES = 8  # in one picture of norms; what is below has vanished
 
 
@@ -147,16 +147,17 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
 def with_few_colors(png: bytes) -> bytes:
     """A picture, of which the file becomes a third as large.
 
-    It keeps its most frequent colors: alone, a median cut takes thin lines of two colors for one.
+    It keeps its most frequent colors, else those of two thin lines may become one; the others cover
+    what there is, to the ends of a color bar.
     """
     image = Image.open(io.BytesIO(png)).convert("RGB")
     codes, place, counts = np.unique(
         np.asarray(image) @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True, return_counts=True
     )
     found = codes[:, None] >> np.array([16, 8, 0]) & 255
-    frequent = found[np.argsort(-counts)[:COLORS]]
-    cut = np.reshape(image.quantize(COLORS).getpalette()[: 3 * COLORS], (-1, 3))
-    palette = np.concatenate([frequent, cut])
+    frequent = found[np.argsort(-counts)[:FREQUENT]]
+    others = image.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette()
+    palette = np.concatenate([frequent, np.reshape(others, (-1, 3))])[:COLORS]
     nearest = np.argmin(np.sum(palette**2, axis=1) - 2 * found @ palette.T, axis=1)
     small = io.BytesIO()
     few = Image.fromarray(nearest[place].reshape(image.height, image.width).astype("uint8"), "P")
