@@ -25,20 +25,23 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
+# Setuptools warns of a checkout whose folders have the package's name; ours are links on purpose.
+EDITABLE := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet --editable
+
 # Torch first, and in its own step: resolved together with the rest, pip may take the CUDA build.
 $(MARK): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(EDITABLE) '.[dev]'
 	touch $@
 
 $(VENV)/.backends: $(MARK)
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[dev,jax]'
+	$(EDITABLE) '.[dev,jax]'
 	touch $@
 
 $(VENV)/.docs: $(MARK)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
+	$(EDITABLE) '.[dev,docs]'
 	touch $@
 
 demo: $(MARK)  ## Train the study `depth` on handwritten digits and write its report
