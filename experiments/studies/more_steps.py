@@ -97,8 +97,8 @@ def _text(values, step):
 
 _study = partial(Study, datasets=TASKS)
 _remark = (
-    f"{PARAMETERS:,} parameters each; the untied networks have {TRAINED} steps and cannot go on. "
-    "Rates are the best of three on the validation states, with one seed (more-steps-rates)"
+    f"{PARAMETERS:,} parameters each. Rates are the best of three on the validation states, with one "
+    "seed (more-steps-rates)"
 )
 
 studies = (
@@ -108,14 +108,15 @@ studies = (
         "from?",
         configs=_configs,
         answer=_answer,
-        remark=f"{_remark}.",
+        remark=f"{_remark}. The untied networks have {TRAINED} steps and cannot go on.",
     ),
     _study(
         name="more-steps-noise",
         question="Which network goes on with a step that it has learned with noise?",
         configs=_noisy_configs,
         answer=_answer,
-        remark=f"Dropout of {NOISE:.0%} in each step while training. {_remark}, without noise.",
+        remark=f"Dropout of {NOISE:.0%} in each step while training: of the states, in a residual "
+        f"network of what is added, in an LSTM of h alone. {_remark}, without noise.",
     ),
     _study(
         name="more-steps-rates",
