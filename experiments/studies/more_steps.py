@@ -97,8 +97,8 @@ def _text(values, step):
 
 _study = partial(Study, datasets=TASKS)
 _remark = (
-    f"{PARAMETERS:,} parameters each. Rates are the best of three on the validation states, with one "
-    "seed (more-steps-rates)"
+    f"{PARAMETERS:,} parameters each. Rates are the best of three on the validation states, with "
+    "one seed (more-steps-rates)"
 )
 
 studies = (
