@@ -115,6 +115,6 @@ def test_answers_of_the_image_study():
     lstm, _, base, *_ = IMAGES.configs("mnist")
     results = [[{"test_accuracy": 0.97}], [{"test_accuracy": 0.98}]]
     assert IMAGES.answer(groups_of([lstm, base], results)) == [
-        'Depth 10, test accuracy: DeepCNN(connection="residual") 98.0% and '
-        'DeepCNN(connection="lstm") 97.0%.'
+        'At depth 10 the highest test accuracy is that of DeepCNN(connection="residual") (98.0%). '
+        'Then DeepCNN(connection="lstm") 97.0%.'
     ]

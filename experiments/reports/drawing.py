@@ -151,19 +151,27 @@ def with_few_colors(png: bytes) -> bytes:
     what there is, to the ends of a color bar.
     """
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    codes, place, counts = np.unique(
-        np.asarray(image) @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True, return_counts=True
-    )
-    found = codes[:, None] >> np.array([16, 8, 0]) & 255
-    frequent = found[np.argsort(-counts)[:FREQUENT]]
-    others = image.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette()
-    palette = np.concatenate([frequent, np.reshape(others, (-1, 3))])[:COLORS]
-    nearest = np.argmin(np.sum(palette**2, axis=1) - 2 * found @ palette.T, axis=1)
+    colors, place, counts = _distinct(np.asarray(image).reshape(-1, 3))
+    if len(colors) > COLORS:
+        others = image.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette()
+        frequent = colors[np.argsort(-counts)[:FREQUENT]]
+        palette = np.concatenate([frequent, np.reshape(others, (-1, 3))])[:COLORS]
+        distance = np.sum(palette**2, axis=1) - 2 * colors @ palette.T  # but for what is common
+        colors, nearest, _ = _distinct(palette[np.argmin(distance, axis=1)])
+        place = nearest[place]
+    few = Image.fromarray(place.reshape(image.height, image.width).astype("uint8"), "P")
+    few.putpalette(colors.flatten().tolist())
     small = io.BytesIO()
-    few = Image.fromarray(nearest[place].reshape(image.height, image.width).astype("uint8"), "P")
-    few.putpalette(palette.flatten().tolist())
     few.save(small, "PNG", optimize=True)
     return small.getvalue()
+
+
+def _distinct(pixels):
+    """The colors of pixels `(n, 3)` in a fixed order, which of them each is, and their counts."""
+    codes, place, counts = np.unique(
+        pixels @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True, return_counts=True
+    )
+    return codes[:, None] >> np.array([16, 8, 0]) & 255, place.reshape(-1), counts
 
 
 def same_scale(figures, decades=DECADES) -> None:

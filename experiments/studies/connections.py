@@ -186,12 +186,16 @@ def _difference(group, base):
 
 
 def _image_answer(groups):
-    """The accuracy of each connection at each depth; and where the gradient goes."""
+    """The accuracy of each connection at each depth, the deepest first; where the gradient goes."""
     sentences, groups = [], without_rates(groups)
-    for depth, members in sorted(grouped(groups, depth_of).items()):
-        found = [f"{group.label} {score_text(group)}" for group in ranked(members)]
-        words = members[0].config.measure.words
-        sentences.append(f"Depth {depth}, test {words}: {enumerate_words(found)}.")
+    for depth, members in sorted(grouped(groups, depth_of).items(), reverse=True):
+        best, *others = ranked(members)
+        words = f"At depth {depth} the highest test {best.config.measure.words} is that of"
+        text = f"{words} {best.label} ({score_text(best)})."
+        if others:
+            found = [f"{group.label} {score_text(group)}" for group in others]
+            text += f" Then {enumerate_words(found)}."
+        sentences.append(text)
     return [*sentences, *_gradients(groups)]
 
 
