@@ -137,9 +137,9 @@ def test_the_best_rate_is_that_of_the_best_validation_accuracy():
     accuracies = [0.9, 0.95, 0.94] + [0.8, 0.7, 0.6] * (FAMILIES - 1) + [0.5, 0.6, 0.7]
     results = [{"val_accuracy": value, "test_accuracy": 1 - value} for value in accuracies]
     answer = STUDIES["depth-limit-rates"].answer(groups_of("depth-limit-rates", results))
-    lstm = "UnfoldedLSTMBlock: 0.001 at depth 10 (95.0%) and 0.003 at depth 30 (70.0%)."
+    lstm = "UnfoldedLSTMBlock: 0.003 at depth 10 (95.0%) and 0.01 at depth 30 (70.0%)."
     assert answer[1] == lstm
-    assert 'ResidualBlock(kind="fixup"): 0.0003 at depth 10 (80.0%).' in answer
+    assert 'ResidualBlock(kind="fixup"): 0.001 at depth 10 (80.0%).' in answer
     assert len(answer) == 1 + FAMILIES
 
 
