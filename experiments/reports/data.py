@@ -4,7 +4,7 @@ A page can be drawn again from them without any training: the folder stands for 
 `deeplstm publish` and `deeplstm report`, and a study goes on from it. Numbers have five significant
 digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 64
 depth steps at a few moments of training, and of the first and the last one at all others. Filters
-are those of the deepest of each model, in few colors.
+are those of the deepest of each model, in few colors, if there are not too many models.
 """
 
 import base64
@@ -28,6 +28,7 @@ from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
 
+MODELS = 30  # at most, of which filters are kept
 DEPTHS = 64  # of a curve against depth, more of which no picture shows
 JSON = ("config", "result", "environment")
 TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
@@ -60,7 +61,8 @@ def write(folder: Path, findings: Findings, plan: dict[str, Any]) -> None:
             _write(folder / f"{name}{ENDING}", table[first])
     # Filters of the deepest of each model: their pictures are larger than all else together.
     deepest = {group.label: group for group in sorted(findings.groups, key=depth_of)}
-    pictures = [row for group in deepest.values() for row in _filters(group.runs[0])]
+    kept = deepest.values() if len(deepest) <= MODELS else ()
+    pictures = [row for group in kept for row in _filters(group.runs[0])]
     samples = [row for group in findings.groups for row in _samples(group.runs[0])]
     for name, others in (("filters", pictures), ("samples", samples)):
         if others:
