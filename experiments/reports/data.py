@@ -28,7 +28,7 @@ from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
 
-MODELS = 30  # at most, of which filters are kept
+MODELS = 10  # at most, of which filters are kept
 DEPTHS = 64  # of a curve against depth, more of which no picture shows
 JSON = ("config", "result", "environment")
 TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
