@@ -155,7 +155,7 @@ def with_few_colors(png: bytes) -> bytes:
     if len(colors) > COLORS:
         others = image.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette()
         frequent = colors[np.argsort(-counts)[:FREQUENT]]
-        palette = np.concatenate([frequent, np.reshape(others, (-1, 3))])[:COLORS]
+        palette = np.concatenate([frequent, np.array(others).reshape(-1, 3)])[:COLORS]
         distance = np.sum(palette**2, axis=1) - 2 * colors @ palette.T  # but for what is common
         colors, nearest, _ = _distinct(palette[np.argmin(distance, axis=1)])
         place = nearest[place]
