@@ -73,13 +73,13 @@ def run_study(
     for name, config in chosen.items():
         for attempt, one in restarts_of(name, config, restarts).items():
             runs.check_usable(folder / attempt, one, overwrite)
-    with runs.lock(folder):
-        if published is not None:
-            load_keras()
-            from keras_deeplstm.experiments.reports.data import restore
+    if published is not None:
+        load_keras()
+        from keras_deeplstm.experiments.reports.data import restore
 
-            came = restore(published, folder, study.name, plan)
-            print(f"{came} runs taken from '{published}'")
+        came = restore(published, folder, study.name, plan)
+        print(f"{came} runs taken from '{published}'")
+    with runs.lock(folder):
         write_plan(folder, study.name, command, plan, restarts)
         options: dict[str, Any] = {"data_dir": data_dir, "command": command, "overwrite": overwrite}
         options["tensorboard"] = tensorboard

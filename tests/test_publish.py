@@ -283,6 +283,7 @@ def test_a_study_goes_on_from_what_was_published(tmp_path, capsys):
         runner.run_study(STUDIES["depth-limit"], plan, tmp_path / "no", published=published)
     with pytest.raises(ConfigError, match="holds no data of a published study"):
         runner.run_study(study, plan, tmp_path / "no", published=folder)
+    assert not (tmp_path / "no").exists()
 
 
 def test_data_that_are_none(tmp_path):

@@ -23,7 +23,7 @@ import pandas as pd
 from keras_deeplstm.callbacks.gradient_tables import depth_profile
 from keras_deeplstm.experiments.reports.drawing import with_few_colors
 from keras_deeplstm.experiments.reports.findings import Findings
-from keras_deeplstm.experiments.runs import Run, files, find
+from keras_deeplstm.experiments.runs import Run, files, find, lock
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
@@ -133,17 +133,15 @@ def restore(published: Path, folder: Path, study: str, plan: Plan) -> int:
             raise ConfigError(f"'{published}' holds no data of a published study")
         if (found := read_plan(place)["study"]) != study:
             raise ConfigError(f"'{published}' holds data of study {found!r}, not of {study!r}")
-        came = [
-            run
-            for run in find(place)
-            if run.config == plan.get(run.name, run.config) and not (folder / run.name).exists()
-        ]
-        for run in came:  # each whole or not at all, should this process be killed
-            half = folder / f".{run.name}"
-            shutil.rmtree(half, ignore_errors=True)
-            shutil.copytree(run.folder, half).rename(folder / run.name)
-        if not (folder / "study.json").exists():
-            shutil.copy(place / "study.json", folder)
+        wanted = [run for run in find(place) if run.config == plan.get(run.name, run.config)]
+        with lock(folder):  # not before, so that wrong data leave no folder
+            came = [run for run in wanted if not (folder / run.name).exists()]
+            for run in came:  # each whole or not at all, should this process be killed
+                half = folder / f".{run.name}"
+                shutil.rmtree(half, ignore_errors=True)
+                shutil.copytree(run.folder, half).rename(folder / run.name)
+            if not (folder / "study.json").exists():
+                shutil.copy(place / "study.json", folder)
         return len(came)
 
 

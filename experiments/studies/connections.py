@@ -253,8 +253,7 @@ studies = (
         "learning rate?",
         configs=_low_rate_configs,
         answer=_answer,
-        remark="All three want a higher rate at depth 12 (depth-lstm-rates): here they learn "
-        "slowly, and the one that learns fastest is ahead.",
+        remark="All three want a higher rate at depth 12 (depth-lstm-rates).",
     ),
     ImageStudy(
         name="depth-lstm-images",
