@@ -86,6 +86,8 @@ def study(command: commands.StudyCommand, line: str) -> int:
     plan = study.plan(dataset, command.epochs, command.seeds, command.folds)
     folder = command.runs_dir / study.folder_name(dataset, command.epochs, command.folds)
     if command.list:
+        if command.published:
+            raise ConfigError("--published takes runs over, and --list only looks at them")
         listing.show(listing.of_plan(plan, folder, command.only))
         return 0
     succeeded, report = run_study(

@@ -329,6 +329,7 @@ def test_the_runs_of_a_study_are_listed(tiny_study, folder, capsys):
     assert rows == [f"created   {names[0]}", *(f"missing   {name}" for name in names[1:])]
     assert status(["study", "depth", "--list", "--only", "dense"]) == 0
     assert capsys.readouterr().out == f"missing   {names[2]}\n"
+    assert status(["study", "depth", "--list", "--published", "data"]) == 2
 
 
 @pytest.mark.parametrize(

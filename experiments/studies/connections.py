@@ -5,16 +5,17 @@ today's networks too, and what does that buy?
 """
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any
 
-from keras_deeplstm.experiments.runs.groups import estimate
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.studies.images import ImageStudy
 from keras_deeplstm.experiments.studies.study import (
     best_rates,
     depth_of,
+    difference,
     grouped,
     ranked,
     score_text,
@@ -53,15 +54,6 @@ MODELS = {
     ATTENTION(connection="scaled"): 3e-2,  # the highest that was tried
     WIDE: 3e-3,  # the lowest that was tried
 }
-
-
-class ConnectionStudy(TextStudy):
-    """A study of which several seeds are for one depth only."""
-
-    def plan(self, dataset, epochs=None, seeds=1, folds=None):
-        """See `Study.plan`."""
-        plan = super().plan(dataset, epochs, seeds, folds)
-        return {name: c for name, c in plan.items() if not c.seed or c.model.depth == TUNED_AT}
 
 
 _run = partial(
@@ -159,8 +151,9 @@ def _answer(groups):
         plain = base.get(dataclasses.replace(BASELINE, depth=depth))
         for group in members:
             if plain and group.config.model.connection == "lstm":
-                text = f"{_difference(group, plain)} at depth {depth}"
-                found.setdefault(group.label, []).append(text)
+                less = difference(group, plain, "val_loss")
+                text = estimate_text(less) if less else "(no seed in common)"
+                found.setdefault(group.label, []).append(f"{text} at depth {depth}")
     sentences = [
         f"Validation loss of {name} less that of {BASELINE.words}, in nats: "
         f"{enumerate_words(texts)}."
@@ -172,17 +165,6 @@ def _answer(groups):
         losses = [f"{label} {estimate_text(loss)}" for label, loss in best_first]
         sentences.append(f"Validation loss at depth {depth}: {enumerate_words(losses)}.")
     return [*sentences, *_gradients(groups)]
-
-
-def _difference(group, base):
-    """The mean difference of validation losses over the seeds that both have."""
-    losses = [
-        {run.config.seed: run.result["val_loss"] for run in one.runs} for one in (group, base)
-    ]
-    both = losses[0].keys() & losses[1].keys()
-    if not both:
-        return "(no seed in common)"
-    return estimate_text(estimate([losses[0][seed] - losses[1][seed] for seed in both]))
 
 
 def _image_answer(groups):
@@ -226,12 +208,13 @@ def _ratios(group, name):
 
 
 studies = (
-    ConnectionStudy(
+    TextStudy(
         name="depth-lstm",
         question="Does the gradient of a Transformer travel through the memory cell if an LSTM "
         "takes the place of its residual connections, and what does that buy?",
         configs=_configs,
         answer=_answer,
+        most_seeds=lambda config: math.inf if config.model.depth == TUNED_AT else 1,
         remark="Attention and LSTM have together as many weights as attention and a feed-forward "
         "part, and a step takes as long (docs/layers.md), so that equal steps are equal seconds. "
         "Only the tied model of 612,000 parameters takes several times as long. "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.runs.groups import Estimate, Group, labels
+from keras_deeplstm.experiments.runs.groups import Estimate, Group, estimate, labels
 from keras_deeplstm.experiments.settings import Settings as Config
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, get_task, resolve
@@ -102,6 +103,16 @@ def validated(group: Group, measure: Measure) -> Estimate:
     return group.mean(f"val_{measure.name}")
 
 
+def difference(group: Group, base: Group, key: str) -> Estimate | None:
+    """What `group` has more than `base` of a result: the mean over the seeds that both have."""
+    values, others = (
+        {run.config.repetition: run.result[key] for run in one.runs if run.config}
+        for one in (group, base)
+    )
+    found = [value - others[same] for same, value in values.items() if same in others]
+    return estimate(found) if found else None
+
+
 def by_subject(groups: list[Group]) -> list[tuple[str, list[Group]]]:
     """The groups of each task or text, with its name, in alphabetical order."""
     return sorted(grouped(groups, attrgetter("config.subject")).items())
@@ -149,6 +160,8 @@ class Study:
     """Whether it can also be run on data of the user's own."""
     needs: str | None = None
     """The metric that a task must have, if the answer is of no other."""
+    most_seeds: Callable[[Config], float] = lambda _: math.inf
+    """Of how many seeds a run is at most, however many the user asks for."""
 
     config: ClassVar[type[Any]] = RunConfig
     restarts: ClassVar[int] = 1
@@ -206,6 +219,8 @@ class Study:
         for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
             changes: dict[str, Any] = {"epochs": epochs} if epochs else {}
             changes |= {"folds": folds, "fold": fold + 1} if folds else {}
+            if seed >= self.most_seeds(config):
+                continue
             config = dataclasses.replace(config, seed=seed, **changes)
             words = [f"{name}{config.flat()[name]}" for name in settings]
             plan["-".join([config.slug, *words])] = config
