@@ -1,6 +1,7 @@
-"""Colors of the reports' pictures: one for each model, also in the files that are published."""
+"""The reports' pictures: colors, also in the files that are published; errors; learning rates."""
 
 import io
+import pathlib
 import types
 
 import numpy as np
@@ -10,7 +11,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_deeplstm.experiments.reports import drawing
+from keras_deeplstm.experiments import ModelConfig, RunConfig
+from keras_deeplstm.experiments.reports import drawing, rates
+from keras_deeplstm.experiments.runs import Run
+from keras_deeplstm.experiments.runs.groups import group_runs
+from keras_deeplstm.experiments.tasks.measures import Measure
 
 
 def test_lines_keep_their_colors():
@@ -38,3 +43,52 @@ def test_each_label_has_a_color_of_its_own(count):
     groups = [types.SimpleNamespace(label=f"model {number % count}") for number in range(2 * count)]
     colors = drawing.colors_of(groups)
     assert len(colors) == len(set(colors.values())) == count
+
+
+def test_an_accuracy_is_drawn_as_its_error():
+    """97 % and 98 % stand apart beside 10 %, and an error of zero can be seen."""
+    ax = Figure().subplots()
+    drawn = drawing.scores_on(ax, Measure.of("accuracy"), "test")
+    assert (drawn(0.97), drawn(1.0)) == (pytest.approx(3), 0)
+    places = ax.transData.transform([(0, drawn(value)) for value in (0.1, 0.97, 0.98)])[:, 1]
+    assert places[1] - places[2] > 0.1 * (places[0] - places[1])
+    assert ax.get_ylabel() == "test error (%)"
+
+    drawn = drawing.scores_on(ax, Measure.of("mse"), "validation")
+    assert drawn(0.5) == 0.5 and ax.get_ylabel() == "validation mse"
+
+
+def rated(*accuracies, depth=10, block="dense", **training):
+    """Groups with one run each, by their rates and validation accuracies."""
+    configs = [
+        RunConfig("digits", ModelConfig(block, depth=depth), learning_rate=rate, **training)
+        for rate, _ in accuracies
+    ]
+    results = [{"val_accuracy": value} for _, value in accuracies]
+    return group_runs(
+        [
+            Run(pathlib.Path(str(number)), config, "finished", "", result)
+            for number, (config, result) in enumerate(zip(configs, results, strict=True))
+        ]
+    )
+
+
+def test_models_with_several_rates_have_a_picture_of_them():
+    both = [*rated((1e-3, 0.9), (1e-2, 0.95), (1e-1, 0.1)), *rated((1e-2, 0.8), block="highway")]
+    ((picture,),) = rates.section(both).rows
+    assert picture.alt == (
+        "validation error (%) against learning rate, digits. The best rate: at depth 10 "
+        "DenseStack 0.01."
+    )
+    best = rates.with_the_best(both)
+    assert [(group.label, group.config.learning_rate) for group in best] == [
+        ("DenseStack", 0.01),
+        ("HighwayBlock", 0.01),
+    ]
+
+
+def test_models_with_one_rate_each_have_none():
+    """At each depth another one: so each depth has its best."""
+    groups = [*rated((1e-3, 0.9)), *rated((1e-2, 0.9), depth=30)]
+    assert rates.section(groups).rows == []
+    assert rates.with_the_best(groups) is groups

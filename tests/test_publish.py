@@ -54,7 +54,7 @@ def test_page_tables_and_index(tmp_path):
     assert models["depth"].tolist() == [10, 30, 100]
 
     page = (pages / "depth-limit-digits.md").read_text()
-    first = "The deepest network that trains is UnfoldedLSTMBlock, depth 30 (98.0%)."
+    first = "To depth 30 trains UnfoldedLSTMBlock."
     assert page.startswith("# depth-limit, digits\n") and f"\n**{first}**\n" in page
     assert "| UnfoldedLSTMBlock | 30 | 98.0% | 98.0% | 0.50 | 1.0 | 1,234 |" in page
     assert "<summary>1 planned runs are missing" in page and "\n- missing\n" in page
@@ -66,7 +66,7 @@ def test_page_tables_and_index(tmp_path):
     names = [f"depth-limit-digits-{number}.png" for number in (1, 2, 3)]
     assert re.findall(r"^!.*\]\((.*)\)$", page, re.MULTILINE) == names
     assert sorted(path.name for path in pages.glob("*.png")) == names
-    assert "## Depth\n\n![test accuracy against depth, digits" in page
+    assert "## Depth\n\n![test error (%) against depth, digits" in page
     filters = page.partition("## Filters of the first layer")[2].partition("\n## ")[0]
     assert filters.count("![") == 1 and "depth 100, after 2 epochs" in filters
 

@@ -8,10 +8,11 @@ from operator import attrgetter
 import pandas as pd
 
 from keras_deeplstm.callbacks import gradient_plots, gradient_tables
-from keras_deeplstm.experiments.reports import drawing, predictions, states
+from keras_deeplstm.experiments.reports import drawing, predictions, rates, states
 from keras_deeplstm.experiments.reports.drawing import Picture, Section, picture
 from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.studies.study import depth_of, grouped
+from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import ratio_text, ratios_text
 
 # Titles of sections.
@@ -42,6 +43,7 @@ def sections(groups: list[Group]) -> list[Section]:
             + lines.format("means"),
             [_learning(*panel, colors) for panel in panels],
         ),
+        rates.section(groups),
         predictions.section(groups),
         Section(
             STEPS,
@@ -63,8 +65,9 @@ def sections(groups: list[Group]) -> list[Section]:
             "the gradient of the first recurrent matrix divided by that of the last, in the first "
             "training step; and the same of the states, before training. Where the state of the "
             "first step has no gradient nothing is learned, even if the gradients of all matrices "
-            "are alike: then all are zero." + lines.format("medians"),
-            _against_depth(groups, colors),
+            "are alike: then all are zero. Of several learning rates, the best on the validation "
+            "data." + lines.format("medians"),
+            _against_depth(rates.with_the_best(groups)),
         ),
         states.section(panels, colors, "64 validation examples"),
         Section(
@@ -152,39 +155,43 @@ def _step_curves(title, groups, colors):
     return picture(figure, f"{measure.words} at each step, {title}. Last: {'; '.join(ends)}.")
 
 
-def _against_depth(groups, colors):
+def _against_depth(groups):
     """For each task with models of three depths or more."""
-    rows = []
+    rows, colors = [], drawing.colors_of(groups)
     for task, members in grouped(groups, attrgetter("config.subject")).items():
         by_label = grouped(members, attrgetter("label"))
         if max(map(len, by_label.values())) >= 3:
             measure = members[0].config.measure
-            score = (f"test_{measure.name}", f"test {measure.words}")
-            drawn = [_depth_curves(task, by_label, colors, "linear", *score)]
-            drawn += [_depth_curves(task, by_label, colors, "log", *key) for key in AGAINST_DEPTH]
+            shown = ((f"test_{measure.name}", measure), *AGAINST_DEPTH)
+            drawn = [_depth_curves(task, by_label, colors, *one) for one in shown]
             rows.append([one for one in drawn if one])
     return rows
 
 
-def _depth_curves(task, by_label, colors, scale, key, label):
-    """One number of each model against its depth; None where no model has it."""
-    figure, ax = drawing.new_figure(task, "depth", label, scale)
+def _depth_curves(task, by_label, colors, key, shown):
+    """One result of each model against its depth; None where no model has it.
+
+    It is `shown` as a test score by this measure, or as a ratio that this text names.
+    """
+    score = isinstance(shown, Measure)
+    figure, ax = drawing.new_figure(task, "depth", "" if score else shown)
     ax.set_xscale("log")
+    drawn = drawing.scores_on(ax, shown, "test") if score else float
     ends, depths = [], set()
     for name, groups in by_label.items():
         values = {depth_of(group): found for group in groups if (found := group.values(key))}
         if values:
-            table = pd.DataFrame.from_dict(values, orient="index").sort_index()
+            table = pd.DataFrame.from_dict(values, orient="index").sort_index().map(drawn)
             drawing.draw_line(ax, table, table.median(axis=1), name, colors[name], marker="o")
             ends.append(f"{name} {ratio_text(table.iloc[-1].median())}")
             depths |= set(values)
     if not ends:
         return None
-    if scale == "log":
+    if not score:
         drawing.same_scale([figure])
     ax.set_xticks(sorted(depths), list(map(str, sorted(depths))))
     ax.set_xticks([], minor=True)
-    return picture(figure, f"{label} against depth, {task}: {'; '.join(ends)}.")
+    return picture(figure, f"{ax.get_ylabel()} against depth, {task}: {'; '.join(ends)}.")
 
 
 def _depth_pictures(panels):

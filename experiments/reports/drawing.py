@@ -4,6 +4,7 @@ import base64
 import io
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -11,15 +12,18 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from PIL import Image
 
 from keras_deeplstm.callbacks.gradient_plots import plain
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group, group_runs
 from keras_deeplstm.experiments.studies.study import grouped
+from keras_deeplstm.experiments.tasks.measures import Measure
 
 LINES = 10  # in one picture; more models make more pictures
 COLORS, FREQUENT = 256, 64  # of a picture that is published
+ERRORS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # in percent, for the ticks of an axis
 DECADES = 8  # in one picture of norms; what is below has vanished
 
 
@@ -51,8 +55,9 @@ def colors_of(groups: list[Group]) -> dict[str, tuple]:
     """A color for each label."""
     labels = list(dict.fromkeys(group.label for group in groups))
     palette = sns.color_palette("colorblind")
-    if len(labels) > len(palette):
-        palette = sns.color_palette("husl", len(labels))
+    if (count := len(labels)) > len(palette):  # neighbours differ in lightness, too
+        light, dark = (sns.husl_palette(count, s=0.9, l=lightness) for lightness in (0.72, 0.42))
+        palette = [(light, dark)[number % 2][number] for number in range(count)]
     return dict(zip(labels, palette, strict=False))
 
 
@@ -121,6 +126,21 @@ def new_figure(title="", xlabel="", ylabel="", scale="linear", size=(5, 4.2)):
     return figure, ax
 
 
+def scores_on(ax, measure: Measure, data: str) -> Callable[[float], float]:
+    """Prepare an axis for a measure on some data; returns what is to be drawn of a value.
+
+    Of an accuracy that is the error: networks of 97 % and of 98 % stand apart there, also beside
+    one that has learned nothing.
+    """
+    if measure.direction == "max" and measure.form.endswith("%"):
+        ax.set_yscale("symlog", linthresh=1)  # linear below, for an error of zero
+        ax.set_ylabel(f"{data} error (%)")
+        ax.yaxis.set(major_locator=FixedLocator(ERRORS), major_formatter="{x:g}")
+        return lambda value: 100 * (1 - value)
+    ax.set_ylabel(f"{data} {measure.words}")
+    return lambda value: value
+
+
 def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
@@ -129,6 +149,8 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
         # Nothing is above zero (gradients that have died, a negative loss), or all is so near that
         # a logarithmic axis has no round number.
         ax.set_yscale("linear")
+    if ax.get_yscale() == "symlog":
+        ax.set_ylim(bottom=max(0, low))
     handles, labels = ax.get_legend_handles_labels()
     if (legend := ax.get_legend()) is not None:
         legend.remove()

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_deeplstm.experiments.reports import classifiers, data, states
+from keras_deeplstm.experiments.reports import classifiers, data, rates, states
 from keras_deeplstm.experiments.reports.drawing import Picture, Section, with_few_colors
 from keras_deeplstm.experiments.reports.findings import collect, summary, table
 from keras_deeplstm.experiments.reports.page import render
@@ -23,7 +23,8 @@ DATA = "-data"  # the end of the names of folders with data
 # Pictures of a page, one of each section, of these sections first; all are in the report.
 SHOWN = 3
 FIRST = (
-    *(classifiers.STEPS, classifiers.GATES, states.TITLE, classifiers.DEPTH, classifiers.FILTERS),
+    *(rates.TITLE, classifiers.STEPS, classifiers.GATES),
+    *(states.TITLE, classifiers.DEPTH, classifiers.FILTERS),
 )
 LONGEST = 200  # characters of an answer in the index
 

@@ -1,6 +1,6 @@
 """What a report shows of character language models: curves, and what they have written."""
 
-from keras_deeplstm.experiments.reports import drawing, states
+from keras_deeplstm.experiments.reports import drawing, rates, states
 from keras_deeplstm.experiments.reports.drawing import Section
 from keras_deeplstm.experiments.runs import Run
 from keras_deeplstm.experiments.runs.groups import Group
@@ -15,6 +15,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     gradients = states.section(
         panels, drawing.colors_of(groups), "8 sequences of the validation text"
     )
+    rated = rates.section(groups)
     groups = drawing.with_unfinished(groups, unfinished)
     learning = Section(
         "Learning",
@@ -30,7 +31,7 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
         [],
         [written for group in groups for written in _samples(group)],
     )
-    return drawing.shown([learning, gradients, samples])
+    return drawing.shown([learning, rated, gradients, samples])
 
 
 def _evaluated_twice(groups):
