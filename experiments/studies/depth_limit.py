@@ -53,8 +53,8 @@ NETWORKS: tuple[tuple[str, dict[str, Any], tuple[float, ...]], ...] = (
     ("residual", {"kind": "skipinit", **RELU}, (3e-3, 3e-3, 3e-3)),
     ("residual", {"kind": "fixup", **RELU}, (3e-3, 3e-3, 1e-3)),
     ("residual", {"kind": "four-layer", **SWISH}, (3e-3, 3e-3, 3e-3)),
-    ("dense", ISOMETRY, (1e-3, 1e-3, 3e-4)),
-    ("dense", SELU, (1e-3, 1e-3, 1e-4)),
+    ("dense", ISOMETRY, (1e-3, 3e-4, 3e-4)),
+    ("dense", SELU, (1e-3, 3e-4, 1e-4)),
 )
 
 
