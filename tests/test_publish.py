@@ -209,7 +209,7 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     assert sum(sizes) < 60_000
     gradients = pd.read_csv(published / "gradient_flow.csv.gz")
     deep = gradients[gradients["run"] == "deep"]
-    assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 199 * 2 + 5 * 64
+    assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 199 * 2 + 5 * 32
     assert sorted(set(deep["step"])) == list(range(1, 200))
 
     publish([published], tmp_path / "two", tmp_path / "pages two")

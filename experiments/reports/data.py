@@ -2,9 +2,10 @@
 
 A page can be drawn again from them without any training: the folder stands for that of the study in
 `deeplstm publish` and `deeplstm report`, and a study goes on from it. Numbers have five significant
-digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 64
+digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 32
 depth steps at a few moments of training, and of the first and the last one at all others. Filters
-are those of the deepest of each model, in few colors, if there are not too many models.
+are those of the deepest of each model after training, in few colors, if there are not too many
+models.
 """
 
 import base64
@@ -29,7 +30,7 @@ from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
 
 MODELS = 10  # at most, of which filters are kept
-DEPTHS = 64  # of a curve against depth, more of which no picture shows
+DEPTHS = 32  # of a curve against depth, more of which no picture shows
 JSON = ("config", "result", "environment")
 TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
 ENDING = ".csv.gz"
@@ -104,7 +105,7 @@ def _some(depths: Iterable[float]) -> np.ndarray:
 def _filters(run: Run) -> Iterator[dict[str, str]]:
     found = sorted((run.folder / "filters").glob("epoch_*.png"))
     gates = (run.folder / "filters").glob("gates.png")
-    for path in dict.fromkeys([*found[:1], *found[-1:], *gates]):
+    for path in [*found[-1:], *gates]:
         png = base64.b64encode(with_few_colors(path.read_bytes())).decode()
         yield {"run": run.name, "file": path.name, "png": png}
 
