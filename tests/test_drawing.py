@@ -80,15 +80,23 @@ def test_models_with_several_rates_have_a_picture_of_them():
         "validation error (%) against learning rate, digits. The best rate: at depth 10 "
         "DenseStack 0.01."
     )
-    best = rates.with_the_best(both)
-    assert [(group.label, group.config.learning_rate) for group in best] == [
-        ("DenseStack", 0.01),
-        ("HighwayBlock", 0.01),
+    assert rates.fewer(both) is both
+    others = [
+        group
+        for depth in range(11, 16)
+        for group in rated((1e-3, 0.9), (1e-2, 0.8), (1e-1, 0.1), depth=depth)
     ]
+    best = rates.fewer([*both, *others])
+    assert [(group.name, group.config.learning_rate) for group in best[:3]] == [
+        ("DenseStack, depth 10", 0.01),
+        ("HighwayBlock, depth 10", 0.01),
+        ("DenseStack, depth 11", 0.001),
+    ]
+    assert len(best) == 7
 
 
 def test_models_with_one_rate_each_have_none():
     """At each depth another one: so each depth has its best."""
-    groups = [*rated((1e-3, 0.9)), *rated((1e-2, 0.9), depth=30)]
+    groups = [group for depth in range(2, 30) for group in rated((depth / 100, 0.9), depth=depth)]
     assert rates.section(groups).rows == []
-    assert rates.with_the_best(groups) is groups
+    assert rates.fewer(groups) is groups

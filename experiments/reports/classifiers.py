@@ -26,7 +26,8 @@ AGAINST_DEPTH = (
 
 def sections(groups: list[Group]) -> list[Section]:
     """All pictures of a report of classifiers."""
-    panels = drawing.panels_of(groups)
+    rated = rates.section(groups)
+    panels = drawing.panels_of(rates.fewer(groups))
     groups = [group for _, members in panels for group in members]
     colors = drawing.colors_of(groups)
     depth_rows = _depth_pictures(panels)
@@ -43,7 +44,7 @@ def sections(groups: list[Group]) -> list[Section]:
             + lines.format("means"),
             [_learning(*panel, colors) for panel in panels],
         ),
-        rates.section(groups),
+        rated,
         predictions.section(groups),
         Section(
             STEPS,
@@ -65,9 +66,8 @@ def sections(groups: list[Group]) -> list[Section]:
             "the gradient of the first recurrent matrix divided by that of the last, in the first "
             "training step; and the same of the states, before training. Where the state of the "
             "first step has no gradient nothing is learned, even if the gradients of all matrices "
-            "are alike: then all are zero. Of several learning rates, the best on the validation "
-            "data." + lines.format("medians"),
-            _against_depth(rates.with_the_best(groups)),
+            "are alike: then all are zero." + lines.format("medians"),
+            _against_depth(groups, colors),
         ),
         states.section(panels, colors, "64 validation examples"),
         Section(
@@ -155,9 +155,9 @@ def _step_curves(title, groups, colors):
     return picture(figure, f"{measure.words} at each step, {title}. Last: {'; '.join(ends)}.")
 
 
-def _against_depth(groups):
+def _against_depth(groups, colors):
     """For each task with models of three depths or more."""
-    rows, colors = [], drawing.colors_of(groups)
+    rows = []
     for task, members in grouped(groups, attrgetter("config.subject")).items():
         by_label = grouped(members, attrgetter("label"))
         if max(map(len, by_label.values())) >= 3:

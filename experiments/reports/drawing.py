@@ -21,7 +21,7 @@ from keras_deeplstm.experiments.runs.groups import Group, group_runs
 from keras_deeplstm.experiments.studies.study import grouped
 from keras_deeplstm.experiments.tasks.measures import Measure
 
-LINES = 10  # in one picture; more models make more pictures
+LINES = 15  # in one picture; more models make more pictures
 COLORS, FREQUENT = 256, 64  # of a picture that is published
 ERRORS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # in percent, for the ticks of an axis
 DECADES = 8  # in one picture of norms; what is below has vanished

@@ -1,4 +1,4 @@
-"""The picture of models that were trained with several learning rates, and the best of each."""
+"""The picture of models that were trained with several learning rates."""
 
 from operator import attrgetter
 
@@ -19,7 +19,8 @@ from keras_deeplstm.experiments.words import enumerate_words
 TITLE = "Learning rate"
 TEXT = (
     "The metric on the validation data against the learning rate, at each depth; of an accuracy, "
-    "the error. Where a line is lowest at one of its ends, a rate beyond may be better still."
+    "the error. Where a line is lowest at one of its ends, a rate beyond may be better still. If "
+    f"there are more than {drawing.LINES} models, other pictures show each with its best rate."
 )
 MODEL_OF = attrgetter("config.subject", "label", "config.model.depth")
 RATE_OF = attrgetter("config.learning_rate")
@@ -31,13 +32,10 @@ def section(groups: list[Group]) -> Section:
     return Section(TITLE, TEXT, [[_picture(*one)] for one in by_subject(rated)])
 
 
-def with_the_best(groups: list[Group]) -> list[Group]:
-    """Of each model and depth the group whose rate is the best on the validation data.
-
-    If each has one rate, these are the groups themselves.
-    """
+def fewer(groups: list[Group]) -> list[Group]:
+    """The groups; if they are many, each model only with the rate of the best validation metric."""
     models = _by_model(groups)
-    if all(len(_rates(same)) == 1 for same in models):
+    if len(groups) <= drawing.LINES or all(len(_rates(same)) == 1 for same in models):
         return groups
     return [min(same, key=_worst_last) for same in models]
 

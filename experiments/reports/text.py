@@ -11,11 +11,12 @@ LEARNING = (("val_bits", "validation bits per symbol"), ("bits", "training bits 
 
 def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     """Curves of all runs that have any, and texts by the first run of each model."""
+    rated = rates.section(groups)
+    groups = rates.fewer(groups)
     panels = drawing.panels_of(groups)
     gradients = states.section(
         panels, drawing.colors_of(groups), "8 sequences of the validation text"
     )
-    rated = rates.section(groups)
     groups = drawing.with_unfinished(groups, unfinished)
     learning = Section(
         "Learning",
