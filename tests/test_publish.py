@@ -54,7 +54,7 @@ def test_page_tables_and_index(tmp_path):
     assert models["depth"].tolist() == [10, 30, 100]
 
     page = (pages / "depth-limit-digits.md").read_text()
-    first = "To depth 30 trains UnfoldedLSTMBlock."
+    first = "Of 1 networks 0 train to depth 100."
     assert page.startswith("# depth-limit, digits\n") and f"\n**{first}**\n" in page
     assert "| UnfoldedLSTMBlock | 30 | 98.0% | 98.0% | 0.50 | 1.0 | 1,234 |" in page
     assert "<summary>1 planned runs are missing" in page and "\n- missing\n" in page
@@ -209,8 +209,9 @@ def test_the_data_of_a_study_give_the_same_page_without_training(tmp_path):
     assert sum(sizes) < 60_000
     gradients = pd.read_csv(published / "gradient_flow.csv.gz")
     deep = gradients[gradients["run"] == "deep"]
-    assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 199 * 2 + 5 * 32
-    assert sorted(set(deep["step"])) == list(range(1, 200))
+    assert set(deep["weight"]) == {"recurrent_kernel"} and len(deep) < 32 * 2 + 5 * 32
+    steps = sorted(set(deep["step"]))
+    assert 16 < len(steps) <= 32 and (steps[0], steps[-1]) == (1, 199)
 
     publish([published], tmp_path / "two", tmp_path / "pages two")
     pages = [

@@ -3,9 +3,8 @@
 A page can be drawn again from them without any training: the folder stands for that of the study in
 `deeplstm publish` and `deeplstm report`, and a study goes on from it. Numbers have five significant
 digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 32
-depth steps at a few moments of training, and of the first and the last one at all others. Filters
-are those of the deepest of each model after training, in few colors, if there are not too many
-models.
+depth steps at a few moments of training, and of the first and the last one at 32. Filters are those
+of the deepest of each model after training, in few colors, if there are not too many models.
 """
 
 import base64
@@ -30,7 +29,7 @@ from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
 
 MODELS = 10  # at most, of which filters are kept
-DEPTHS = 32  # of a curve against depth, more of which no picture shows
+POINTS = 32  # of a curve of gradients, more of which no picture shows
 JSON = ("config", "result", "environment")
 TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
 ENDING = ".csv.gz"
@@ -85,20 +84,20 @@ def _shown(name, frame):
     profile = depth_profile(frame[frame["depth"].notna()])
     if profile.empty:  # all steps share one matrix
         return profile
-    steps = np.unique(profile["step"])
+    profile = profile[profile["step"].isin(steps := _some(profile["step"]))]
     moments = steps[np.unique(np.geomspace(1, len(steps), 5).round().astype(int) - 1)]
     ends = profile["depth"].isin([profile["depth"].min(), profile["depth"].max()])
     whole = profile["step"].isin(moments) & profile["depth"].isin(_some(profile["depth"]))
     return profile[ends | whole]
 
 
-def _some(depths: Iterable[float]) -> np.ndarray:
-    """At most so many depths, from the first to the last, as they stand on a logarithmic axis."""
-    distinct = np.unique(pd.Series(depths).dropna())
-    if len(distinct) <= DEPTHS:
+def _some(values: Iterable[float]) -> np.ndarray:
+    """At most so many of them, from the first to the last, evenly and by their logarithm."""
+    distinct = np.unique(pd.Series(values).dropna())
+    if len(distinct) <= POINTS:
         return distinct
-    places = np.geomspace(1, len(distinct), DEPTHS // 2).round().astype(int) - 1
-    evenly = np.linspace(0, len(distinct) - 1, DEPTHS // 2).round().astype(int)
+    places = np.geomspace(1, len(distinct), POINTS // 2).round().astype(int) - 1
+    evenly = np.linspace(0, len(distinct) - 1, POINTS // 2).round().astype(int)
     return distinct[np.unique(np.concatenate([places, evenly]))]
 
 

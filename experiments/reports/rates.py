@@ -62,6 +62,10 @@ def _picture(subject, groups) -> Picture:
     best = []
     for ax, (depth, members) in zip(panels, by_depth, strict=True):
         ax.set(title=f"depth {depth}", xlabel="learning rate", xscale="log")
+        ax.set_xticks(
+            tried := sorted(_rates(members)), [f"{rate:g}" for rate in tried], rotation=45
+        )
+        ax.set_xticks([], minor=True)
         ax.grid(alpha=0.3)
         by_label = grouped(sorted(members, key=RATE_OF), attrgetter("label"))
         for label, color in colors.items():  # also those without this depth: for the legend

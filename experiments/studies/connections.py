@@ -9,13 +9,14 @@ import math
 from functools import partial
 from typing import Any
 
+from keras_deeplstm.experiments.runs.groups import estimate
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
 from keras_deeplstm.experiments.studies.images import ImageStudy
 from keras_deeplstm.experiments.studies.study import (
     best_rates,
     depth_of,
-    difference,
+    differences,
     grouped,
     ranked,
     score_text,
@@ -151,8 +152,8 @@ def _answer(groups):
         plain = base.get(dataclasses.replace(BASELINE, depth=depth))
         for group in members:
             if plain and group.config.model.connection == "lstm":
-                less = difference(group, plain, "val_loss")
-                text = estimate_text(less) if less else "(no seed in common)"
+                less = differences(group, plain, "val_loss")
+                text = estimate_text(estimate(less)) if less else "(no seed in common)"
                 found.setdefault(group.label, []).append(f"{text} at depth {depth}")
     sentences = [
         f"Validation loss of {name} less that of {BASELINE.words}, in nats: "

@@ -11,7 +11,7 @@ from keras_deeplstm.experiments.studies.images import ImageStudy, image_run
 from keras_deeplstm.experiments.studies.study import (
     best_rates,
     depth_of,
-    difference,
+    differences,
     grouped,
     ranked,
     score,
@@ -106,13 +106,15 @@ def _answer(groups):
     for label, members in grouped(groups, attrgetter("label")).items():
         trained = [depth_of(group) for group in members if score(group) >= TRAINS]
         limits.setdefault(max(trained, default=0), []).append(label)
-    sentences = [
-        f"To depth {depth} trains {enumerate_words(labels)}."
-        if depth
-        else f"At no depth trains {enumerate_words(labels)}."
-        for depth, labels in sorted(limits.items(), reverse=True)
-    ]
     by_depth = sorted(grouped(groups, depth_of).items(), reverse=True)
+    count, deepest = sum(map(len, limits.values())), by_depth[0][0]
+    through = len(limits.pop(deepest, []))
+    sentences = [f"Of {count} networks {through} train to depth {deepest}."]
+    for depth, labels in sorted(limits.items(), reverse=True):
+        where = f"To depth {depth}" if depth else "At no depth"
+        sentences.append(
+            f"{where} {'train' if labels[1:] else 'trains'} {enumerate_words(labels)}."
+        )
     return [*sentences, *(_at_depth(depth, members) for depth, members in by_depth)]
 
 
@@ -129,9 +131,9 @@ def _at_depth(depth, groups):
 
 
 def _tied(group, best):
-    """Whether the interval of their difference, seed by seed, has zero in it."""
-    found = difference(group, best, f"test_{best.config.measure.name}")
-    return found is not None and found.low <= 0 <= found.high
+    """Whether none of the two is ahead with every seed."""
+    found = differences(group, best, f"test_{best.config.measure.name}")
+    return bool(found) and min(found) <= 0 <= max(found)
 
 
 def _scored(groups):
@@ -151,9 +153,8 @@ studies = (
         "parameters as the LSTM over depth; tied ones have those of one step. Rates are the best "
         "of three, of plain networks of five or six, on the validation images, with one seed "
         "(depth-limit-rates). A network is said "
-        f"to train if it reaches {TRAINS:.0%} test accuracy, and to be tied with the best if the "
-        "95 % t-interval of their difference, seed by seed, has zero in it; of two seeds it is "
-        "the range. The runs shared their machine.",
+        f"to train if it reaches {TRAINS:.0%} test accuracy, and to be tied with the best if that "
+        "one is not ahead with every seed. The runs shared their machine.",
     ),
     ImageStudy(
         name="depth-limit-rates",

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.runs.groups import Estimate, Group, estimate, labels
+from keras_deeplstm.experiments.runs.groups import Estimate, Group, labels
 from keras_deeplstm.experiments.settings import Settings as Config
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, get_task, resolve
@@ -103,14 +103,13 @@ def validated(group: Group, measure: Measure) -> Estimate:
     return group.mean(f"val_{measure.name}")
 
 
-def difference(group: Group, base: Group, key: str) -> Estimate | None:
-    """What `group` has more than `base` of a result: the mean over the seeds that both have."""
+def differences(group: Group, base: Group, key: str) -> list[float]:
+    """What `group` has more than `base` of a result, for each of the seeds that both have."""
     values, others = (
         {run.config.repetition: run.result[key] for run in one.runs if run.config}
         for one in (group, base)
     )
-    found = [value - others[same] for same, value in values.items() if same in others]
-    return estimate(found) if found else None
+    return [value - others[same] for same, value in values.items() if same in others]
 
 
 def by_subject(groups: list[Group]) -> list[tuple[str, list[Group]]]:
