@@ -42,7 +42,11 @@ def sections(groups: list[Group]) -> list[Section]:
             "The metric on the validation data, and loss on the training data, after each epoch; "
             "of one model alone, both on both. That of training is the mean over the epoch."
             + lines.format("means"),
-            [_learning(*panel, colors) for panel in panels],
+            [  # one epoch is one point, and in the table
+                _learning(*panel, colors)
+                for panel in panels
+                if any(group.config.epochs > 1 for group in panel[1])
+            ],
         ),
         rated,
         predictions.section(groups),
