@@ -45,7 +45,7 @@ def sections(groups: list[Group]) -> list[Section]:
             [  # one epoch is one point, and in the table
                 _learning(*panel, colors)
                 for panel in panels
-                if any(group.config.epochs > 1 for group in panel[1])
+                if any(group.config.rounds > 1 for group in panel[1])
             ],
         ),
         rated,
