@@ -56,6 +56,14 @@ def _survivors():
     gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def any_memory():
+    """A search in this process does not end because of what the tests before it have left here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_deeplstm.experiments.search.tuner.MEMORY", float("inf"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     import keras

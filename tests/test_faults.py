@@ -38,6 +38,8 @@ from keras_deeplstm.experiments.training import train
 from keras_deeplstm.experiments.training import train as train_on_sequences
 from keras_deeplstm.experiments.training import train as train_on_text
 
+pytestmark = pytest.mark.usefixtures("any_memory")
+
 IMAGES = RunConfig(
     "digits", ModelConfig(depth=2, units=4, dropout=0.2), epochs=3, batch_size=600, gradient_every=2
 )

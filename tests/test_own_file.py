@@ -34,6 +34,8 @@ from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import TASKS
 from keras_deeplstm.experiments.training import train
 
+pytestmark = pytest.mark.usefixtures("any_memory")
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 

@@ -34,6 +34,8 @@ from keras_deeplstm.experiments.search.view import View
 from keras_deeplstm.experiments.settings import ConfigError, RunConfig
 from keras_deeplstm.search import HyperModel, OptunaOracle, samplers
 
+pytestmark = pytest.mark.usefixtures("any_memory")
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = """
 import signal, sys

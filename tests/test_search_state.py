@@ -24,6 +24,8 @@ from keras_deeplstm.experiments.training import prepare
 from keras_deeplstm.experiments.training.journal import DivergedError
 from keras_deeplstm.search import leases, optuna_oracle
 
+pytestmark = pytest.mark.usefixtures("any_memory")
+
 SMALL = {"depth": "2..6", "units": "4,8", "dropout": "0", "batch_size": "64", "epochs": "4"}
 SAMPLERS = ("random", "grid", "tpe")
 
