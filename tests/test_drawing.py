@@ -58,10 +58,10 @@ def test_an_accuracy_is_drawn_as_its_error():
     assert drawn(0.5) == 0.5 and ax.get_ylabel() == "validation mse"
 
 
-def rated(*accuracies, depth=10, block="dense", **training):
+def rated(*accuracies, depth=10, block="dense"):
     """Groups with one run each, by their rates and validation accuracies."""
     configs = [
-        RunConfig("digits", ModelConfig(block, depth=depth), learning_rate=rate, **training)
+        RunConfig("digits", ModelConfig(block, depth=depth), learning_rate=rate)
         for rate, _ in accuracies
     ]
     results = [{"val_accuracy": value} for _, value in accuracies]
@@ -100,3 +100,5 @@ def test_models_with_one_rate_each_have_none():
     groups = [group for depth in range(2, 30) for group in rated((depth / 100, 0.9), depth=depth)]
     assert rates.section(groups).rows == []
     assert rates.fewer(groups) is groups
+    groups = rated((1e-3, 0.9), (1e-2, None))  # one was never validated
+    assert rates.section(groups).rows == []

@@ -41,7 +41,9 @@ def fewer(groups: list[Group]) -> list[Group]:
 
 
 def _by_model(groups):
-    return list(grouped(without_rates(groups), MODEL_OF).values())
+    """Those that have been validated, by model and depth, with labels that do not tell the rate."""
+    found = [group for group in groups if group.values(f"val_{group.config.measure.name}")]
+    return list(grouped(without_rates(found), MODEL_OF).values())
 
 
 def _rates(groups):
@@ -72,12 +74,9 @@ def _picture(subject, groups) -> Picture:
             same = by_label.get(label, [])
             values = [drawn(validated(group, measure).mean) for group in same]
             ax.plot(list(map(RATE_OF, same)), values, color=color, label=label, marker=".")
-        found = {label: min(same, key=_worst_last) for label, same in by_label.items()}
-        best.append(f"at depth {depth} {enumerate_words(_said(found))}")
+        found = [min(same, key=_worst_last) for same in by_label.values()]
+        said = [f"{group.label} {RATE_OF(group):g}" for group in found]
+        best.append(f"at depth {depth} {enumerate_words(said)}")
     what = f"{panels[0].get_ylabel()} against learning rate, {subject}"
     alt = f"{what}. The best rate: {'; '.join(best)}."
     return drawing.picture(figure, alt)
-
-
-def _said(groups):
-    return [f"{label} {RATE_OF(group):g}" for label, group in groups.items()]
