@@ -22,8 +22,10 @@ INDEX = "index.md"
 DATA = "-data"  # the end of the names of folders with data
 # Pictures of a page, one of each section, of these sections first; all are in the report.
 SHOWN = 3
-FIRST = (rates.TITLE, classifiers.STEPS, classifiers.GATES, states.TITLE)
-FIRST += (classifiers.DEPTH, classifiers.FILTERS)
+FIRST = (
+    *(rates.TITLE, classifiers.STEPS, classifiers.GATES),
+    *(states.TITLE, classifiers.DEPTH, classifiers.FILTERS),
+)
 LONGEST = 200  # characters of an answer in the index
 
 
