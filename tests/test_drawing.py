@@ -58,6 +58,18 @@ def test_an_accuracy_is_drawn_as_its_error():
     assert drawn(0.5) == 0.5 and ax.get_ylabel() == "validation mse"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values, scale",
+    [((1, 100), "log"), ((3, 4), "linear"), ((0, 0), "linear"), ((-3, 0), "linear")],
+)
+def test_an_axis_is_logarithmic_where_that_can_be_read(values, scale):
+    figure, ax = drawing.new_figure(scale="log")
+    ax.plot([1, 2], values)
+    drawing.picture(figure, "a picture")
+    assert ax.get_yscale() == scale
+
+
 def rated(*accuracies, depth=10, block="dense"):
     """Groups with one run each, by their rates and validation accuracies."""
     configs = [

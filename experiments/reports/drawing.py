@@ -144,10 +144,11 @@ def scores_on(ax, measure: Measure, data: str) -> Callable[[float], float]:
 def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
     """The drawing as a PNG, with the legend of its first axes below them."""
     ax = figure.axes[0]
+    # Before limits are sought: nothing is above zero (gradients that have died, a negative loss).
+    if ax.get_yscale() == "log" and not math.isfinite(ax.dataLim.minposy):
+        ax.set_yscale("linear")
     low, high = ax.get_ylim()
-    if ax.get_yscale() == "log" and (not math.isfinite(ax.dataLim.minposy) or high < 10 * low):
-        # Nothing is above zero (gradients that have died, a negative loss), or all is so near that
-        # a logarithmic axis has no round number.
+    if ax.get_yscale() == "log" and high < 10 * low:  # no round number is on such an axis
         ax.set_yscale("linear")
     if ax.get_yscale() == "symlog":
         ax.set_ylim(bottom=max(0, low))

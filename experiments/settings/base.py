@@ -130,6 +130,8 @@ class Model(Dataclass):
     COMMON: ClassVar[tuple[str, ...]] = ("block", "depth", "units", "parameters", "dropout")
     """The options that all blocks have."""
     DEFAULT_UNITS: ClassVar[int] = UNITS
+    IN_WORDS: ClassVar[tuple[str, ...]] = ()
+    """The options of a block that `words` tell."""
 
     block: str
     depth: Any
@@ -181,7 +183,8 @@ class Model(Dataclass):
         """Name for tables and legends, without depth and size: ``"GridLSTM2D tied"``."""
         words = [self.words]
         for name, value in self.block_options.items():
-            words.append(name if value is True else f"{name}={value}")
+            if name not in self.IN_WORDS:
+                words.append(name if value is True else f"{name}={value}")
         if self.dropout:
             words.append(f"dropout{self.dropout}")
         return " ".join(words)

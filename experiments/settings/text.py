@@ -30,6 +30,7 @@ class TextModelConfig(base.Model):
         "transformer": ("Transformer", (*_TRANSFORMER, *_DEPTH_LSTM)),
     }
     DEFAULT_UNITS: ClassVar = 128
+    IN_WORDS: ClassVar = ("connection",)
 
     block: Literal["grid_lstm", "lstm", "transformer"] = "grid_lstm"
     """LSTMs over time and depth; stacked LSTMs over time; or causal attention, connected along
@@ -97,11 +98,6 @@ class TextModelConfig(base.Model):
         """The block in words; a transformer with its connection."""
         words = super().words
         return words if self.over_time else f"{words} {self.connection}"
-
-    @property
-    def label(self) -> str:
-        """Name for tables and legends, without depth and size: ``"Transformer residual"``."""
-        return super().label.replace(f" connection={self.connection}", "")
 
 
 @dataclass(frozen=True)
