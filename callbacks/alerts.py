@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks import signal_tables
-from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps
+from keras_deeplstm.callbacks.gradient_tables import MODEL, first_last_ratio, last_steps
 from keras_deeplstm.callbacks.verdict import fate
 from keras_deeplstm.diagnostics.signals import GATES
 
@@ -161,12 +161,13 @@ class Alerts(keras.callbacks.Callback):
             message = f"The gradient of layer '{bad.layer}' is not finite."
             yield "not finite", bad.layer, bad.step, message
         elif len(norms):
-            ratio = last_steps(first_last_ratio(frame))
-            word = "arrives" if math.isnan(ratio) else fate(ratio)
-            if word in ("vanishes", "explodes"):
-                kind = {"vanishes": "vanishing", "explodes": "exploding"}[word]
-                message = f"The gradient {word}: at the first depth step it is {ratio:.1e} times "
-                yield kind, "", last, message + "that at the last."
+            for layer, weight, ratio in last_steps(first_last_ratio(frame)).itertuples(index=False):
+                word = "arrives" if math.isnan(ratio) else fate(ratio)
+                if word in ("vanishes", "explodes"):
+                    kind = {"vanishes": "vanishing", "explodes": "exploding"}[word]
+                    layer, name = ("", "") if layer == MODEL else (layer, f" of {layer}/{weight}")
+                    message = f"The gradient{name} {word}: at the first depth step it is "
+                    yield kind, layer, last, f"{message}{ratio:.1e} times that at the last."
         updates = frame[(frame.statistic == "update_ratio") & frame.weight.str.endswith("kernel")]
         for layer, values in updates.groupby("layer", sort=False).value:
             ratio = values.median()

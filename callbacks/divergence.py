@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.callbacks.tap_callback import TapCallback
+from keras_deeplstm.nested import named_layers
 
 
 class DivergenceGuard(TapCallback):
@@ -83,7 +84,8 @@ class DivergenceGuard(TapCallback):
 
     def summarize_forward(self, inputs, outputs):
         """Whether inputs and outputs of the layers are finite; traced into the compiled step."""
-        self._layers = [layer.name for layer, _ in outputs]
+        names = {id(layer): name for name, layer in named_layers(self._model).items()}
+        self._layers = [names[id(layer)] for layer, _ in outputs]
         floats = [x for x in inputs if keras.backend.is_float_dtype(x.dtype)]
         finite = [ops.all(ops.isfinite(output)) for _, output in outputs]
         finite.insert(0, ops.all(ops.stack([ops.all(ops.isfinite(x)) for x in floats] or [True])))
@@ -120,7 +122,7 @@ class DivergenceGuard(TapCallback):
         elif not gradients.all():
             # It spreads from there to the layers below.
             path = [path for path, ok in zip(self._paths, gradients, strict=True) if not ok][-1]
-            layer = path.split("/")[-2]
+            layer = path.rpartition("/")[0].rpartition("/")[-1] or None
             reason = f"the gradient of {path} is not finite"
         elif None not in (loss, self._first_loss) and loss > self.factor * self._first_loss:
             reason = f"the loss {loss:.4g} is above {self.factor:g} x {self._first_loss:.4g}"

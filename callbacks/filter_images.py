@@ -13,7 +13,7 @@ from keras_deeplstm import validation
 from keras_deeplstm.callbacks.epochs import EpochCallback
 from keras_deeplstm.callbacks.gradient_plots import plain
 from keras_deeplstm.callbacks.tensorboard import TensorBoardWriter
-from keras_deeplstm.nested import leaf_layers
+from keras_deeplstm.nested import named_layers
 
 # Order of the gates in a kernel of `gates * units` columns, by their number, as in Keras.
 GATES = {
@@ -52,7 +52,7 @@ def filter_images(model, image_shape=None, layer=None):
     """
     owner = _first_layer(model, layer)
     if image_shape is None:
-        image_shape = tuple(model.input_shape[1:])
+        image_shape = _input_shape(model)
     elif not isinstance(image_shape, list | tuple) or len(image_shape) not in (2, 3):
         raise ValueError(
             "Argument `image_shape` must be (height, width) or (height, width, channels). "
@@ -69,6 +69,13 @@ def filter_images(model, image_shape=None, layer=None):
         for name, image in _images_of(part, image_shape).items():
             images[which + name] = image
     return images
+
+
+def _input_shape(model):
+    """Of one input; else (), which is enough for a convolution."""
+    shape = getattr(model, "input_shape", None)  # which a subclassed model has not
+    one = isinstance(shape, tuple) and not any(isinstance(size, tuple) for size in shape)
+    return shape[1:] if one else ()
 
 
 def _images_of(owner, image_shape):
@@ -105,15 +112,16 @@ def _kernels(owner):
 
 
 def _first_layer(model, name):
-    with_kernels = [
-        layer for layer in leaf_layers(model) if any(w.name in KERNELS for w in layer.weights)
-    ]
-    for layer in with_kernels:
-        if name in (None, layer.name):
-            return layer
-    if name is None:
+    with_kernels = {
+        found: layer
+        for found, layer in named_layers(model).items()
+        if any(weight.name in KERNELS for weight in layer.weights)
+    }
+    if name is not None:
+        return with_kernels[validation.one_of("layer", name, list(with_kernels))]
+    if not with_kernels:
         raise ValueError(f"No layer of {model.name!r} has a kernel to show")
-    validation.one_of("layer", name, [layer.name for layer in with_kernels])
+    return next(iter(with_kernels.values()))
 
 
 def plot_filters(model, image_shape=None, layer=None, count=25, scaling="common", title=None):

@@ -1,5 +1,7 @@
 """GradientFlow: gradient statistics of every weight and depth step, from inside `model.fit`."""
 
+import math
+
 from keras import ops
 
 from keras_deeplstm import validation
@@ -124,6 +126,8 @@ class GradientFlow(WeightRecorder):
         if not self._axes:
             return {}
         changes = [ops.subtract(new, old) for new, old in zip(values, step.values, strict=True)]
+        if step.applied is not True:  # a step that only accumulates its gradient has no update
+            changes = [ops.where(step.applied, change, math.nan) for change in changes]
         return {"updates": self._measured("updates", {"update_norm": changes})}
 
     def _measured(self, key, tensors):

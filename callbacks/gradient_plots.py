@@ -19,7 +19,8 @@ def plot_depth(frame, ax=None, steps=None):
     """Draw the gradient norm against depth at several moments of training.
 
     Args:
-        frame: A frame of `GradientFlow.to_frame()`.
+        frame: A frame of `GradientFlow.to_frame()`; of several stacks the first is drawn (see
+            `gradient_tables.stacks`).
         ax: Matplotlib axes; new ones by default.
         steps: The steps to draw; by default up to five from the first to the last recorded.
 
@@ -36,7 +37,7 @@ def plot_depth(frame, ax=None, steps=None):
     >>> [(line.get_label(), line.get_ydata().tolist()) for line in ax.lines]
     [('training step 1', [0.01, 0.1, 1.0])]
     """
-    profile = _one_layer(depth_profile(frame))
+    profile = _first(depth_profile(frame))
     ax = axes.or_new(ax)
     steps = axes.moments(profile.step) if steps is None else steps
     axes.draw_moments(ax, profile, steps)
@@ -108,7 +109,8 @@ def plot_heatmap(frame, ax=None):
     """Draw the gradient norm over depth and training step, on a logarithmic colour scale.
 
     Args:
-        frame: A frame of `GradientFlow.to_frame()`.
+        frame: A frame of `GradientFlow.to_frame()`; of several stacks the first is drawn (see
+            `gradient_tables.stacks`).
         ax: Matplotlib axes; new ones by default.
 
     Returns:
@@ -125,7 +127,7 @@ def plot_heatmap(frame, ax=None):
     >>> ax.get_xlabel(), ax.collections[0].get_array().shape  # three depth steps, two of training
     ('training step', (3, 2))
     """
-    profile = _one_layer(depth_profile(frame))
+    profile = _first(depth_profile(frame))
     ax = axes.or_new(ax)
     table = profile.pivot_table(index="depth", columns="step", values="value")
     value = profile.value.astype("float64")  # which an empty column is not
@@ -152,7 +154,7 @@ def plot_ratio(frame, ax=None):
         ax: Matplotlib axes; new ones by default.
 
     Returns:
-        The axes.
+        The axes: a line for each stack.
 
     Example:
 
@@ -165,8 +167,9 @@ def plot_ratio(frame, ax=None):
     """
     ax = axes.or_new(ax)
     ratios = first_last_ratio(frame)
-    for layer, one in ratios.groupby("layer"):
-        ax.plot(one.step, one.ratio, label=plain(layer))
+    several = ratios.groupby("layer").weight.nunique().gt(1).any()
+    for (layer, weight), one in ratios.groupby(["layer", "weight"]):
+        ax.plot(one.step, one.ratio, label=plain(f"{layer}/{weight}" if several else layer))
     axes.log_scale(ax, ratios.ratio)
     axes.band(ax, 1 / ARRIVES_WITHIN, ARRIVES_WITHIN, "arrives")
     ax.set(xlabel="training step", ylabel="first / last gradient norm")
@@ -293,8 +296,6 @@ def plot_paths(states, ax=None, epochs=None):
     return ax
 
 
-def _one_layer(profile):
-    """The first stacked layer: two blocks in one figure would be one zigzag line."""
-    if not profile.duplicated(["step", "depth"]).any():
-        return profile
-    return profile[profile.layer == profile.layer.iloc[0]]
+def _first(profile):
+    """The first of several stacks: two of them would be one zigzag line."""
+    return profile[profile.chain.isin(profile.chain.head(1))]

@@ -68,9 +68,8 @@ def clipping(step):
                 )
                 for variable in step.variables
             ]
-            applied = (ops.convert_to_tensor(optimizer._iterations) + 1) % every == 0
         gradients = [
-            ops.where(applied, (gradient + total) / every, ops.zeros_like(gradient))
+            ops.where(step.applied, (gradient + total) / every, ops.zeros_like(gradient))
             for gradient, total in zip(gradients, sums, strict=True)
         ]
     return gradients, optimizer._clip_gradients(gradients)

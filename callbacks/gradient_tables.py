@@ -5,18 +5,46 @@ import math
 import numpy as np
 import pandas as pd
 
+MODEL = "model"  # in place of a layer's name, where a model is read as one chain
 
-def depth_profile(frame):
-    """Return the rows that show gradient norm against depth.
 
-    These are the recurrent kernels that are stacked over depth. A model without any is read as a
-    chain of layers: their kernels in order, numbered from 1.
+def stacks(frame):
+    """Return the gradient norms of the recurrent kernels that each depth step has of its own.
 
     Args:
         frame: A frame of `GradientFlow.to_frame()`.
 
     Returns:
-        Its rows of statistic "norm" with `depth` filled in.
+        Its rows of statistic "norm" of weights with several depth steps.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> frame = pd.DataFrame({"step": 1, "layer": ["block", "block", "logits"],
+    ...                       "weight": ["recurrent_kernel", "recurrent_kernel", "kernel"],
+    ...                       "depth": [2, 3, float("nan")], "statistic": "norm",
+    ...                       "value": [0.1, 0.2, 0.3]})
+    >>> gradient_tables.stacks(frame).value.tolist()
+    [0.1, 0.2]
+    """
+    norms = frame[(frame.statistic == "norm") & frame.depth.notna()]
+    norms = norms[norms.weight.str.endswith("recurrent_kernel")]
+    return norms[norms.groupby(["layer", "weight"]).depth.transform("nunique") > 1]
+
+
+def depth_profile(frame):
+    """Return the rows that show gradient norm against depth.
+
+    These are the `stacks`, each by itself. A model without any is read as a chain of layers: their
+    kernels in order, numbered from 1.
+
+    Args:
+        frame: A frame of `GradientFlow.to_frame()`.
+
+    Returns:
+        Its rows of statistic "norm" with `depth` filled in and a column `chain`: the rows along
+        which the gradient is followed, "layer/weight" of a stack, "" of a model.
 
     Example:
 
@@ -28,14 +56,14 @@ def depth_profile(frame):
     >>> gradient_tables.depth_profile(frame)[["layer", "depth", "value"]].values.tolist()
     [['dense', 1.0, 0.1], ['logits', 2.0, 0.3]]
     """
-    norms = frame[frame.statistic == "norm"]
-    stacked = norms[(norms.weight == "recurrent_kernel") & norms.depth.notna()]
+    stacked = stacks(frame)
     if len(stacked):
-        return stacked
+        return stacked.assign(chain=stacked.layer + "/" + stacked.weight)
     # What leads from a layer to itself, in time or in tied depth, is no further layer of a chain.
-    chain = norms[norms.weight.str.endswith("kernel") & (norms.weight != "recurrent_kernel")]
-    names = chain.layer + "/" + chain.weight
-    return chain.assign(depth=pd.factorize(names)[0] + 1.0)
+    kernel, recurrent = (frame.weight.str.endswith(end) for end in ("kernel", "recurrent_kernel"))
+    norms = frame[(frame.statistic == "norm") & kernel & ~recurrent]
+    names = norms.layer + "/" + norms.weight + "/" + norms.depth.fillna(0).astype(str)
+    return norms.assign(depth=pd.factorize(names)[0] + 1.0, chain="")
 
 
 def first_last_ratio(frame):
@@ -46,9 +74,9 @@ def first_last_ratio(frame):
 
     Returns:
         A DataFrame `step, layer, weight, ratio`: the gradient norm of the first depth step that
-        has a recurrent kernel, divided by that of the last, at each recorded step. A chain of
-        layers (see `depth_profile`) gives one row a step for the first and last of its kernels.
-        NaN where one of the two norms is NaN.
+        has a recurrent kernel, divided by that of the last, at each recorded step, for each of the
+        `stacks`. A model without any gives one row a step, of layer "model", for the first and last
+        of its kernels (see `depth_profile`). NaN where one of the two norms is NaN.
 
     Example:
 
@@ -60,20 +88,35 @@ def first_last_ratio(frame):
     [[1, 'block', 'recurrent_kernel', 0.01]]
     """
     profile = depth_profile(frame)
-    stacked = profile.groupby("layer").depth.nunique().gt(1).any() if len(profile) else False
-    keys = ["step", "layer", "weight"] if stacked else ["step"]
-    ordered = profile.sort_values("depth").groupby(keys, sort=True).value
+    profile.loc[profile.chain == "", ["layer", "weight"]] = MODEL, "kernel"
+    ordered = profile.sort_values("depth", kind="stable").groupby(["step", "layer", "weight"]).value
     first, last = (end(skipna=False) for end in (ordered.first, ordered.last))
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (first / last).rename("ratio").reset_index()
-    if not stacked:
-        ratio.insert(1, "layer", "model")
-        ratio.insert(2, "weight", "kernel")
-    return ratio
+        return (first / last).rename("ratio").reset_index()
+
+
+def farthest(ratios):
+    """Return of each step the ratio that is farthest from 1, where several stacks have one.
+
+    Args:
+        ratios: A frame of `first_last_ratio`.
+
+    Returns:
+        Its rows, one of each step.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_deeplstm.callbacks import gradient_tables
+    >>> ratios = pd.DataFrame({"step": [1, 1, 2, 2], "ratio": [0.5, 1e-9, 100.0, 1.0]})
+    >>> gradient_tables.farthest(ratios).ratio.tolist()
+    [1e-09, 100.0]
+    """
+    return _farthest_first(ratios).groupby("step").head(1).sort_values("step")
 
 
 def last_steps(ratios):
-    """Return the ratio at the end of training: the median over the last tenth of the steps.
+    """Return the ratio of each stack at the end of training: the median over the last tenth.
 
     Single batches differ much once the loss is small.
 
@@ -81,19 +124,27 @@ def last_steps(ratios):
         ratios: A frame of `first_last_ratio`.
 
     Returns:
-        A float; NaN if no ratio of these steps is known.
+        A DataFrame `layer, weight, ratio`, the ratio that is farthest from 1 first. NaN if none of
+        these steps is known: it comes before all others.
 
     Example:
 
     >>> import pandas as pd
     >>> from keras_deeplstm.callbacks import gradient_tables
-    >>> ratios = pd.DataFrame({"step": range(1, 21), "ratio": [0.1] * 18 + [0.4, 0.6]})
-    >>> gradient_tables.last_steps(ratios)
-    0.5
+    >>> ratios = pd.DataFrame({"step": range(1, 21), "layer": "block", "weight": "recurrent_kernel",
+    ...                        "ratio": [0.1] * 18 + [0.4, 0.6]})
+    >>> gradient_tables.last_steps(ratios).values.tolist()
+    [['block', 'recurrent_kernel', 0.5]]
     """
     steps = np.unique(ratios.step)
-    late = ratios.step.isin(steps[-max(1, len(steps) // 10) :])
-    return float(ratios.ratio[late].median())
+    late = ratios[ratios.step.isin(steps[-max(1, len(steps) // 10) :])]
+    return _farthest_first(late.groupby(["layer", "weight"], as_index=False).ratio.median())
+
+
+def _farthest_first(ratios):
+    with np.errstate(divide="ignore"):
+        distance = np.abs(np.log(ratios.ratio)).fillna(math.inf)
+    return ratios.loc[distance.sort_values(ascending=False, kind="stable").index]
 
 
 def clipping(frame):

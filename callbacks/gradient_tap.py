@@ -18,7 +18,7 @@ What is wrapped, on the instances and only during `fit`:
 
 There is one tap per model. Callbacks subscribe to it, so that two of them do not undo each other.
 A `fit` that raises leaves them subscribed, but they watch no step of a `fit` that does not call
-them.
+them, and go when one begins that calls others.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from keras import ops
 
 from keras_deeplstm.callbacks.layer_outputs import LayerOutputs
 from keras_deeplstm.callbacks.tapped_step import before_averaging, tapped_step
+from keras_deeplstm.diagnostics.untouched import replaced
 
 KEY = "__keras_deeplstm_gradients__"
 _ATTRIBUTE = "_keras_deeplstm_tap"
@@ -68,17 +69,20 @@ class GradientTap:
             tap._remove()  # left by a fit that raised, before the model was compiled again
             tap = None
         tap = tap or cls(model)
-        if not any(other is subscriber for other in tap._subscribers):
-            tap._subscribers.append(subscriber)
-        model.train_function = None  # to be compiled with this subscriber in it
+        tap._subscribers = [*tap._without(subscriber), subscriber]
+        tap._opened.append(subscriber)
+        tap._stale = True
         return tap
 
     def close(self, subscriber):
         """Remove `subscriber`; with the last one the model is as it was before."""
-        self._subscribers = [other for other in self._subscribers if other is not subscriber]
-        self.model.train_function = None
+        self._subscribers = self._without(subscriber)
+        self._stale = True
         if not self._subscribers and self.model.__dict__.get(_ATTRIBUTE) is self:
             self._remove()
+
+    def _without(self, subscriber):
+        return [other for other in self._subscribers if other is not subscriber]
 
     def __init__(self, model):
         self.model = model
@@ -86,6 +90,8 @@ class GradientTap:
         self._jax = keras.backend.backend() == "jax"
         self._apply_name = "stateless_apply" if self._jax else "apply"
         self._subscribers = []
+        self._opened = []  # those that have come since a `fit` began
+        self._stale = self._made = False  # has the train function other subscribers? is it ours?
         # By the threads that trace a step: of a MirroredStrategy each replica is one, and they take
         # turns in the middle of a step.
         self._running = {}
@@ -95,22 +101,24 @@ class GradientTap:
         self._train_step = model.train_step
         self._make_train_function = model.make_train_function
         self._train_on_batch = model.train_on_batch
-        # Past Keras' attribute tracking: these are no parts of the model.
-        object.__setattr__(model.optimizer, self._apply_name, self._tapped_apply)
-        self._set_train_step(True)
-        object.__setattr__(model, "make_train_function", self._tapped_make_train_function)
-        object.__setattr__(model, "train_on_batch", self._tapped_train_on_batch)
-        object.__setattr__(model, _ATTRIBUTE, self)
+        methods = {
+            "train_step": self._tapped_train_step,
+            "make_train_function": self._tapped_make_train_function,
+            "train_on_batch": self._tapped_train_on_batch,
+            _ATTRIBUTE: self,
+        }
         if self._jax:
             self._compute_loss = model.compute_loss_and_updates
-            object.__setattr__(model, "compute_loss_and_updates", self._tapped_compute_loss)
+            methods["compute_loss_and_updates"] = self._tapped_compute_loss
+        self._replaced = contextlib.ExitStack()
+        self._replaced.enter_context(replaced(model, **methods))
+        apply = {self._apply_name: self._tapped_apply}
+        self._replaced.enter_context(replaced(self._optimizer, **apply))
 
     def _remove(self):
-        object.__delattr__(self._optimizer, self._apply_name)
-        names = ("train_step", "make_train_function", "train_on_batch", _ATTRIBUTE)
-        for name in (*names, "compute_loss_and_updates") if self._jax else names:
-            object.__delattr__(self.model, name)
-        self.model.train_function = None
+        self._replaced.close()
+        if self._made:
+            self.model.train_function = None
 
     def _tapped_train_on_batch(self, *args, **kwargs):
         self._on_batch = True
@@ -120,12 +128,15 @@ class GradientTap:
             self._on_batch = False
 
     def _tapped_make_train_function(self, force=False):
-        if not self._on_batch:  # a `fit` begins, perhaps of other callbacks
+        if not self._on_batch:  # a `fit` begins
+            if self._opened:  # with these callbacks; others are left by one that raised
+                self._subscribers = [s for s in self._subscribers if s in self._opened]
+                self._opened = []
             for subscriber in self._subscribers:
                 subscriber.stepping = False
-        if self.model.train_function is not None and not force:
+        if self.model.train_function is not None and not (force or self._stale):
             return
-        functions = {}
+        functions, self._stale, self._made = {}, False, True
         for due in (False, True):
             self._set_train_step(due)
             self._make_train_function(True)

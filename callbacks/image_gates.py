@@ -7,7 +7,7 @@ from keras_deeplstm import validation
 from keras_deeplstm.diagnostics import signals
 from keras_deeplstm.diagnostics.image_gates import image_gates
 from keras_deeplstm.layers.grid_lstm_3d import GridLSTM3D
-from keras_deeplstm.nested import leaf_layers
+from keras_deeplstm.nested import named_layers
 
 
 def plot_image_gates(model, images, layer=None, depth=1, network=0):
@@ -37,7 +37,8 @@ def plot_image_gates(model, images, layer=None, depth=1, network=0):
     >>> len(figure.axes), figure.axes[1].get_title()
     (21, 'rows: input')
     """
-    grids = {one.name: one for one in leaf_layers(model) if isinstance(one, GridLSTM3D)}
+    layers = named_layers(model)
+    grids = {name: one for name, one in layers.items() if isinstance(one, GridLSTM3D)}
     if not grids:
         raise ValueError(f"Model {model.name!r} has no GridLSTM3D")
     grid = grids[next(iter(grids)) if layer is None else validation.one_of("layer", layer, grids)]

@@ -5,7 +5,7 @@ import threading
 
 import keras
 
-from keras_deeplstm.diagnostics.untouched import call_replaced, current_trace
+from keras_deeplstm.diagnostics.untouched import current_trace, first_output, replaced
 from keras_deeplstm.nested import leaf_layers
 
 
@@ -32,7 +32,7 @@ class LayerOutputs:
         thread = threading.get_ident()
         if not self._watching:
             for layer in leaf_layers(self._model):
-                self._replaced.enter_context(call_replaced(layer, self._watched_call(layer)))
+                self._replaced.enter_context(replaced(layer, call=self._watched_call(layer)))
         outputs = []
         self._watching[thread] = outputs, current_trace()
         try:
@@ -48,9 +48,8 @@ class LayerOutputs:
         def call(*args, **kwargs):
             result = original(*args, **kwargs)
             outputs, trace = self._watching.get(threading.get_ident(), ([], None))
-            first = keras.tree.flatten(result)[0]
-            floating = first is not None and keras.backend.is_float_dtype(first.dtype)
-            if floating and first.ndim and trace == current_trace():
+            first = first_output(result)
+            if first is not None and trace == current_trace():
                 outputs.append((layer, keras.ops.stop_gradient(first)))
             return result
 

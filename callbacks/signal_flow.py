@@ -29,7 +29,7 @@ class SignalFlow(StepRecorder):
         x: The probe batch, as for `predict`; 64 examples tell enough. None: the batch of the
             training step.
         every: Which training steps to record, as for `GradientFlow`.
-        layers: Names of the layers to record; None: all.
+        layers: Names of the layers to record, as for `SignalProbe`; None: all.
         tensorboard: Folder for TensorBoard; None writes none.
         csv: File for `to_frame()` at the end of each epoch; None writes none.
         log: A function `(values, step)`, as for `GradientFlow`; a tag is
@@ -87,10 +87,11 @@ class SignalFlow(StepRecorder):
     def summarize_forward(self, inputs, outputs):
         """The statistics of what the layers return; traced into the compiled step."""
         layers = signals.chosen_layers(self._model, self.layers)
+        names = {id(layer): name for name, layer in layers.items()}
         seen = [
-            (layer, [{"output": signals.output_statistics(output)}])
+            (names[id(layer)], [{"output": signals.output_statistics(output)}])
             for layer, output in outputs
-            if layer in layers
+            if id(layer) in names
         ]
         self._rows, values = signals.flattened(seen)
         return {"outputs": values}

@@ -110,7 +110,10 @@ class WeightRecorder(StepRecorder):
 
     def _paths(self, variables):
         # Keras puts the name of some models, but not of all, before the names of their layers.
-        return [v.path.removeprefix(f"{self._model.name}/") for v in variables]
+        paths, prefix = [v.path for v in variables], f"{self._model.name}/"
+        if all(path.startswith(prefix) and path.count("/") > 1 for path in paths):
+            return [path.removeprefix(prefix) for path in paths]
+        return paths
 
     def _recorded(self):
         return self._records.fetch(last=self._step)
@@ -150,7 +153,8 @@ def by_step(frame):
     for step, rows in frame.groupby("step", sort=False):
         values = {}
         for row in rows.itertuples():
-            tag = f"{kind}_{row.statistic}/{row.layer}/{getattr(row, part)}"
+            place = f"{row.layer}/{getattr(row, part)}".removeprefix("/")  # of no layer
+            tag = f"{kind}_{row.statistic}/{place}"
             if not math.isnan(row.depth):
                 tag += f"/{getattr(row, 'direction', 'depth')}_{row.depth:03.0f}"
             values[tag] = row.value

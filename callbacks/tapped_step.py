@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_deeplstm.diagnostics.untouched import replaced
+
 
 class TappedStep(NamedTuple):
     """A training step that is about to be applied, in the training step that is being traced.
@@ -20,6 +22,7 @@ class TappedStep(NamedTuple):
             summed, replicas all-reduced.
         scope: A function to a context in which the optimizer's variables have their values.
         batch_size: Number of examples, that of all replicas together: an integer, or a tensor.
+        applied: Whether it changes the weights: True, or a tensor if gradients are accumulated.
     """
 
     optimizer: Any
@@ -29,6 +32,7 @@ class TappedStep(NamedTuple):
     gradients: list
     scope: Any
     batch_size: Any
+    applied: Any
 
 
 def tapped_step(model, inputs, *args, **kwargs):
@@ -51,6 +55,7 @@ def tapped_step(model, inputs, *args, **kwargs):
     with scope():
         # What the loss was multiplied by: `loss_scale_factor`, or a dynamic scale.
         scale = model.optimizer.scale_loss(1.0)
+        applied = _applied(inner_optimizer(model.optimizer))
     values = given["trainable_variables"] if jax else variables
     # With overwrite_with_gradient, what arrives is a new value, not a gradient.
     numbers = [
@@ -66,6 +71,7 @@ def tapped_step(model, inputs, *args, **kwargs):
         [_true_gradient(gradients[i], scale) for i in numbers],
         scope,
         _batch_size(inputs),
+        applied,
     )
 
 
@@ -103,11 +109,14 @@ def before_averaging(optimizer, variables):
             values.append(variable.constraint(value) if variable.constraint else value)
         return update(trainable_variables)
 
-    object.__setattr__(optimizer, name, observed)
-    try:
+    with replaced(optimizer, **{name: observed}):
         yield values
-    finally:
-        object.__delattr__(optimizer, name)
+
+
+def _applied(optimizer):
+    every = optimizer.gradient_accumulation_steps
+    # A private name: the public one counts the updates.
+    return (ops.convert_to_tensor(optimizer._iterations) + 1) % every == 0 if every else True
 
 
 def _batch_size(inputs):

@@ -1,6 +1,7 @@
 """Whether the gradient arrives: the one definition; and what was recorded, in one sentence."""
 
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -22,8 +23,7 @@ def fate(ratio):
     """Return, in one word, what becomes of the gradient on its way to the first depth step.
 
     Args:
-        ratio: Its norm at the first depth step divided by that at the last, such as `last_steps`
-            of a `first_last_ratio`.
+        ratio: Its norm at the first depth step divided by that at the last, as in `last_steps`.
 
     Returns:
         "arrives" if the two differ by less than a factor of 10; "vanishes" or "explodes" if they
@@ -50,9 +50,11 @@ def fate(ratio):
 def verdict(frame, states=None):
     """Return one sentence: does the gradient reach the first depth step?
 
-    The words are those of `fate`, for the median over the last tenth of the recorded steps. A
-    gradient that is NaN or infinite in the last of them is called so; before, a few such steps are
-    part of training with dynamic loss scaling.
+    The words are those of `fate`, for the median over the last tenth of the recorded steps. Of
+    several stacks of matrices, such as those of two blocks or of a grid, the one is named whose
+    ratio is farthest from 1, and the others are counted. A gradient that is NaN or infinite in the
+    last of them is called so; before, a few such steps are part of training with dynamic loss
+    scaling.
 
     Args:
         frame: A frame of `GradientFlow.to_frame()`.
@@ -80,15 +82,22 @@ def verdict(frame, states=None):
         what = "not a number (NaN)" if bad.value.isna().any() else "infinite"
         count = f"{bad.depth.nunique()} of {final.depth.nunique()}"
         return f"The gradient is {what} at {count} depth steps in the last recorded step."
+    ratios = last_steps(first_last_ratio(frame))
+    (layer, weight, ratio), *others = ratios.itertuples(index=False)
+    name = ""
+    if others:
+        name = f" of {layer}/{weight}"
+        profile = profile[(profile.layer == layer) & (profile.weight == weight)]
     first, last = profile.depth.min(), profile.depth.max()
-    ratio = last_steps(first_last_ratio(frame))
     if math.isnan(ratio):
-        return f"The gradient is zero at depth step {last:.0f} and at depth step {first:.0f}."
-    sentence = (
-        f"The gradient {fate(ratio)}: at depth step {first:.0f} it is {_times(ratio)} that at "
-        f"depth step {last:.0f}"
-    )
-    return sentence + ("" if states is None else _paths_alone(states)) + "."
+        sentence = f"is zero at depth step {last:.0f} and at depth step {first:.0f}"
+    else:
+        sentence = f"{fate(ratio)}: at depth step {first:.0f} it is {_times(ratio)} that at "
+        sentence += f"depth step {last:.0f}"
+    words = ("is zero" if math.isnan(other.ratio) else fate(other.ratio) for other in others)
+    for word, count in Counter(words).items():
+        sentence += f"; that of {'another' if count == 1 else f'{count} others'} {word}"
+    return f"The gradient{name} {sentence}{'' if states is None else _paths_alone(states)}."
 
 
 def state_verdict(states):

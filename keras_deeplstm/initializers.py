@@ -142,18 +142,24 @@ def draw_blocks(initializer, count, shape, dtype):
     """
     if type(initializer) is keras.initializers.Orthogonal and len(shape) == 2:
         return _draw_orthogonal(initializer, count, *shape, dtype)
-    seed = getattr(initializer, "seed", None)
-    if not isinstance(seed, int):
+    seed = seed_of(initializer)
+    if seed is None:
         # Without a seed of its own (constant, identity), or with a SeedGenerator, which moves on.
         return ops.stack([initializer(shape, dtype=dtype) for _ in range(count)])
-    config = initializer.get_config()
     seeds = np.random.SeedSequence(seed).generate_state(count)
-    return ops.stack(
-        [
-            type(initializer).from_config({**config, "seed": int(s)})(shape, dtype=dtype)
-            for s in seeds
-        ]
-    )
+    return ops.stack([with_seed(initializer, int(s))(shape, dtype=dtype) for s in seeds])
+
+
+def seed_of(initializer):
+    """The seed of an initializer of which there are copies `with_seed`; else None."""
+    seed = getattr(initializer, "seed", None)
+    takes_one = hasattr(initializer, "get_config") and "seed" in initializer.get_config()
+    return seed if takes_one and isinstance(seed, int) else None
+
+
+def with_seed(initializer, seed):
+    """A copy of an initializer that has a `seed_of` with another seed."""
+    return type(initializer).from_config({**initializer.get_config(), "seed": seed})
 
 
 def _draw_orthogonal(initializer, count, rows, columns, dtype):

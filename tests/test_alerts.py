@@ -54,15 +54,37 @@ def kinds(found):
 def test_a_gradient_that_vanishes(eager):
     """Once, not in each epoch anew."""
     found, _ = alerts_of(DenseStack(8, 20, activation="sigmoid", name="deep"), epochs=3)
-    assert kinds(found) == [("vanishing", "")]
-    assert found[0].message.startswith("The gradient vanishes: at the first depth step it is ")
+    assert kinds(found) == [("vanishing", "deep")]
+    said = "The gradient of deep/recurrent_kernel vanishes: at the first depth step it is "
+    assert found[0].message.startswith(said)
     assert found[0].step == 2
 
 
 def test_a_gradient_that_explodes(eager):
     gain = keras.initializers.Orthogonal(gain=4.0, seed=1)
     stack = DenseStack(32, 30, activation="tanh", recurrent_initializer=gain, name="deep")
-    assert kinds(alerts_of(stack)[0]) == [("exploding", "")]
+    assert kinds(alerts_of(stack)[0]) == [("exploding", "deep")]
+
+
+def test_steps_that_only_accumulate_are_no_small_updates():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2, name="dense")])
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), "mse")
+    flow = GradientFlow(statistics=STATISTICS)
+    alerts = Alerts(flow, action=lambda alert: None)
+    model.fit(X, Y, batch_size=4, verbose=0, callbacks=[flow, alerts])
+    frame = flow.to_frame()
+    kernel = frame[(frame.statistic == "update_ratio") & (frame.weight == "kernel")]
+    assert np.isnan(kernel.value).tolist() == [True, True, True, False] * 2
+    assert alerts.found == []
+
+
+def test_of_several_blocks_the_one_that_vanishes_is_named(eager):
+    layers = [
+        DenseStack(8, 20, activation="sigmoid", name="bad"),
+        UnfoldedLSTMBlock(8, 20, input_gate_bias="depth", name="good"),
+    ]
+    found = [layer for kind, layer in kinds(alerts_of(*layers)[0]) if kind == "vanishing"]
+    assert found == ["bad"]
 
 
 def test_dead_units(eager):
@@ -173,7 +195,7 @@ def test_a_healthy_network_raises_none(recwarn):
 def test_warnings_and_wrong_use():
     rows = [(7, "deep", "recurrent_kernel", d, "norm", v) for d, v in ((2, 1e-5), (9, 1.0))]
     flow = Recorded(pd.DataFrame(rows, columns=COLUMNS))
-    with pytest.warns(UserWarning, match="Training step 7: The gradient vanishes: at the first"):
+    with pytest.warns(UserWarning, match="step 7: The gradient of deep/recurrent_kernel vanishes"):
         Alerts(flow).on_epoch_end(0)
     with pytest.raises(ValueError, match="Pass the GradientFlow or SignalFlow callbacks"):
         Alerts()

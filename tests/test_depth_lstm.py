@@ -353,6 +353,17 @@ def test_call_arguments_reach_the_layers_that_take_them():
     assert "takes the call argument `facter`. Did you mean 'factor'?" in str(error.value)
 
 
+def test_a_value_of_the_users_own_reaches_attention():
+    layer = DepthLSTM([attention(), dense()], normalization=None)
+    x, memory = inputs(), inputs(ROWS, 7, UNITS)
+    plain = numpy_of(layer(x))
+    first, second = (numpy_of(layer(x, value=value)) for value in (memory, 2 * memory))
+    assert np.abs(first - plain).max() > 1e-3 and np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(numpy_of(layer(x, value=x)), plain, atol=1e-6)
+    masked = numpy_of(layer(x, value=memory, mask=np.ones((ROWS, TIME), bool)))
+    np.testing.assert_allclose(masked, first, atol=1e-6)
+
+
 def test_masks_of_other_layers_come_in_and_go_on():
     """Of an embedding, also beside another tensor; and to the layer that follows."""
     tokens = keras.Input((TIME,), dtype="int32")

@@ -182,3 +182,20 @@ def test_wrong_use():
     for factor in (1.0, 0.5, -1, float("nan"), "10"):
         with pytest.raises(ValueError, match="`factor` must be"):
             DivergenceGuard(factor)
+
+
+def test_a_variable_of_the_model_itself_is_no_layer():
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.scale = keras.Variable(np.zeros(1, "float32"), name="scale")
+
+        def call(self, x):
+            # Its derivative is infinity times 0.
+            return x * (1 + keras.ops.sqrt(keras.ops.square(self.scale)))
+
+    model, guard = Scaled(), DivergenceGuard()
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="the gradient of scale is not finite"):
+        fit(model, guard, y=X)
+    assert guard.diverged and guard.layer is None

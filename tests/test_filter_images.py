@@ -123,3 +123,22 @@ def test_filters_of_a_grid_are_patches():
         np.testing.assert_allclose(image, one.T.reshape(5, 2, 4, 2))
     one = models.image_grid_classifier((8, 8, 2), 3, units=5, patches=(2, 4))
     assert filter_images(one)["hidden_kernel"].shape == (5, 2, 4, 2)
+
+
+def test_a_convolution_needs_no_shape_of_the_image():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv = keras.layers.Conv2D(4, 3, name="conv")
+
+        def call(self, x):
+            return self.conv(x)
+
+    model = Own()
+    model(np.zeros((1, 8, 8, 2), "float32"))
+    assert filter_images(model)["kernel"].shape == (4, 3, 3, 2)
+    pair = [keras.Input((4,)), keras.Input((4,))]
+    two = keras.Model(pair, keras.layers.Dense(3)(keras.layers.Add()(pair)))
+    assert filter_images(two, (2, 2))["kernel"].shape == (3, 2, 2, 1)
+    with pytest.raises(ValueError, match="Pass `image_shape="):
+        filter_images(two)

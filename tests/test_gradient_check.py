@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_deeplstm import models
 from keras_deeplstm.diagnostics import float64, gradient_check
+from keras_deeplstm.layers import GridLSTM2D
 
 pytestmark = pytest.mark.backends
 
@@ -75,3 +76,9 @@ def test_wrong_arguments():
         gradient_check(keras.layers.Dense(1), np.ones((1, 1)), entries=0)
     with pytest.raises(ValueError, match="`step` must be a positive number"):
         gradient_check(keras.layers.Dense(1), np.ones((1, 1)), step=0.0)
+
+
+def test_states_that_a_call_carries_on_change_no_other_call():
+    grid = GridLSTM2D(3, 2, stateful=True)
+    table = gradient_check(grid, np.random.default_rng(0).normal(size=(2, 4, 3)))
+    assert table.relative_error.max() < 1e-6

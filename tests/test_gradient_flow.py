@@ -17,6 +17,7 @@ from keras_deeplstm.callbacks import (
 )
 from keras_deeplstm.callbacks.gradient_flow import STATISTICS
 from keras_deeplstm.callbacks.gradient_statistics import HISTOGRAM_EDGES, measure
+from keras_deeplstm.diagnostics import SignalProbe
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
 
@@ -721,6 +722,53 @@ def test_verdicts():
     assert verdict(frame_of({})) == "No gradients against depth were recorded."
 
 
+def stacks_of(ratios, depths=(1, 2, 3), steps=6):
+    """A frame of a grid: of each kernel the norm grows, or falls, from the first depth on."""
+    rows = [
+        (step, "grid", weight, float(depth), "norm", ratio ** (1 - (depth - 1) / (len(depths) - 1)))
+        for step in range(1, steps + 1)
+        for depth in depths
+        for weight, ratio in ratios.items()
+    ]
+    return pd.DataFrame(rows, columns=["step", "layer", "weight", "depth", "statistic", "value"])
+
+
+def test_each_stack_of_matrices_has_a_ratio_of_its_own():
+    """A grid has several, and further kernels: neither are they one chain, nor is one hidden."""
+    ratios = {"time_recurrent_kernel": 1e-4, "depth_recurrent_kernel": 0.5, "time_kernel": 1e9}
+    frame = stacks_of(ratios)
+    found = first_last_ratio(frame)
+    assert len(found) == 2 * 6 and set(found.layer) == {"grid"}
+    for weight, rows in found.groupby("weight"):
+        np.testing.assert_allclose(rows.ratio, ratios[weight], rtol=1e-6)
+    assert verdict(frame) == (
+        "The gradient of grid/time_recurrent_kernel vanishes: at depth step 1 it is 10^-4.0 times "
+        "that at depth step 3; that of another arrives."
+    )
+    ax = gradient_plots.plot_depth(frame)  # the first of them
+    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+    assert ax.lines[0].get_ydata()[0] == pytest.approx(1e-4)
+    ax = gradient_plots.plot_ratio(frame)
+    assert [line.get_label() for line in ax.lines] == [
+        "grid/depth_recurrent_kernel",
+        "grid/time_recurrent_kernel",
+    ]
+    matplotlib.pyplot.close("all")
+
+
+def test_layers_with_two_kernels_are_one_chain():
+    """Such as separable convolutions: the last kernel's gradient against the first one's."""
+    rows = [
+        (1, f"layer_{number}", weight, math.nan, "norm", 10.0**number)
+        for number in range(4)
+        for weight in ("depthwise_kernel", "pointwise_kernel", "bias")
+    ]
+    columns = ["step", "layer", "weight", "depth", "statistic", "value"]
+    frame = pd.DataFrame(rows, columns=columns)
+    assert first_last_ratio(frame).values.tolist() == [[1, "model", "kernel", 1e-3]]
+    assert verdict(frame).endswith("at depth step 1 it is 0.001 times that at depth step 8.")
+
+
 def test_the_verdict_on_gradients_that_are_not_finite():
     nan, inf = math.nan, math.inf
 
@@ -800,3 +848,61 @@ def test_plots_show_the_numbers():
         ):
             plot(empty)
     matplotlib.pyplot.close("all")
+
+
+def test_what_a_fit_that_failed_has_left_is_gone_in_the_next():
+    model = build("chain")
+    with pytest.raises(ValueError, match="No trainable variable matches"):
+        fit(model, callbacks=[GradientFlow(layers="dens")])
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, callbacks=[GradientFlow(), DivergenceGuard(), Interrupted()])
+    flow = GradientFlow(layers=model.layers[0].name)
+    fit(model, callbacks=[flow])
+    assert flow.to_frame().weight.tolist() == ["kernel", "bias"]
+    assert not traces_of_the_tap(model)
+
+
+def test_methods_of_the_users_own_come_back():
+    model, calls = build("chain"), []
+    original = model.train_step
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    object.__setattr__(model, "train_step", counted)
+    fit(model, callbacks=[GradientFlow()])
+    assert model.train_step is counted and calls
+    probe = SignalProbe(model, X)
+    layer = model.layers[0]
+    before = layer.call
+    object.__setattr__(layer, "call", lambda x, **options: before(x, **options) * 0)
+    own = layer.call
+    assert probe.measure().value[0] == 0 and layer.call is own
+
+
+def test_evaluation_within_a_fit_leaves_its_step_alone():
+    class Evaluation(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.evaluate(X, Y, verbose=0, callbacks=[GradientFlow()])
+
+    model, flow = build("chain"), GradientFlow()
+    fit(model, callbacks=[flow, Evaluation()], epochs=3)
+    assert flow.to_frame().step.unique().tolist() == [1, 2, 3]
+    assert not traces_of_the_tap(model)
+    compiled_step = model.train_function = object()
+    model.evaluate(X, Y, verbose=0, callbacks=[flow])
+    assert model.train_function is compiled_step
+
+
+@pytest.mark.parametrize("others", [[], [keras.layers.Dense(2, name="head")]], ids=len)
+def test_a_layer_with_the_name_of_its_model(others):
+    inputs = x = keras.Input((6,))
+    for layer in [keras.layers.Dense(3, name="net"), *others]:
+        x = layer(x)
+    model = keras.Model(inputs, x, name="net")
+    model.compile("sgd", "mse")
+    flow = GradientFlow(layers="net")
+    model.fit(X, X[:, : x.shape[-1]], verbose=0, callbacks=[flow])
+    assert set(flow.to_frame().layer) == {"net"}

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_deeplstm import models
+from keras_deeplstm.layers import PositionEmbedding
 
 pytestmark = pytest.mark.backends
 
@@ -230,6 +231,12 @@ WRONG = [
         "`tied=True` needs `feedforward=False`",
     ),
     (lambda: models.cnn_classifier((8, 8, 1), 3, tied=True), "Only a deep network, with `conne"),
+    (lambda: models.cnn_classifier((8, 8, 1), 3, depth=30), "Received: {'depth': 30}"),
+    (lambda: models.cnn_classifier((8, 8, 1), 3, kernel_size=0), "`kernel_size` must be"),
+    (
+        lambda: models.cnn_classifier((8, 8, 1), 3, filters=(4,), connection="lstm"),
+        "those of a deep one are its `units`",
+    ),
     (lambda: models.cnn_classifier((8, 8, 1), 3, connection="x"), "`connection` must be one of"),
     (lambda: models.character_language_model(5, dropout=1.0), "`dropout` must be a float in"),
 ]
@@ -276,3 +283,29 @@ def test_what_an_image_grid_refuses():
             models.image_grid_classifier((8, 8, 1), 10, **options)
     with pytest.raises(ValueError, match="must be \\(height, width, channels\\)"):
         models.image_grid_classifier((8, 8), 10)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_positions_take_numbers_of_any_type(policy):
+    layer = PositionEmbedding(4, "ones", dtype=policy)
+    for dtype in ("float32", "int32", "float16"):
+        found = layer(np.ones((2, 3, 5), dtype))
+        assert keras.backend.standardize_dtype(found.dtype) == layer.compute_dtype
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(found).astype("float32"), 2)
+    with pytest.raises(ValueError, match="The last dimension of the inputs"):
+        PositionEmbedding(4).build((None, 3, None))
+    with pytest.raises(ValueError, match="has length=4 positions"):
+        layer(np.ones((2, 5, 5), "float32"))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others know all shapes")
+@pytest.mark.parametrize("length", [1, 4])
+def test_more_times_than_positions_are_refused_also_when_their_number_is_unknown(length):
+    import tensorflow as tf
+
+    layer = PositionEmbedding(length)
+    layer.build((None, None, 3))
+    run = tf.function(layer, input_signature=[tf.TensorSpec((None, None, 3))])
+    assert run(tf.ones((2, 1, 3))).shape == (2, 1, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(tf.ones((2, 5, 3)))

@@ -446,3 +446,30 @@ def test_pictures_show_the_numbers():
     assert signal_verdict(frame[:0]) == "No signals were recorded."
     ticks = [tick.get_text() for tick in signal_plots.plot_depth(chain).get_xticklabels()]
     assert ticks == [layer.name for layer in model.layers]
+
+
+def test_layers_of_one_name_in_two_models_are_two():
+    def part(name):
+        layers = [keras.Input((3,)), keras.layers.Dense(3, name="hidden")]
+        return keras.Sequential(layers, name=name)
+
+    model = keras.Sequential([keras.Input((3,)), part("enc"), part("dec")])
+    model.compile("sgd", "mse")
+    names = ["enc/hidden", "dec/hidden"]
+    assert SignalProbe(model, X).measure().layer.unique().tolist() == names
+    flow, guard = SignalFlow(layers=["dec/hidden"]), DivergenceGuard()
+    model.fit(X, X, verbose=0, callbacks=[flow, guard])
+    assert flow.to_frame().layer.unique().tolist() == ["dec/hidden"]
+    assert guard._layers == names
+    with pytest.raises(ValueError, match="must be one of \\['enc/hidden', 'dec/hidden'\\]"):
+        SignalProbe(model, X, layers=["hidden"])
+
+
+def test_a_layer_that_returns_a_number_shows_nothing():
+    class Total(keras.layers.Layer):
+        def call(self, x):
+            return ops.sum(x)
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Total()(keras.layers.Dense(2, name="dense")(inputs)))
+    assert SignalProbe(model, X).measure().layer.unique().tolist() == ["dense"]

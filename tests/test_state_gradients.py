@@ -17,7 +17,7 @@ from keras_deeplstm.callbacks.gradient_tables import path_ratios, state_profile,
 from keras_deeplstm.callbacks.verdict import state_verdict
 from keras_deeplstm.diagnostics import StateGradientProbe, state_gradients
 from keras_deeplstm.diagnostics.autodiff import compiled
-from keras_deeplstm.layers import DenseStack, UnfoldedLSTMBlock
+from keras_deeplstm.layers import DenseStack, GridLSTM2D, UnfoldedLSTMBlock
 
 pytestmark = pytest.mark.backends
 
@@ -294,3 +294,41 @@ def test_no_warning_however_many_models_are_measured(monkeypatch):
         model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         state_gradients(model, x, y)
     assert not warnings
+
+
+def test_carried_states_and_metrics_are_left_alone():
+    """Each path starts from the same states, and the losses of several outputs are those of fit."""
+    inputs = keras.Input((4, 3), batch_size=8)
+    h = GridLSTM2D(4, 3, stateful=True, name="grid")(inputs)
+    model = keras.Model(inputs, {name: keras.layers.Dense(2, name=name)(h) for name in "ab"})
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    x, y = RNG.normal(size=(8, 4, 3)).astype("float32"), {"a": Y, "b": Y}
+    model.predict(x, batch_size=8, verbose=0)
+    alone = {}
+    probe = StateGradientProbe(model, x, y)
+    alone["memory"] = probe._measure_states("memory", "hidden")
+    found = probe.measure()
+    expected = pd.DataFrame(alone["memory"], columns=found.columns)
+    assert_same = np.testing.assert_allclose
+    assert_same(found[found.path == "memory"].value, expected.value, rtol=1e-6)
+
+    losses = []
+    for callbacks in ([], [StateGradients(1e3 * x, y)]):
+        keras.utils.set_random_seed(1)
+        copy = keras.models.clone_model(model)
+        copy.compile(keras.optimizers.SGD(0.0), {"a": "mse", "b": "mse"})
+        copy.set_weights(model.get_weights())
+        history = copy.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+        losses.append(history.history["a_loss"])
+    assert_same(losses[0], losses[1], rtol=1e-5)
+
+
+def test_a_layer_of_several_inputs_shows_the_first():
+    inputs = keras.Input((3,))
+    both = [keras.layers.Dense(4, name=name)(inputs) for name in ("one", "two")]
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Add(name="add")(both)))
+    model.compile("sgd", "mse")
+    added = state_gradients(model, X, Y, layer="add").set_index("state").value
+    first = state_gradients(model, X, Y, layer="one").set_index("state").value
+    assert added["input"] == pytest.approx(first["output"], rel=1e-5)
+    assert added["input"] == pytest.approx(added["output"], rel=1e-5)

@@ -18,6 +18,7 @@ from keras_deeplstm.layers import (
     HighwayBlock,
     UnfoldedLSTMBlock,
 )
+from keras_deeplstm.layers.gates import _kept
 
 pytestmark = pytest.mark.backends
 
@@ -230,3 +231,31 @@ def test_an_outer_layer_of_another_type(kind):
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
     expected = numpy_of(inner(inputs(inner)))
     np.testing.assert_allclose(numpy_of(found)[:, 0], expected, atol=5e-3)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="needs derivatives of derivatives of a function")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_second_derivatives_where_a_gate_is_shut(dtype):
+    """c' = sigmoid(z_f) c: its derivative by c, then by z_f, is sigmoid'(z_f)."""
+    import jax
+
+    mixed = jax.grad(jax.grad(_kept, argnums=1))
+    for z in (-100.0, -12.0, -1.0, 0.0, 1.0, 12.0, 100.0):
+        gate = 1 / (1 + np.exp(-np.float64(z)))
+        found = mixed(*(np.asarray(value, dtype) for value in (z, 1.0)))
+        np.testing.assert_allclose(
+            found, gate * (1 - gate), atol=1e-6 if dtype == "float32" else 1e-3
+        )
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="about PyTorch's autocast")
+def test_autocast_returns_the_type_of_the_layer():
+    import torch
+
+    layer = UnfoldedLSTMBlock(4, 10, tied=True)
+    x = ops.convert_to_tensor(X[:, 0])
+    plain = layer(x)
+    with torch.autocast("cpu"):
+        found = layer(x)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(ops.convert_to_numpy(found), ops.convert_to_numpy(plain), atol=2e-2)

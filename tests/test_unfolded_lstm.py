@@ -270,6 +270,18 @@ def test_initializer_with_seed_gives_the_same_weights_again():
     np.testing.assert_array_equal(*draw)
 
 
+def test_an_initializer_with_a_seed_that_is_no_argument_is_called_as_it_is():
+    class Own(keras.initializers.Initializer):
+        seed = 3
+
+        def __call__(self, shape, dtype=None):
+            return ops.ones(shape, dtype)
+
+    layer = UnfoldedLSTMBlock(2, 3, kernel_initializer=Own(), recurrent_initializer=Own())
+    layer.build((None, 4))
+    assert numpy_of(layer.kernel).min() == numpy_of(layer.recurrent_kernel).min() == 1
+
+
 @pytest.mark.parametrize(
     "forget_bias, depth, expected",
     [("depth", 2, 1.0), ("depth", 100, math.log(100)), (-2.5, 3, -2.5), (None, 3, 0.25)],

@@ -106,8 +106,12 @@ def _ratio_picture(title, members, colors):
     ax.axhline(1, color="0.6", linewidth=1)
     ends = []
     for group in members:
-        ratios = [gradient_tables.first_last_ratio(_stacked(run)) for run in group.runs]
-        ratios = [frame.set_index("step")["ratio"] for frame in ratios if len(frame)]
+        ratios = [gradient_tables.first_last_ratio(_stacks(run)) for run in group.runs]
+        ratios = [
+            gradient_tables.farthest(frame).set_index("step")["ratio"]
+            for frame in ratios
+            if len(frame)
+        ]
         if ratios:
             values = pd.concat(ratios, axis=1)
             drawing.draw_line(ax, values, values.median(axis=1), group.label, colors[group.label])
@@ -223,14 +227,13 @@ def _heatmap(group):
 
 
 def _median_frame(group):
-    frame = pd.concat([_stacked(run) for run in group.runs])
+    frame = pd.concat([_stacks(run) for run in group.runs])
     keys = [column for column in frame if column != "value"]
     return frame.groupby(keys, as_index=False, sort=False)["value"].median()
 
 
-def _stacked(run):
-    """The gradient norms of the weights that each depth step has of its own."""
-    return run.gradients[run.gradients["depth"].notna()]
+def _stacks(run):
+    return gradient_tables.stacks(run.gradients)
 
 
 def _filter_pictures(group):

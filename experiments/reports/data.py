@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_deeplstm.callbacks.gradient_tables import depth_profile
+from keras_deeplstm.callbacks.gradient_tables import stacks
 from keras_deeplstm.experiments.reports.drawing import with_few_colors
 from keras_deeplstm.experiments.reports.findings import Findings
 from keras_deeplstm.experiments.runs import Run, files, find, lock
@@ -81,7 +81,7 @@ def _shown(name, frame):
         return frame[frame["depth"].isin(_some(frame["depth"]))]
     if name != "gradient_flow":
         return frame
-    profile = depth_profile(frame[frame["depth"].notna()])
+    profile = stacks(frame)
     if profile.empty:  # all steps share one matrix
         return profile
     profile = profile[profile["step"].isin(steps := _some(profile["step"]))]

@@ -29,7 +29,7 @@ EPOCHS = {10: 10, 30: 10, 100: 10, 300: 3, 1000: 2}
 
 # What the rates are chosen from, and for how long: a third of the training, or a half.
 HIGH, LOW = (1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 3e-3)
-RATES = {10: HIGH, 30: HIGH, 100: HIGH, 300: LOW, 1000: LOW}
+RATES = {10: HIGH, 30: HIGH, 100: HIGH, 300: (*LOW, 1e-2), 1000: LOW}
 LOWER = (3e-5, 1e-4, 3e-4)  # plain networks want them, the deeper the lower
 RATE_EPOCHS = {10: 3, 30: 3, 100: 3, 300: 1, 1000: 1}
 

@@ -13,7 +13,13 @@ from keras_deeplstm.callbacks import (
     filter_images,
     plot_image_gates,
 )
-from keras_deeplstm.callbacks.gradient_tables import first_last_ratio, last_steps, state_ratios
+from keras_deeplstm.callbacks.gradient_tables import (
+    farthest,
+    first_last_ratio,
+    last_steps,
+    stacks,
+    state_ratios,
+)
 from keras_deeplstm.callbacks.step_recorder import by_step
 from keras_deeplstm.diagnostics.state_gradients import layers_with_states
 from keras_deeplstm.experiments.runs import files
@@ -54,15 +60,17 @@ def log_again(recorders, session):
 def write(recorders, config, folder):
     """Write what was recorded, and return its numbers for `result.json`; None where there is none.
 
-    `gradient_ratio_*`: see `first_last_ratio`. `state_gradient_ratio_*` and `memory_path_ratio_*`:
-    see `state_ratios`. `gabor_r2_*`: median over the filters, see `gabor_similarity`.
+    `gradient_ratio_*`: the `farthest` of a `first_last_ratio`. `state_gradient_ratio_*` and
+    `memory_path_ratio_*`: see `state_ratios`. `gabor_r2_*`: median over the filters, see
+    `gabor_similarity`.
     """
     frame = recorders["gradients"].to_frame()
     files.write_text(folder / "gradient_flow.csv", frame.to_csv(index=False))
-    # Without the weights that are not stacked over depth: a tied model has no ratio.
-    ratios = first_last_ratio(frame[frame["depth"].notna()])
-    start = ratios["ratio"].head(1).median()
-    numbers = _start_and_end("gradient_ratio", start, last_steps(ratios))
+    ratios = first_last_ratio(stacks(frame))  # a tied model has none
+    first, last = farthest(ratios), last_steps(ratios)
+    numbers = _start_and_end(
+        "gradient_ratio", *(r["ratio"].head(1).median() for r in (first, last))
+    )
 
     states = recorders["states"].to_frame() if "states" in recorders else None
     gabor = {}

@@ -8,7 +8,7 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled
 from keras_deeplstm.diagnostics.float64 import float64
-from keras_deeplstm.diagnostics.untouched import at_present
+from keras_deeplstm.diagnostics.untouched import at_present, kept
 
 FIVE_POINT = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
@@ -78,15 +78,24 @@ def _table(layer_or_model, x, y, entries, step, seed):
             ops.mean(ops.square(ops.subtract(output, target))) for output, target in pairs
         )
 
+    def compiled_loss(gradients=None):
+        run = compiled(loss, variables, gradients)
+
+        def call(*tensors):
+            with kept(model):  # each call starts from the same carried states
+                return run(*tensors)
+
+        return call
+
     variables = model.trainable_variables
-    _, by_variable, by_input = compiled(loss, variables, gradients="all")(*inputs)
-    loss = compiled(loss, variables)
+    _, by_variable, by_input = compiled_loss("all")(*inputs)
+    value = compiled_loss()
     for variable, gradient in zip(variables, by_variable, strict=True):
         values = np.array(ops.convert_to_numpy(variable))
 
         def loss_at(values, variable=variable):
             variable.assign(values)
-            return loss(*inputs)
+            return value(*inputs)
 
         yield _compare(variable.path, values, gradient, loss_at, entries, step, rng)
         variable.assign(values)
@@ -95,7 +104,7 @@ def _table(layer_or_model, x, y, entries, step, seed):
             continue
 
         def loss_at(values, i=i):
-            return loss(*inputs[:i], values, *inputs[i + 1 :])
+            return value(*inputs[:i], values, *inputs[i + 1 :])
 
         name = "input" if one else f"input {i}"
         yield _compare(name, values, gradient, loss_at, entries, step, rng)

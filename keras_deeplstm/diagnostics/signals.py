@@ -10,9 +10,9 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled
-from keras_deeplstm.diagnostics.untouched import call_replaced, current_trace, kept
+from keras_deeplstm.diagnostics.untouched import current_trace, first_output, kept, replaced
 from keras_deeplstm.layers.probes import watching
-from keras_deeplstm.nested import leaf_layers
+from keras_deeplstm.nested import named_layers
 
 COLUMNS = ["layer", "signal", "direction", "depth", "statistic", "value"]
 CLOSED, OPEN = 0.05, 0.95  # beyond which a gate is saturated
@@ -24,17 +24,17 @@ RESHAPING = (
 
 
 def chosen_layers(model, names):
-    """The layers of these names; None: all but those that only reshape.
+    """The layers of these names, by name; None: all but those that only reshape.
 
     Raises:
         ValueError: The model has no layer of one of the names.
     """
-    available = {layer.name: layer for layer in leaf_layers(model)}
+    available = named_layers(model)
     if names is None:
-        return [layer for layer in available.values() if not isinstance(layer, RESHAPING)]
+        return {n: layer for n, layer in available.items() if not isinstance(layer, RESHAPING)}
     for name in validation.names("layers", names):
         validation.one_of("layers", name, list(available))
-    return [available[name] for name in names]
+    return {name: available[name] for name in names}
 
 
 class SignalProbe:
@@ -49,7 +49,8 @@ class SignalProbe:
         model: A Keras model.
         x: The probe batch, as for `predict`.
         layers: Names of the layers to look at; None: all, those of nested models too, but those
-            that only reshape.
+            that only reshape. Where several have one name, those of their models stand before it:
+            "encoder/hidden". A layer that the model calls twice has its rows twice.
 
     Raises:
         ValueError: The model has no layer of one of the names.
@@ -97,8 +98,8 @@ class SignalProbe:
         """All numbers, one after the other; their rows stay in `_rows`."""
         seen = []
         with contextlib.ExitStack() as stack:
-            for layer in self._layers:
-                stack.enter_context(call_replaced(layer, _watched(layer, seen)))
+            for name, layer in self._layers.items():
+                stack.enter_context(replaced(layer, call=_watched(name, layer, seen)))
             self.model(self._x, training=False)
         self._rows, values = flattened(seen)
         return values
@@ -108,9 +109,9 @@ def flattened(seen):
     """Statistics of the signals of layers as one tensor.
 
     Args:
-        seen: A list of `(layer, signals)`. `signals` is a list; a dict in it holds, by the name of
-            a signal and of a statistic, tensors without axes; in a list in it they have the depth
-            steps as an axis, and in a list in that the times, too.
+        seen: A list of `(name of a layer, signals)`. `signals` is a list; a dict in it holds, by
+            the name of a signal and of a statistic, tensors without axes; in a list in it they have
+            the depth steps as an axis, and in a list in that the times, too.
 
     Returns:
         `(rows, values)`: what `frame_of` takes.
@@ -125,7 +126,7 @@ def flattened(seen):
             direction = (np.nan, "depth", "time")[level]
             for signal, statistics in one.items():
                 for statistic, value in statistics.items():
-                    rows.append(((layer.name, signal, direction, statistic), tuple(value.shape)))
+                    rows.append(((layer, signal, direction, statistic), tuple(value.shape)))
                     parts.append(ops.reshape(value, (-1,)))
 
     for layer, signals in seen:
@@ -148,7 +149,7 @@ def frame_of(rows, values):
     return pd.DataFrame(table, columns=COLUMNS).astype({"depth": "float64"})
 
 
-def _watched(layer, seen):
+def _watched(name, layer, seen):
     """The layer's `call`, whose signals are appended to `seen`."""
     original, trace = layer.call, current_trace()
     is_ours = hasattr(layer, "probe_shapes")
@@ -158,10 +159,10 @@ def _watched(layer, seen):
             return original(*args, **kwargs)
         with watching(_summaries) if is_ours else contextlib.nullcontext([]) as signals:
             outputs = original(*args, **kwargs)
-        first = keras.tree.flatten(outputs)[0]
-        if keras.backend.is_float_dtype(first.dtype):
+        first = first_output(outputs)
+        if first is not None:
             signals = [{"output": output_statistics(first)}, *signals]
-        seen.append((layer, signals))
+        seen.append((name, signals))
         return outputs
 
     return call

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.diagnostics.autodiff import compiled, loss_divisor
-from keras_deeplstm.diagnostics.untouched import call_replaced, kept
+from keras_deeplstm.diagnostics.untouched import kept, replaced
 from keras_deeplstm.layers.probes import Probe, probing
-from keras_deeplstm.nested import leaf_layers
+from keras_deeplstm.nested import leaf_layers, named_layers
 
 # The path that is left, and what is cut between steps to leave it.
 PATHS = {"total": None, "hidden": "memory", "memory": "hidden"}
@@ -52,7 +52,7 @@ class StateGradientProbe:
                 f"Received: model={model.name!r}"
             )
         self.model = model
-        self.layer = _find(model, layer)
+        self.layer_name, self.layer = _find(model, layer)
         self._x = keras.tree.map_structure(ops.convert_to_tensor, x)
         self._y = keras.tree.map_structure(ops.convert_to_tensor, y)
         lengths = [tensor.shape[0] for tensor in keras.tree.flatten((self._x, self._y))]
@@ -61,7 +61,7 @@ class StateGradientProbe:
                 f"x and y of the probe batch differ in length: {' and '.join(map(str, lengths))}"
             )
         seen = {}
-        with call_replaced(self.layer, _recording(self.layer, seen)), kept(model):
+        with replaced(self.layer, call=_recording(self.layer, seen)), kept(model):
             model(self._x, training=False)
         self._shapes, self._measures = seen, {}
 
@@ -77,16 +77,14 @@ class StateGradientProbe:
             open: "total", "hidden" (only through h) or "memory" (only through c). `depth` counts
             from 1; `time` from 1 in the order of reading, NaN without a time axis.
 
-            For any other layer: `direction` NaN, `state` "input" or "output", `path` "total",
-            `depth` NaN, `time` from 1 for arrays `(batch, time, units)`, else NaN.
+            For any other layer: `direction` NaN, `state` "input" or "output" (of several tensors
+            the first), `path` "total", `depth` NaN, `time` from 1 for arrays `(batch, time,
+            units)`, else NaN.
         """
-        rows = []
-        with kept(self.model):
-            if hasattr(self.layer, "probe_shapes"):
-                for path, cut in PATHS.items():
-                    rows += self._measure_states(path, cut)
-            else:
-                rows += self._measure_outside()
+        if hasattr(self.layer, "probe_shapes"):
+            rows = [row for path, cut in PATHS.items() for row in self._measure_states(path, cut)]
+        else:
+            rows = self._measure_outside()
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def _measure_states(self, path, cut):
@@ -118,7 +116,7 @@ class StateGradientProbe:
             for index, value in np.ndenumerate(norms):
                 time = index[1] + 1 if by_time else np.nan
                 rows.append(
-                    (self.layer.name, direction, state, path, index[0] + 1, time, float(value))
+                    (self.layer_name, direction, state, path, index[0] + 1, time, float(value))
                 )
         return rows
 
@@ -126,7 +124,7 @@ class StateGradientProbe:
         names = ("input", "output")
 
         def loss(*offsets):
-            with call_replaced(self.layer, _shifted(self.layer, *offsets)):
+            with replaced(self.layer, call=_shifted(self.layer, *offsets)):
                 return self._loss()
 
         gradients = self._gradients("total", loss, [np.zeros(self._shapes[n]) for n in names])
@@ -136,7 +134,7 @@ class StateGradientProbe:
             norms = np.sqrt(np.square(gradient, dtype="float64").sum(axis=axes))
             for index, value in np.ndenumerate(norms):
                 time = index[0] + 1 if index else np.nan
-                row = (self.layer.name, np.nan, name, "total", np.nan, time, float(value))
+                row = (self.layer_name, np.nan, name, "total", np.nan, time, float(value))
                 rows.append(row)
         return rows
 
@@ -149,7 +147,8 @@ class StateGradientProbe:
         if key not in self._measures:
             self._measures[key] = compiled(loss, self.model.variables, gradients="tensors")
         zeros = [zero.astype(self.layer.compute_dtype) for zero in zeros]
-        return self._measures[key](*zeros)[2]
+        with kept(self.model):  # each path starts from the same carried states
+            return self._measures[key](*zeros)[2]
 
 
 def state_gradients(model, x, y, layer=None):
@@ -205,16 +204,18 @@ def layers_with_states(model):
 
 
 def _find(model, name):
-    layers = list(leaf_layers(model))
+    """The name and the layer."""
+    layers = named_layers(model)
     if name is None:
-        for layer in layers_with_states(model):
-            return layer
+        for found in layers.items():
+            if hasattr(found[1], "probe_shapes"):
+                return found
         raise ValueError(
             f"No layer of {model.name!r} has states over depth; name one of its layers. "
-            f"Available: {[layer.name for layer in layers]}"
+            f"Available: {list(layers)}"
         )
-    validation.one_of("layer", name, [layer.name for layer in layers])
-    return next(layer for layer in layers if layer.name == name)
+    validation.one_of("layer", name, list(layers))
+    return name, layers[name]
 
 
 def _recording(layer, seen):
@@ -222,8 +223,8 @@ def _recording(layer, seen):
 
     def call(inputs, *args, **kwargs):
         outputs = original(inputs, *args, **kwargs)
-        first = outputs[0] if isinstance(outputs, list | tuple) else outputs
-        seen["input"], seen["output"] = tuple(inputs.shape), tuple(first.shape)
+        first = (keras.tree.flatten(one)[0] for one in (inputs, outputs))
+        seen["input"], seen["output"] = (tuple(one.shape) for one in first)
         return outputs
 
     return call
@@ -233,11 +234,12 @@ def _shifted(layer, by_input, by_output):
     original = layer.call
 
     def call(inputs, *args, **kwargs):
-        if keras.backend.is_float_dtype(inputs.dtype):
-            inputs = inputs + by_input
-        outputs = original(inputs, *args, **kwargs)
-        if isinstance(outputs, list | tuple):
-            return type(outputs)([outputs[0] + by_output, *outputs[1:]])
-        return outputs + by_output
+        return moved(original(moved(inputs, by_input), *args, **kwargs), by_output)
+
+    def moved(structure, offset):
+        first, *others = keras.tree.flatten(structure)
+        if keras.backend.is_float_dtype(first.dtype):
+            first = first + offset
+        return keras.tree.pack_sequence_as(structure, [first, *others])
 
     return call

@@ -6,14 +6,34 @@ import keras
 from keras import ops
 
 
-@contextlib.contextmanager
-def call_replaced(layer, call):
-    """Within this context `layer` runs `call`, past Keras' tracking of attributes."""
-    object.__setattr__(layer, "call", call)
-    try:
-        yield
-    finally:
-        object.__delattr__(layer, "call")
+class replaced:
+    """Within this context an object has other methods, past Keras' tracking of attributes.
+
+    A class, since the context of a generator could not be deep-copied with a model.
+    """
+
+    def __init__(self, one, **methods):
+        self._one, self._methods = one, methods
+
+    def __enter__(self):
+        self._own = {k: v for k, v in vars(self._one).items() if k in self._methods}
+        for name, method in self._methods.items():
+            object.__setattr__(self._one, name, method)
+
+    def __exit__(self, *error):
+        for name in self._methods:
+            if name in self._own:  # the user has replaced it, too
+                object.__setattr__(self._one, name, self._own[name])
+            else:
+                object.__delattr__(self._one, name)
+
+
+def first_output(result):
+    """The first tensor of what a layer returns; None if that has no axis, or is of integers."""
+    first = keras.tree.flatten(result)[0]
+    if first is None or not keras.backend.is_float_dtype(first.dtype) or not first.ndim:
+        return None
+    return first
 
 
 def at_present(model):
@@ -28,15 +48,20 @@ def at_present(model):
 
 @contextlib.contextmanager
 def kept(model):
-    """Whatever a call in inference may update, such as carried states, is put back."""
+    """Whatever a call in inference may update, such as carried states or metrics, is put back."""
     model = at_present(model)
     variables = [v for v in model.variables if not v.trainable]
+    variables += [v for metric in getattr(model, "metrics", []) for v in metric.variables]
     values = [ops.copy(v) for v in variables]
     try:
         yield
     finally:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        known = set(map(id, variables))
+        for metric in getattr(model, "metrics", []):
+            if not known.issuperset(map(id, metric.variables)):  # made by the call
+                metric.reset_state()
 
 
 def current_trace():

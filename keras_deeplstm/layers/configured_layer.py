@@ -1,12 +1,13 @@
-"""The base of all layers of the package: what a config from a file may be."""
+"""The base of all layers of the package: what a config from a file, and inputs, may be."""
 
 import keras
+from keras import ops
 
 from keras_deeplstm import validation
 
 
 class ConfiguredLayer(keras.layers.Layer):
-    """A layer that says in one sentence what is wrong with a config, whoever has written it."""
+    """A layer that says in one sentence what is wrong with its config, or with its inputs."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -27,6 +28,24 @@ class ConfiguredLayer(keras.layers.Layer):
             # Keras quotes the whole config before it says why.
             reason = str(error).rpartition("Exception encountered: ")[2]
             raise TypeError(f"Cannot load `{cls.__name__}`: {reason}") from error
+
+    def _checked_features(self, inputs_shape):
+        """The number of features of the inputs; an error if it is not known."""
+        if inputs_shape[-1] is None:
+            raise ValueError(
+                f"The last dimension of the inputs to `{type(self).__name__}` must be defined. "
+                f"Received: input_shape={tuple(inputs_shape)}"
+            )
+        return inputs_shape[-1]
+
+    def _numbers(self, inputs):
+        """The inputs in the layer's type; integers and booleans are numbers, too."""
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+            raise ValueError(
+                f"Inputs to `{type(self).__name__}` must be numbers. Received: dtype={dtype}"
+            )
+        return ops.cast(inputs, self.compute_dtype)
 
 
 def _policy(config):

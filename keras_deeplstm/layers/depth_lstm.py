@@ -38,7 +38,7 @@ class DepthLSTM(LayerStack):
         layers: The f_l: a list of Keras layers, one for each step; or, with `depth`, a function
             that makes the layer of step l = 1, 2, ...; or, with `tied=True` and `depth`, one layer.
             A layer whose `call` needs `value` (`keras.layers.MultiHeadAttention`) gets its input
-            there, too; whatever else it needs must have a default.
+            there, too, unless one is given; whatever else it needs must have a default.
         depth: Number of steps; with a list it can be left out.
         tied: True: all steps share one f, one W, U and b, and one normalization.
         normalization: Of h where it enters f_l: "layer", "rms" (arXiv 1910.07467) or None.

@@ -37,14 +37,14 @@ def gates(
             (arXiv 1603.09025, eq. 8); the memory that is passed on stays as it is.
         shift: Optional tensor added to c', as a `Probe` asks for.
         peephole: Optional `[p_i, p_f, p_o]`, shape `(3, units)`.
-        written_out: Whether the steps stand one after the other in one graph, not in a loop.
+        written_out: Whether the steps may stand one after the other in one graph, not in a loop.
 
     Returns:
         `(h', c')`, each of shape `(..., units)`.
     """
-    z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
+    z_i, z_f, z_c, z_o = parts = ops.split(z, 4, axis=-1)
     if peephole is None:
-        i, f, z_c, o = _opened(z, recurrent_activation)
+        i, f, o = _opened(z, parts, recurrent_activation)
     else:
         z_f = z_f + peephole[1] * memory_cell
         i, f = recurrent_activation(z_i + peephole[0] * memory_cell), recurrent_activation(z_f)
@@ -69,6 +69,12 @@ def _kept(z_f, c):
     all the steps before: work that grows with the square of the depth. A quotient counts as
     expensive, and is kept.
     """
+
+    def quotient(z_f, d):
+        """sigmoid(z_f) * d. No exponential is large: derivatives of this one are finite, too."""
+        small = ops.exp(ops.where(z_f > 0, -z_f, z_f))
+        return d * ops.where(z_f > 0, ops.ones_like(z_f), small) / (1 + small)
+
     if keras.backend.backend() == "jax":
         import jax
 
@@ -78,27 +84,27 @@ def _kept(z_f, c):
         def derivative(primals, tangents):
             (z_f, c), (dz, dc) = primals, tangents
             f = sigmoid(z_f)
-            return f * c, c * f * (1 - f) * dz + dc / (1 + ops.exp(-z_f))
+            return f * c, c * f * (1 - f) * dz + quotient(z_f, dc)
 
     else:
 
         @ops.custom_gradient
         def product(z_f, c):
             f = sigmoid(z_f)
-            return f * c, lambda d: (d * c * f * (1 - f), d / (1 + ops.exp(-z_f)))
+            return f * c, lambda d: (d * c * f * (1 - f), quotient(z_f, d))
 
     return product(z_f, c)
 
 
-def _opened(z, recurrent_activation):
-    """The gates i and f, the pre-activation of the candidate, and the gate o."""
-    z_i, z_f, z_c, z_o = ops.split(z, 4, axis=-1)
+def _opened(z, parts, recurrent_activation):
+    """The gates i, f and o, of pre-activations and of these in four parts."""
+    z_i, z_f, _, z_o = parts
     if keras.backend.backend() == "jax" and recurrent_activation is sigmoid:
         # Of all four at once, of the candidate in vain: in a loop JAX's XLA takes the sigmoid of a
         # slice number by number, and needs longer for it than for the product.
         i, f, _, o = ops.split(ops.sigmoid(z), 4, axis=-1)
-        return i, f, z_c, o
-    return recurrent_activation(z_i), recurrent_activation(z_f), z_c, recurrent_activation(z_o)
+        return i, f, o
+    return recurrent_activation(z_i), recurrent_activation(z_f), recurrent_activation(z_o)
 
 
 class GateSlopes(NamedTuple):
@@ -120,8 +126,9 @@ class GateSlopes(NamedTuple):
 
 def gate_slopes(z, memory_cell):
     """The `GateSlopes` at pre-activations and the memory cell before, as `gates` takes them."""
-    i, f, z_c, o = _opened(z, sigmoid)
-    candidate = ops.tanh(z_c)
+    parts = ops.split(z, 4, axis=-1)
+    i, f, o = _opened(z, parts, sigmoid)
+    candidate = ops.tanh(parts[2])
     seen = ops.tanh(f * memory_cell + i * candidate)
     return GateSlopes(
         c_by_c=f,

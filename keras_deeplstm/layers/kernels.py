@@ -120,6 +120,8 @@ def can_be_fused(x, *weights_and_states):
     # second no public function tells.
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
+    if torch.is_autocast_enabled(x.device.type):  # it would return half precision
+        return False
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     tensors = filter(torch.is_tensor, (x, *weights_and_states))

@@ -97,7 +97,8 @@ def arguments_of(layer, h, mask, given):
 
     Args:
         layer: A Keras layer.
-        h: Its input. A layer that needs `value` (self-attention) gets it there, too.
+        h: Its input. A layer that needs a `value` gets it there, too, unless one is given
+            (self-attention).
         mask: The mask of the input, or None.
         given: Call arguments of the user, by name.
 
@@ -105,11 +106,12 @@ def arguments_of(layer, h, mask, given):
         A dict from names to arguments.
     """
     first, *others = inspect.signature(layer.call).parameters.values()
-    offered = dict(given)
+    offered = {}
     if mask is not None:  # the names that Keras has for it
         offered |= {"mask": mask, f"{first.name}_mask": mask}
-    if any(one.name == "value" and _is_required(one) for one in others):
+    if "value" not in given and any(one.name == "value" and _is_required(one) for one in others):
         offered |= {"value": h} if mask is None else {"value": h, "value_mask": mask}
+    offered |= given
     return {one.name: offered[one.name] for one in others if one.name in offered}
 
 

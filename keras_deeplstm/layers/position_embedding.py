@@ -1,6 +1,7 @@
 """PositionEmbedding: attention does not know where a position is."""
 
 import keras
+from keras import ops
 
 from keras_deeplstm import validation
 from keras_deeplstm.layers import functions
@@ -25,7 +26,8 @@ class PositionEmbedding(ConfiguredLayer):
         `(batch, time, units)`.
 
     Raises:
-        ValueError: An argument is out of its range, or the inputs have more time steps.
+        ValueError: An argument is out of its range, or the inputs have more time steps. On
+            TensorFlow that is an InvalidArgumentError, if their number is known only in the call.
 
     Example:
 
@@ -45,9 +47,10 @@ class PositionEmbedding(ConfiguredLayer):
 
     def build(self, inputs_shape):
         """Create the vectors for inputs of shape `(batch, time, units)`."""
+        features = self._checked_features(inputs_shape)
         self.embeddings = self.add_weight(
             name="embeddings",
-            shape=(self.length, inputs_shape[-1]),
+            shape=(self.length, features),
             initializer=filling("embeddings_initializer", self.embeddings_initializer),
         )
 
@@ -59,7 +62,11 @@ class PositionEmbedding(ConfiguredLayer):
                 f"Layer {self.name!r} has length={self.length} positions. "
                 f"Received: inputs.shape={tuple(inputs.shape)}"
             )
-        return inputs + self.embeddings[: keras.ops.shape(inputs)[1]]
+        x = self._numbers(inputs)
+        embeddings = ops.convert_to_tensor(self.embeddings, dtype=self.compute_dtype)
+        _, *shape = ops.shape(x)
+        # A time that is known only now fails here, where a single position would be broadcast.
+        return x + ops.reshape(embeddings[: shape[0]], shape)
 
     def compute_output_shape(self, inputs_shape):
         """That of the inputs."""

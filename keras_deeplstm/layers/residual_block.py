@@ -9,7 +9,8 @@ from keras import ops
 from keras_deeplstm import validation
 from keras_deeplstm.layers import connections
 from keras_deeplstm.layers.feedforward import FeedforwardBlock, dropped
-from keras_deeplstm.layers.weights import Weight
+from keras_deeplstm.layers.normalization import Norm, layer_norm
+from keras_deeplstm.layers.weights import Weight, normalization_weights
 
 NORMALIZED_BEFORE = ("pre", "scaled")  # where h enters the step; the output is normalized, too
 WEIGHTED = ("rezero", "skipinit", "fixup")  # by a learned number, without normalization
@@ -91,24 +92,28 @@ class ResidualBlock(FeedforwardBlock):
         weights = [Weight("kernel", (features, self.units), "kernel")]
         weights += self._vectors("input_bias")
         weights += self._stacked(*self._step_weights())
-        return weights + (self._norms("output_norm") if self.kind in NORMALIZED_BEFORE else [])
+        return weights + self._output_norm()
 
     def _step_weights(self):
         recurrent = Weight("recurrent_kernel", (self.units, self.units), "recurrent")
         if self.kind == "four-layer":
-            layer = [*self._norms("norm"), recurrent, *self._vectors("bias")]
+            layer = [
+                *normalization_weights("norm", "layer", self.units),
+                recurrent,
+                *self._vectors("bias"),
+            ]
             return [weight.side_by_side(LAYERS) for weight in layer]
         if self.kind in WEIGHTED:
             # One number, with an axis of its own: it is stacked like a vector.
             others = [Weight("residual_weight", (1,), "offset")]
         else:
-            others = self._norms("norm")
+            others = normalization_weights("norm", "layer", self.units)
         output = recurrent._replace(name="output_kernel")
         return [*others, recurrent, output, *self._vectors("bias", "output_bias")]
 
-    def _norms(self, name):
-        vector = (self.units,)
-        return [Weight(f"{name}_scale", vector, "gain"), Weight(f"{name}_offset", vector, "offset")]
+    def _output_norm(self):
+        kind = "layer" if self.kind in NORMALIZED_BEFORE else None
+        return normalization_weights("output_norm", kind, self.units)
 
     def _vectors(self, *names):
         return [Weight(name, (self.units,), "bias") for name in names if self.use_bias]
@@ -144,7 +149,7 @@ class ResidualBlock(FeedforwardBlock):
         branch = partial(self._two_layers, w=weights)
         if self.kind in WEIGHTED:
             return connections.rezero(h, branch, lambda h: h, weights["residual_weight"])
-        norm = partial(self._norm, w=weights, name="norm")
+        norm = partial(layer_norm, w=Norm.of(weights, "norm"), epsilon=self.epsilon)
         if self.kind == "scaled":
             return connections.scaled(h, branch, norm, weights["shrink"])
         if self.kind == "deepnorm":
@@ -152,34 +157,23 @@ class ResidualBlock(FeedforwardBlock):
         return getattr(connections, self.kind)(h, branch, norm)
 
     def _two_layers(self, h, w):
-        h = self.activation(self._dense(h, w["recurrent_kernel"], w.get("bias")))
-        return dropped(self._dense(h, w["output_kernel"], w.get("output_bias")), w)
+        h = self.activation(ops.matmul(h, w["recurrent_kernel"]) + w.get("bias", 0))
+        return dropped(ops.matmul(h, w["output_kernel"]) + w.get("output_bias", 0), w)
 
     def _four_layers(self, h, w):
         names = ("recurrent_kernel", "bias", "norm_scale", "norm_offset")
         for layer in range(LAYERS):
             own = {name: w[name][layer] for name in names if name in w}
-            h = self._norm(self._dense(h, own["recurrent_kernel"], own.get("bias")), own, "norm")
-            h = self.activation(h)
+            z = ops.matmul(h, own["recurrent_kernel"]) + own.get("bias", 0)
+            h = self.activation(layer_norm(z, Norm.of(own, "norm"), self.epsilon))
         return dropped(h, w)
-
-    def _dense(self, h, kernel, bias):
-        z = ops.matmul(h, kernel)
-        return z if bias is None else z + bias
-
-    def _norm(self, h, w, name):
-        scale, offset = w[f"{name}_scale"], w[f"{name}_offset"]
-        return ops.layer_normalization(h, scale, offset, epsilon=self.epsilon)
 
     def _run(self, x, row_mask, training):
         (h,), hidden = super()._run(x, row_mask, training)
-        if self.kind not in NORMALIZED_BEFORE:
-            return (h,), hidden
-        names = ("output_norm_scale", "output_norm_offset")
-        w = {name: getattr(self, name) for name in names}
+        norm = Norm(*map(self._tensor, self._output_norm()))
         if hidden is not None:
-            hidden = self._norm(hidden, w, "output_norm")
-        return (self._norm(h, w, "output_norm"),), hidden
+            hidden = layer_norm(hidden, norm, self.epsilon)
+        return (layer_norm(h, norm, self.epsilon),), hidden
 
     def get_config(self):
         """Return the arguments of the constructor."""

@@ -33,12 +33,7 @@ class WeightedLayer(ConfiguredLayer):
 
     def build(self, inputs_shape):
         """Create the weights for inputs of shape `(batch, ..., features)`."""
-        features = inputs_shape[-1]
-        if features is None:
-            raise ValueError(
-                f"The last dimension of the inputs to `{type(self).__name__}` must be defined. "
-                f"Received: input_shape={tuple(inputs_shape)}"
-            )
+        features = self._checked_features(inputs_shape)
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: features})
         # Before anything is allocated: the sizes may be those of a stranger's file.
         count = sum(map(math.prod, self.weight_shapes(features).values()))
@@ -72,15 +67,6 @@ class WeightedLayer(ConfiguredLayer):
                 f"they have the shapes {saved}, needed are {needed}"
             )
         super().load_own_variables(store)
-
-    def _numbers(self, inputs):
-        """The inputs in the layer's type; integers and booleans are numbers, too."""
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
-            raise ValueError(
-                f"Inputs to `{type(self).__name__}` must be numbers. Received: dtype={dtype}"
-            )
-        return ops.cast(inputs, self.compute_dtype)
 
     def _tensor(self, weight):
         """The value of a `Weight` in the layer's type, whatever an outer layer asks for."""

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.initializers import GateBias, OrthogonalGates, draw_blocks
+from keras_deeplstm.initializers import (
+    GateBias,
+    OrthogonalGates,
+    draw_blocks,
+    seed_of,
+    with_seed,
+)
 from keras_deeplstm.layers.normalization import Norm
 
 
@@ -190,9 +196,9 @@ def draw(initializer, weight, dtype):
     The seed also depends on the name of the weight: called for two weights of the same shape, a
     Keras initializer returns the same values.
     """
-    if isinstance(getattr(initializer, "seed", None), int):
-        seed = (initializer.seed + zlib.crc32(weight.name.encode())) % 2**32
-        initializer = type(initializer).from_config({**initializer.get_config(), "seed": seed})
+    seed = seed_of(initializer)
+    if seed is not None:
+        initializer = with_seed(initializer, (seed + zlib.crc32(weight.name.encode())) % 2**32)
     *steps, rows, columns = weight.shape
     # That one knows which gate is which, and draws all at once.
     gates = 1 if isinstance(initializer, OrthogonalGates) else weight.gates

@@ -15,12 +15,12 @@ def cnn_classifier(
     input_shape,
     num_classes,
     *,
-    filters=(32, 64),
+    filters=None,
     kernel_size=None,
     units=None,
     parameters=None,
     connection=None,
-    depth=10,
+    depth=None,
     dropout=None,
     input_noise=0.0,
     name=None,
@@ -38,14 +38,14 @@ def cnn_classifier(
     Args:
         input_shape: `(height, width, channels)`.
         num_classes: Number of classes.
-        filters: Of the small network: number of filters of each convolution.
+        filters: Of the small network: number of filters of each convolution, (32, 64) by default.
         kernel_size: Height and width of the filters; 5, and 3 of the deep network.
         units: Size of the dense layer, 1024 by default; of the deep network, number of filters of
             each convolution, 100 by default.
         parameters: Instead of `units`: the largest number of parameters.
         connection: None for the small network; "lstm" (`layers.DepthLSTM`), "residual" (pre-norm),
             "post-norm", "rezero", "scaled" (`layers.Residual`) or "highway" (`layers.Highway`).
-        depth: Of the deep network: number of connected convolutions.
+        depth: Of the deep network: number of connected convolutions, 10 by default.
         dropout: Fraction that is set to zero in training: of the outputs of the dense layer, 0.5 by
             default; of the deep network, of what each convolution returns, 0 by default.
         input_noise: As for `classifier`.
@@ -72,16 +72,26 @@ def cnn_classifier(
     validation.positive_integer("num_classes", num_classes)
     check_images(input_shape)
     readout, ends = Readout(num_classes, "logits"), (input_shape, input_noise, name)
+    default = {"kernel_size": 5, "dropout": 0.5} if connection is None else {"kernel_size": 3}
+    kernel_size = default["kernel_size"] if kernel_size is None else kernel_size
+    kernel_size = validation.positive_integer("kernel_size", kernel_size)
+    dropout = default.get("dropout", 0.0) if dropout is None else dropout
     if connection is None:
-        if block_options:
+        if depth is not None or block_options:
+            given = block_options if depth is None else {"depth": depth, **block_options}
             raise ValueError(
                 "Only a deep network, with `connection`, has further options. "
-                f"Received: {validation.shown(block_options)}"
+                f"Received: {validation.shown(given)}"
             )
-        return _small(ends, readout, filters, kernel_size or 5, 0.5 if dropout is None else dropout)
-    options = {"dropout": 0.0 if dropout is None else dropout, **block_options}
-    depth = validation.positive_integer("depth", depth)
-    return _deep(ends, readout, kernel_size or 3, connection, depth, options)
+        return _small(ends, readout, filters or (32, 64), kernel_size, dropout)
+    if filters is not None:
+        raise ValueError(
+            "Only the small network, without `connection`, has `filters`; those of a deep one are "
+            f"its `units`. Received: filters={validation.shown(filters)}, connection={connection!r}"
+        )
+    depth = validation.positive_integer("depth", 10 if depth is None else depth)
+    options = {"dropout": dropout, **block_options}
+    return _deep(ends, readout, kernel_size, connection, depth, options)
 
 
 def _small(ends, readout, filters, kernel_size, dropout):
