@@ -197,5 +197,5 @@ def test_a_variable_of_the_model_itself_is_no_layer():
     model, guard = Scaled(), DivergenceGuard()
     model.compile("sgd", "mse")
     with pytest.warns(UserWarning, match="the gradient of scale is not finite"):
-        fit(model, guard, y=X)
+        fit(model, guard, y=2 * X)
     assert guard.diverged and guard.layer is None
