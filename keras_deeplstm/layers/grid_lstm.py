@@ -1,36 +1,20 @@
 """GridLSTM2D: LSTMs over time and depth, for sequences."""
 
-import functools
-
 import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers import functions
-from keras_deeplstm.layers.depth_layer import DepthLayer
+from keras_deeplstm.layers.grid_base import GridBase
 from keras_deeplstm.layers.held_states import HeldStates, in_turn
 from keras_deeplstm.layers.kernels import one_step, recurrence
 from keras_deeplstm.layers.masks import check_sequences, held_outputs
 from keras_deeplstm.layers.probes import Probe, probe_of
-from keras_deeplstm.layers.scan import product, scan, with_rows
-from keras_deeplstm.layers.weights import (
-    GridLayer,
-    Weight,
-    checked_gate_bias,
-    lstm_weights,
-    norm_weights,
-    with_gate_biases,
-)
-
-OWN_ARGUMENTS = (
-    *("tied", "priority", "project_inputs", "normalization", "peepholes", "recurrent_dropout"),
-    *("forget_bias", "depth_forget_bias", "input_gate_bias", "return_sequences", "return_state"),
-    *("go_backwards", "stateful", "unroll", "zero_output_for_mask"),
-)
+from keras_deeplstm.layers.scan import scan, with_rows
+from keras_deeplstm.layers.weights import GridLayer, lstm_weights, norm_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
-class GridLSTM2D(HeldStates, DepthLayer):
+class GridLSTM2D(HeldStates, GridBase):
     """LSTMs along time and along depth, for sequences (2D means time x depth, not images).
 
     Each layer l has an LSTM along time (h_T, c_T) and one along depth (h_D, c_D), and each passes
@@ -150,6 +134,8 @@ class GridLSTM2D(HeldStates, DepthLayer):
     """
 
     used_kernel = used_depth_kernel = None
+    _arguments = ("normalization", "peepholes", "return_state", "go_backwards", "stateful")
+    _arguments += ("zero_output_for_mask",)
 
     def __init__(
         self,
@@ -190,6 +176,17 @@ class GridLSTM2D(HeldStates, DepthLayer):
         super().__init__(
             units,
             depth,
+            tied=tied,
+            priority=priority,
+            project_inputs=project_inputs,
+            output=output,
+            recurrent_dropout=recurrent_dropout,
+            forget_bias=forget_bias,
+            depth_forget_bias=depth_forget_bias,
+            input_gate_bias=input_gate_bias,
+            recurrent_activation=recurrent_activation,
+            return_sequences=return_sequences,
+            unroll=unroll,
             activation=activation,
             dropout=dropout,
             use_bias=use_bias,
@@ -205,26 +202,11 @@ class GridLSTM2D(HeldStates, DepthLayer):
             seed=seed,
             **kwargs,
         )
-        self.tied = validation.one_of("tied", tied, (False, "depth", True))
-        self.priority = validation.one_of("priority", priority, ("depth", None))
-        self.project_inputs = validation.one_of(
-            "project_inputs", project_inputs, ("hidden", "both", None)
-        )
-        # `output` is a property of every Keras layer.
-        self.read_out = validation.one_of("output", output, ("hidden", "both"))
         self.normalization = validation.one_of("normalization", normalization, (None, "layer"))
         self.peepholes = validation.boolean("peepholes", peepholes)
-        self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
-        check = functools.partial(checked_gate_bias, bias_initializer=self.bias_initializer)
-        self.forget_bias = check("forget_bias", forget_bias, words=(None,))
-        self.depth_forget_bias = check("depth_forget_bias", depth_forget_bias)
-        self.input_gate_bias = check("input_gate_bias", input_gate_bias, words=(None,))
-        self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
-        self.return_sequences = validation.boolean("return_sequences", return_sequences)
         self.return_state = validation.boolean("return_state", return_state)
         self.go_backwards = validation.boolean("go_backwards", go_backwards)
         self.stateful = validation.boolean("stateful", stateful)
-        self.unroll = validation.boolean("unroll", unroll)
         self.zero_output_for_mask = validation.boolean("zero_output_for_mask", zero_output_for_mask)
         self.input_spec = keras.layers.InputSpec(ndim=3)
 
@@ -232,31 +214,18 @@ class GridLSTM2D(HeldStates, DepthLayer):
 
     def _weights(self, features):
         units, layers = self.units, range(1, self.depth + 1)
-        weights = []
         if self.project_inputs is None and features != units:
             raise ValueError(
                 "With `project_inputs=None` the inputs must have `units` features. "
                 f"Received: features={features}, units={units}"
             )
-        projections = {"hidden": ["hidden"], "both": ["hidden", "memory"], None: []}
-        for state in projections[self.project_inputs]:
-            weights.append(Weight(f"{state}_kernel", (features, units), "kernel"))
-            if self.use_bias:
-                weights.append(Weight(f"{state}_bias", (units,), "offset"))
-        for direction, tied in (("time", self.tied is True), ("depth", self.tied is not False)):
+        weights = self._projections(features)
+        for direction in ("time", "depth"):
             lstm = lstm_weights(direction, units, self.use_bias, self.peepholes)
-            weights += lstm if tied else [weight.stacked(layers) for weight in lstm]
+            weights += self._of_layers(direction, lstm)
             if self.normalization:
                 weights += [weight.stacked(layers) for weight in norm_weights(direction, units)]
         return weights
-
-    def _initializer(self, weight):
-        if weight.role == "bias":
-            biases = None, self.depth_forget_bias
-            if weight.name == "time_bias":
-                biases = self.input_gate_bias, self.forget_bias
-            return with_gate_biases(self.bias_initializer, self.depth, *biases)
-        return super()._initializer(weight)
 
     def build(self, sequences_shape, initial_state_shape=None):
         """Create the weights, and with `stateful` the states, for `(batch, time, features)`."""
@@ -296,8 +265,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
             unroll=self.unroll,
             probe=probe_of(self).get("depth"),
         )
-        output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
-        output = self._returned(output, valid)
+        output = self._returned(self._read(h_D, c_D), valid)
         if self.stateful:
             self._keep(h_T, c_T)
         return (output, *in_turn(h_T, c_T, self.depth)) if self.return_state else output
@@ -328,15 +296,6 @@ class GridLSTM2D(HeldStates, DepthLayer):
         )
         return h_T, last
 
-    def _below_first_layer(self, x, w):
-        """h_D and c_D that enter the first layer."""
-
-        def project(state):
-            return product(x, w[f"{state}_kernel"]) + w.get(f"{state}_bias", 0)
-
-        h_D = project("hidden") if self.project_inputs else x
-        return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
-
     def _weights_by_layer(self, features, training, times_and_rows):
         """Weights and dropout masks by name: what all layers share, and what each has, stacked."""
         shared, by_layer = {}, {}
@@ -363,7 +322,7 @@ class GridLSTM2D(HeldStates, DepthLayer):
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         """Shape of the output, or with `return_state` a tuple of shapes."""
         batch, time, _ = sequences_shape
-        size = 2 * self.units if self.read_out == "both" else self.units
+        size = self._read_size
         output = (batch, time, size) if self.return_sequences else (batch, size)
         if self.return_state:
             return (output, *[(batch, self.units)] * (2 * self.depth))
@@ -381,12 +340,3 @@ class GridLSTM2D(HeldStates, DepthLayer):
         if mask is not None and self.go_backwards:
             mask = ops.flip(mask, axis=1)
         return [mask, *[None] * (2 * self.depth)] if self.return_state else mask
-
-    def get_config(self):
-        """Return the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            **{name: getattr(self, name) for name in OWN_ARGUMENTS},
-            "output": self.read_out,
-            "recurrent_activation": functions.config_of(self, "recurrent_activation"),
-        }

@@ -1,15 +1,13 @@
 """GridLSTM3D: LSTMs along the rows, the columns and the depth of images."""
 
-import functools
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_deeplstm import validation
-from keras_deeplstm.layers import functions
-from keras_deeplstm.layers.depth_layer import DepthLayer
 from keras_deeplstm.layers.gates import gates
+from keras_deeplstm.layers.grid_base import GridBase
 from keras_deeplstm.layers.image_grid import (
     CORNERS,
     apart,
@@ -28,23 +26,11 @@ from keras_deeplstm.layers.kernels import one_step
 from keras_deeplstm.layers.masks import check_mask, held
 from keras_deeplstm.layers.probes import is_watched, probe_of
 from keras_deeplstm.layers.scan import product, scan
-from keras_deeplstm.layers.weights import (
-    LSTM,
-    Weight,
-    checked_gate_bias,
-    lstm_weights,
-    with_gate_biases,
-)
-
-OWN_ARGUMENTS = (
-    *("tied", "priority", "project_inputs", "patches", "directions", "combine"),
-    *("recurrent_dropout", "forget_bias", "depth_forget_bias", "input_gate_bias"),
-    *("return_sequences", "unroll"),
-)
+from keras_deeplstm.layers.weights import LSTM, lstm_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_deeplstm")
-class GridLSTM3D(DepthLayer):
+class GridLSTM3D(GridBase):
     """LSTMs along rows, columns and depth, for images (3D means rows x columns x depth).
 
     Each layer l has an LSTM along rows (h_R, c_R), which goes down from row to row, one along
@@ -154,6 +140,8 @@ class GridLSTM3D(DepthLayer):
     (2, 2, 8, 32)
     """
 
+    _arguments = ("patches", "directions", "combine")
+
     def __init__(
         self,
         units,
@@ -190,6 +178,17 @@ class GridLSTM3D(DepthLayer):
         super().__init__(
             units,
             depth,
+            tied=tied,
+            priority=priority,
+            project_inputs=project_inputs,
+            output=output,
+            recurrent_dropout=recurrent_dropout,
+            forget_bias=forget_bias,
+            depth_forget_bias=depth_forget_bias,
+            input_gate_bias=input_gate_bias,
+            recurrent_activation=recurrent_activation,
+            return_sequences=return_sequences,
+            unroll=unroll,
             activation=activation,
             dropout=dropout,
             use_bias=use_bias,
@@ -205,24 +204,9 @@ class GridLSTM3D(DepthLayer):
             seed=seed,
             **kwargs,
         )
-        self.tied = validation.one_of("tied", tied, (False, "depth", True))
-        self.priority = validation.one_of("priority", priority, ("depth", None))
-        self.project_inputs = validation.one_of(
-            "project_inputs", project_inputs, ("hidden", "both", None)
-        )
-        # `output` is a property of every Keras layer.
-        self.read_out = validation.one_of("output", output, ("hidden", "both"))
         self.patches = _checked_patches(patches)
         self.directions = _checked_directions(directions)
         self.combine = validation.one_of("combine", combine, ("concat", "sum", "turns"))
-        self.recurrent_dropout = validation.fraction("recurrent_dropout", recurrent_dropout)
-        check = functools.partial(checked_gate_bias, bias_initializer=self.bias_initializer)
-        self.forget_bias = check("forget_bias", forget_bias, words=(None,))
-        self.depth_forget_bias = check("depth_forget_bias", depth_forget_bias)
-        self.input_gate_bias = check("input_gate_bias", input_gate_bias, words=(None,))
-        self.recurrent_activation = functions.get("recurrent_activation", recurrent_activation)
-        self.return_sequences = validation.boolean("return_sequences", return_sequences)
-        self.unroll = validation.boolean("unroll", unroll)
         self.networks = 1 if self.combine == "turns" else len(self.directions)
         self._flips = flips_by_layer(self.directions, self.depth, self.combine == "turns")
         self.input_spec = keras.layers.InputSpec(ndim=4)
@@ -230,36 +214,22 @@ class GridLSTM3D(DepthLayer):
     # Weights.
 
     def _weights(self, channels):
-        units, layers = self.units, range(1, self.depth + 1)
+        units = self.units
         numbers = channels * self.patches[0] * self.patches[1]
         if self.project_inputs is None and numbers != units:
             raise ValueError(
                 "With `project_inputs=None` a patch must have `units` numbers. "
                 f"Received: patches={self.patches}, channels={channels}, units={units}"
             )
-        projections = {"hidden": ["hidden"], "both": ["hidden", "memory"], None: []}
-        weights = []
-        for state in projections[self.project_inputs]:
-            weights.append(Weight(f"{state}_kernel", (numbers, units), "kernel"))
-            if self.use_bias:
-                weights.append(Weight(f"{state}_bias", (units,), "offset"))
+        weights = self._projections(numbers)
         for direction in ("row", "column", "depth"):
             lstm = lstm_weights(direction, units, self.use_bias, peepholes=False)
             if direction == "depth":
                 lstm[0] = lstm[0]._replace(shape=(2 * units, 4 * units))
             else:
                 lstm.append(lstm[1]._replace(name=f"{direction}_cross_kernel"))
-            tied = self.tied is True or (self.tied == "depth" and direction == "depth")
-            weights += lstm if tied else [weight.stacked(layers) for weight in lstm]
+            weights += self._of_layers(direction, lstm)
         return weights if self.networks == 1 else [w.side_by_side(self.networks) for w in weights]
-
-    def _initializer(self, weight):
-        if weight.role == "bias":
-            biases = self.input_gate_bias, self.forget_bias
-            if weight.name == "depth_bias":
-                biases = None, self.depth_forget_bias
-            return with_gate_biases(self.bias_initializer, self.depth, *biases)
-        return super()._initializer(weight)
 
     def build(self, images_shape):
         """Create the weights for `(batch, height, width, channels)`."""
@@ -287,7 +257,8 @@ class GridLSTM3D(DepthLayer):
         masks = [] if mask is None else [ops.repeat(valid[None, ..., None], self.networks, axis=0)]
         x, *masks = (side_by_side(one, count) for one in (x, *masks))
         shared, by_layer = self._weights_by_layer(images.shape[-1])
-        below, flips = self._below_first_layer(x, shared), self._flips
+        below = self._below_first_layer(ops.repeat(x, self.networks, axis=0), shared)
+        flips = self._flips
         stay = not observed and self.combine != "turns"
         if stay:
             below = tuple(self._diagonals(grid, flips[0], columns) for grid in below)
@@ -308,7 +279,7 @@ class GridLSTM3D(DepthLayer):
             unroll=self.unroll,
             probe=probe_of(self).get("depth"),
         )
-        output = ops.concatenate([h_D, c_D], axis=-1) if self.read_out == "both" else h_D
+        output = self._read(h_D, c_D)
         output = self._grids(output, flips[0], columns) if stay else output
         return self._returned(apart(output, count), valid)
 
@@ -371,16 +342,6 @@ class GridLSTM3D(DepthLayer):
     def _turned(self, grid, flips, columns):
         return grid if self.directions == ("top_left",) else turned(grid, flips, columns)
 
-    def _below_first_layer(self, x, w):
-        """h_D and c_D that enter the first layer, from `(1, rows, columns, batch, numbers)`."""
-        x = ops.repeat(x, self.networks, axis=0)
-
-        def project(state):
-            return product(x, w[f"{state}_kernel"]) + w.get(f"{state}_bias", 0)
-
-        h_D = project("hidden") if self.project_inputs else x
-        return h_D, project("memory") if self.project_inputs == "both" else ops.zeros_like(h_D)
-
     def _weights_by_layer(self, channels):
         """Weights by name: what all layers share, and what each has, stacked."""
         shared, by_layer = {}, {}
@@ -421,8 +382,7 @@ class GridLSTM3D(DepthLayer):
     def compute_output_shape(self, images_shape):
         """Shape of the output."""
         batch, rows, columns, _ = patched_shape(images_shape, self.patches)
-        size = self.units * (2 if self.read_out == "both" else 1)
-        size *= self.networks if self.combine == "concat" else 1
+        size = self._read_size * (self.networks if self.combine == "concat" else 1)
         return (batch, rows, columns, size) if self.return_sequences else (batch, size)
 
     def probe_shapes(self, images_shape):
@@ -434,15 +394,6 @@ class GridLSTM3D(DepthLayer):
     def compute_mask(self, images, mask=None):
         """The mask of the output, if all positions are returned."""
         return mask if self.return_sequences else None
-
-    def get_config(self):
-        """Return the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            **{name: getattr(self, name) for name in OWN_ARGUMENTS},
-            "output": self.read_out,
-            "recurrent_activation": functions.config_of(self, "recurrent_activation"),
-        }
 
 
 class Places(NamedTuple):

@@ -69,7 +69,10 @@ class WeightedLayer(ConfiguredLayer):
         super().load_own_variables(store)
 
     def _tensor(self, weight):
-        """The value of a `Weight` in the layer's type, whatever an outer layer asks for."""
+        """The value of a `Weight` in the layer's type.
+
+        An outer layer that calls `call` itself, as `TimeDistributed` does, may have rounded it.
+        """
         dtype = None if weight.role in MOVING else self.compute_dtype
         return ops.convert_to_tensor(getattr(self, weight.name), dtype=dtype)
 
