@@ -94,7 +94,7 @@ class Run:
 
     @cached_property
     def confusion(self):
-        """Data frame of test examples: true, predicted (both texts), count; None without classes."""
+        """Data frame of test examples: true, predicted, texts both, and count; else None."""
         return self._table("confusion.csv", optional=True)
 
     @cached_property
