@@ -69,7 +69,7 @@ def test_a_run_counts_what_evaluate_counts(tmp_path):
     model = keras.models.load_model(tmp_path / "a" / "model.keras")
     guessed = keras.ops.convert_to_numpy(model(x)).argmax(axis=1)
     for true, predicted, count in table.to_numpy():
-        assert np.sum((y == true) & (guessed == predicted)) == count
+        assert np.sum((y == int(true)) & (guessed == int(predicted))) == count
 
 
 def of(tmp_path, *tables, name="confusion"):
@@ -88,6 +88,20 @@ def test_the_worst_classes_are_named(tmp_path):
     assert "least often right: dog (75.0% of 4) and cat (77.8% of 9)." in section.text
     assert "taken for another: cat for dog (2) and dog for $x_{ (1)." in section.text
     assert len(section.rows[0]) == 1
+
+
+def test_classes_are_called_what_they_are_called(tmp_path):
+    """Also by words that pandas takes for missing values, and numbers that are written in full."""
+    names = ["NA", "None", "nan", "null", "1", "01"]
+    rows = "".join(f'"{name}","{name}",{count}\n' for count, name in enumerate(names, 1))
+    section = of(tmp_path, f"true,predicted,count\n{rows}01,1,7\nNA,nan,3\n")
+    assert (
+        "least often right: NA (25.0% of 4), 01 (46.2% of 13) and None (100.0% of 2)"
+        in section.text
+    )
+    assert "taken for another: 01 for 1 (7) and NA for nan (3)." in section.text
+    (run,) = runs.find(tmp_path)
+    assert run.confusion["true"].tolist() == [*names, "01", "NA"]
 
 
 def test_runs_of_one_model_are_summed(tmp_path):

@@ -251,6 +251,28 @@ def test_the_data_of_tied_weights(tmp_path, others):
     assert f"| {tied} | 3 | 90.0% |" in page
 
 
+def test_names_stay_as_they_are(tmp_path):
+    """Also those that pandas takes for missing values, and texts that are numbers."""
+    folder = tmp_path / "depth-digits"
+    for seed, (name, layer) in enumerate((("null", "NA"), ("01", "None"))):
+        make_run(folder / name, ModelConfig(depth=3), seed=seed)
+        gradients = folder / name / "gradient_flow.csv"
+        gradients.write_text(gradients.read_text().replace("block", layer))
+        (folder / name / "samples.txt").write_text("0123")
+    files.write_json(
+        folder / "study.json", {"study": "depth", "command": "", "runs": ["null", "01"]}
+    )
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    with data.unpacked([tmp_path / "tables" / "depth-digits-data"]) as (place,):
+        found = {run.name: run for run in runs.find(place)}
+        assert {name: set(run.gradients["layer"]) for name, run in found.items()} == {
+            "null": {"NA"}, "01": {"None"},
+        }  # fmt: skip
+        assert [len(run.metrics) for run in found.values()] == [2, 2]
+        texts = [path.read_text() for path in place.glob("*/samples.txt")]
+        assert texts and set(texts) == {"0123"}
+
+
 @pytest.mark.usefixtures("worker_here", "quick_pictures")
 def test_a_study_goes_on_from_what_was_published(tmp_path, capsys):
     """Runs come with their results, but for those that are there or are wanted otherwise."""

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
+from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.tasks import DataError, sequences
 from keras_deeplstm.experiments.tasks.sequences import TASKS, Criterion, parse, spec
 from keras_deeplstm.experiments.tasks.sequences.series import KNOWN, Series
@@ -72,7 +73,8 @@ def draw(text, count=64, seed=0):
 
 def perfect(batch):
     """Outputs beyond reproach: the clean target, or all that may follow and nothing else."""
-    return batch.y if batch.truth is None else batch.truth.astype("float32")
+    known = batch.truth is not None and batch.truth.shape == batch.y.shape
+    return batch.truth.astype("float32") if known else batch.y
 
 
 def symbols(batch, names):
@@ -725,7 +727,25 @@ def test_windows_of_a_series(tmp_path):
     np.testing.assert_allclose(error, 0.5)
 
 
-def test_no_training_window_reaches_into_the_test(tmp_path):
+def test_validation_windows_come_before_those_of_the_test(tmp_path):
+    values = np.random.default_rng(0).normal(size=200).cumsum()
+    task = series(tmp_path, values, inputs=5, horizon=3)
+    validation = task.validation(None, 0)
+    whole = np.concatenate([validation.x[:, :, 0], validation.y], axis=1) * task._numbers[0]
+    # 24 windows foretell 26 values; those of the test are the last, 174 to 199.
+    for row, window in enumerate(whole):
+        begin = 148 + row - 5
+        expected = values[begin : begin + 8] - values[begin + 4]
+        np.testing.assert_allclose(window, expected, atol=1e-5)
+    naive = np.mean([np.abs(values[i : i + 3] - values[i - 1]) for i in range(148, 172)])
+    one = np.abs(validation.y[7]).mean() * task._numbers[0] / naive
+    assert task.score(np.zeros((24, 3)), validation)[1][7] == pytest.approx(one, rel=1e-5)
+    assert task.score(np.zeros((24, 3)), validation)[1].mean() == pytest.approx(1)
+
+    assert task.criterion.words == "mean error of 24 validation windows below 1"
+
+
+def test_no_training_window_reaches_into_what_later_ones_foretell(tmp_path):
     values = np.random.default_rng(0).normal(size=100)
     task = series(tmp_path, values, inputs=5, horizon=3)
     batch = task.sample(np.random.default_rng(1), 2000)
@@ -738,8 +758,9 @@ def test_no_training_window_reaches_into_the_test(tmp_path):
         )
         for window in windows
     }
-    # The first value of the first test window that is to be foretold is the 75th: 100 - 24 - 2.
-    assert found == set(range(74 - 8 + 1))
+    # The first value of the first test window that is to be foretold is the 75th: 100 - 24 - 2,
+    # that of the first validation window the 49th.
+    assert found == set(range(48 - 8 + 1))
     first = task.test(None, 0).y[0] * task._numbers[0]
     np.testing.assert_allclose(first, values[74:77] - values[73], rtol=1e-5)
 
@@ -752,7 +773,7 @@ def test_the_naive_forecast_of_a_series_with_a_period():
         said = (values[begin - 12 : begin] - values[begin - 1]) / task._numbers[0]
         batch = task.test(None, 0)
         outputs = np.tile(said, (24, 1))
-        assert task.score(outputs, batch)[1][row] == pytest.approx(mean / task._numbers[2])
+        assert task.score(outputs, batch)[1][row] == pytest.approx(mean / task._numbers[2]["test"])
     assert task._numbers[1] == 12  # the season, not the last value
     assert [len(batch.x) for batch in task.examples().values()] == [1, 1]
     assert task.checksum == Series("airline", inputs=12).checksum
@@ -762,7 +783,9 @@ def test_the_naive_forecast_of_a_series_with_a_period():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a\n1\n2\n", "has 2 values; 24 inputs and a horizon of 12 need 96 at least"),
+        ("a\n1\n2\n", "has 2 values; 24 inputs and a horizon of 12 need 131 at least"),
+        ("Mon,1\n" * 200, "begins with Mon, 1: are these names, or values"),
+        ("a\n" + "1,5\n" * 200, "more fields than its header names, which are: a"),
         ("a\n" + "x\n" * 200, "is no CSV file whose last column are numbers"),
         ("", "is no CSV file"),
         ("a\n" + "1\ninf\n" * 100, "holds infinite numbers"),
@@ -774,6 +797,29 @@ def test_a_file_that_is_no_series(content, message, tmp_path):
         (tmp_path / "own.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         Series(str(tmp_path / "own.csv")).sample(np.random.default_rng(0), 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["v\n{}", "{}", "t;v\n1;{}", "1949-01,{}", "2024\t{}", "t,v\n1,{},", "t,v,\n1,{},", "1,{},"],
+)
+def test_forms_of_a_series(text, tmp_path):
+    """With and without a header, with other separators, with one at the end of lines."""
+    head, _, line = text.rpartition("\n")
+    lines = [line.format(value) for value in range(7, 207)]
+    (tmp_path / "own.csv").write_text("\n".join([head, *lines] if head else lines))
+    assert Series(str(tmp_path / "own.csv")).values.tolist() == list(range(7, 207))
+
+
+def test_the_file_of_a_series_is_the_same_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = SequenceConfig("series:data=a, b.csv,inputs=5")
+    assert config.task == f"series:data={tmp_path}/a, b.csv,inputs=5"
+    assert parse(config.task) == Series(str(tmp_path / "a, b.csv"), inputs=5)
+    monkeypatch.chdir("/")
+    assert SequenceConfig.from_dict(config.to_dict()) == config
+    assert config.slug.startswith("series-data-a--b.csv-inputs-5-grid_lstm-")
+    assert SequenceConfig("series:data=co2").task == "series:data=co2"
 
 
 def test_gaps_are_filled(tmp_path):

@@ -17,7 +17,7 @@ from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.tasks.sequences import TASKS, parse
 from keras_deeplstm.experiments.tasks.sequences.task import activated
-from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.training import examinations, train
 from keras_deeplstm.experiments.training.examinations import (
     examine,
     inputs_of,
@@ -104,7 +104,7 @@ def test_wrong_usage(arguments, message, capsys, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("series:data=none.csv", "There is no file 'none.csv'"),
+        ("series:data=none.csv", "/none.csv'"),
         ("series", "--data-dir or set DEEPLSTM_DATA"),
     ],
 )
@@ -210,6 +210,23 @@ def test_a_fixed_test_set_is_seen_once(name, strings):
 
     found = examine(guess, task, np.random.default_rng(0), sequences=2560)
     assert (found["seen"], calls) == (strings, [strings])
+
+
+def test_the_criterion_of_a_series_does_not_look_at_the_test_windows(tmp_path):
+    """A model that knows all before these by heart has solved the task, and fails in the test."""
+    values = np.random.default_rng(0).normal(size=200).cumsum()
+    (tmp_path / "walk.csv").write_text("\n".join(map(str, values)))
+    task = parse(f"series:data={tmp_path}/walk.csv,inputs=5,horizon=3")
+    validation = task.validation(None, 0)
+    known = {x.tobytes(): y for x, y in zip(validation.x, validation.y, strict=True)}
+
+    def predict(x):
+        return np.stack([known.get(one.tobytes(), np.full(3, 99.0)) for one in x])
+
+    found = examine(predict, task, None)
+    assert found == {"wrong": 0.0, "error": 0.0, "seen": 24, "solved": True}
+    found = examinations.test(predict, task)
+    assert (found["wrong"], found["seen"], found["solved"]) == (1.0, 24, False)
 
 
 def test_a_perfect_model_has_solved_the_task():

@@ -24,6 +24,7 @@ from keras_deeplstm.callbacks.gradient_tables import stacks
 from keras_deeplstm.experiments.reports.drawing import with_few_colors
 from keras_deeplstm.experiments.reports.findings import Findings
 from keras_deeplstm.experiments.runs import Run, files, find, lock
+from keras_deeplstm.experiments.runs.reading import read_table
 from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.studies.plan import Plan, read_plan
 from keras_deeplstm.experiments.studies.study import depth_of
@@ -51,7 +52,7 @@ def write(folder: Path, findings: Findings, plan: dict[str, Any]) -> None:
     _write(folder / f"runs{ENDING}", pd.DataFrame(rows))
     for name in TABLES:
         frames = [
-            _shown(name, pd.read_csv(path)).assign(run=run.name)
+            _shown(name, read_table(path)).assign(run=run.name)
             for run in finished
             if (path := run.folder / f"{name}.csv").exists()
         ]
@@ -178,7 +179,9 @@ def _read(published, name):
     path = published / f"{name}{ENDING}"
     if not path.exists():
         return pd.DataFrame(columns=["run"])
-    return pd.read_csv(path, dtype={"run": str}, keep_default_na=name in TABLES)
+    if name in TABLES:
+        return read_table(path, also=("run",))
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def _name(text):

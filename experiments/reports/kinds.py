@@ -173,12 +173,14 @@ SEQUENCES = Kind(
         "right up to": _of("reach", _reach),
         **SECONDS,
     },
-    note="A task is solved when its criterion holds on test sequences; a run that diverges has not "
-    "solved it. Sequences: those seen in training, the median over the runs that have solved the "
-    "task, and the range; the published figures are those of the task's source, which trained "
-    "on-line and, before 2000, without forget gates. Wrong, and the mean error: after training, of "
-    "2,560 new sequences (10,000 waves), the same for all models, or of all test sequences of a "
-    "task that has a fixed set of them. Right up to: the largest n of strings that are counted. "
+    note="A task is solved when its criterion holds after some part of the training: on sequences "
+    "drawn for that, on all that there are, or on the validation windows of a real series. A run "
+    "that diverges has not solved it. Sequences: those seen in training, the median over the runs "
+    "that have solved the task, and the range; the published figures are those of the task's "
+    "source, which trained on-line and, before 2000, without forget gates. Wrong, and the mean "
+    "error: after training, of 2,560 new sequences (10,000 waves), the same for all models, or of "
+    "all test sequences of a task that has a fixed set of them; the criterion never looks at those "
+    "of a real series. Right up to: the largest n of strings that are counted. "
     f"{INTERVALS}",
     sections=sequences.sections,
 )

@@ -30,7 +30,7 @@ _NUMBERS = (
 
 def _table(frames):
     """Counts `(true, predicted)` of all classes, summed over runs."""
-    found = pd.concat(frames).astype({"true": str, "predicted": str})
+    found = pd.concat(frames)
     names = list(dict.fromkeys([*found["true"], *found["predicted"]]))
     counts = found.pivot_table("count", "true", "predicted", aggfunc="sum", fill_value=0)
     return counts.reindex(index=names, columns=names, fill_value=0).astype(int)

@@ -16,8 +16,8 @@ def sections(groups: list[Group], unfinished: list[Run]) -> list[Section]:
     foretelling = [group for group in groups if group.runs[0].examples is not None]
     learning = Section(
         "Learning",
-        "Mean error, and share of wrong sequences, on test sequences of the task. Lines are means "
-        "over the runs of a model that still train, bands their range.",
+        "Mean error, and share of wrong sequences, of those that the criterion looks at. Lines are "
+        "means over the runs of a model that still train, bands their range.",
         drawing.curves_of(by_subject(trained), LEARNING, x="sequences"),
     )
     forecasts = Section(

@@ -94,7 +94,7 @@ class Run:
 
     @cached_property
     def confusion(self):
-        """Data frame of test examples: true, predicted, count; None of a run without classes."""
+        """Data frame of test examples: true, predicted, texts both, and count; else None."""
         return self._table("confusion.csv", optional=True)
 
     @cached_property
@@ -108,12 +108,11 @@ class Run:
         return self._table("steps.csv", optional=True)
 
     def _table(self, name, optional=False):
-        import pandas as pd  # `deeplstm list` does not wait for it
-        from pandas.api.types import is_numeric_dtype
+        from pandas.api.types import is_numeric_dtype  # `deeplstm list` does not wait for it
 
         if optional and not (self.folder / name).exists():
             return None
-        frame = pd.read_csv(self.folder / name)
+        frame = read_table(self.folder / name)
         texts, numbers = TABLES[name]
         wrong = [column for column in (*texts, *numbers) if column not in frame]
         wrong += [
@@ -124,6 +123,23 @@ class Run:
         if wrong:
             raise ValueError(f"{name}: it lacks these columns, or numbers in them: {wrong}")
         return frame
+
+
+def read_table(path: Path, also: tuple[str, ...] = ()) -> Any:
+    """The data frame of a table of a run, perhaps packed; columns that it has `also` are texts.
+
+    Texts stay as they are: "NA" is a class, and "01" is not "1".
+    """
+    import pandas as pd
+
+    texts = (*TABLES[path.name.removesuffix(".gz")][0], *also)
+    numbers = [name for name in pd.read_csv(path, nrows=0) if name not in texts]
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values={name: ["", "nan", "NaN"] for name in numbers},
+    )
 
 
 def load(folder: Path) -> Run:

@@ -1,5 +1,6 @@
 """The settings of a run on a sequence task: for Python, the command line, `config.json`."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -188,6 +189,10 @@ class SequenceConfig(base.Settings):
     def subject(self) -> str:
         """The task with its parameters."""
         return self.task
+
+    @property
+    def stem(self) -> str:
+        return re.sub(r"=.*[/\\]", "=", self.task, flags=re.DOTALL)  # a file without its folders
 
     @property
     def about(self) -> str:

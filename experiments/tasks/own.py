@@ -17,9 +17,7 @@ import numpy as np
 
 from keras_deeplstm.experiments.tasks import image_folders as images
 from keras_deeplstm.experiments.tasks import npz
-from keras_deeplstm.experiments.tasks.task import DataError, Splits, Task, part
-
-LEAST = 10  # examples of each class that a part of a tenth needs to have one of each
+from keras_deeplstm.experiments.tasks.task import LEAST, DataError, Splits, Task, numbered, part
 
 
 def is_path(name: str) -> bool:
@@ -136,14 +134,7 @@ def _check_alike(source, data):
 def _with_classes(source, data):
     """The data with the numbers of the classes, from 0, in place of the labels; and these."""
     _, y = data.get("") or data["_train"]
-    labels, counts = np.unique(y, return_counts=True)
-    if len(labels) < 2:
-        raise DataError(f"'{source}' has one class only, {labels[0].item()!r}")
-    if "_validation" not in data and counts.min() < LEAST:
-        raise DataError(
-            f"Class {labels[counts.argmin()].item()!r} of '{source}' has {counts.min()} of the "
-            f"examples to be split; each class needs at least {LEAST}"
-        )
+    _, labels = numbered(y, source, least=1 if "_validation" in data else LEAST)
     for suffix, (x, y) in data.items():
         if len(unknown := np.setdiff1d(y, labels)):
             raise DataError(

@@ -12,6 +12,7 @@ that is not among them is 0 in all of them. 70 % of the rows are for training, 1
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
@@ -19,12 +20,21 @@ from urllib.parse import parse_qs, urlencode
 import numpy as np
 
 from keras_deeplstm import validation
-from keras_deeplstm.experiments.tasks.task import DataError, Splits, Task, check_memory, parted
+from keras_deeplstm.experiments.tasks import csv_files, table_columns
+from keras_deeplstm.experiments.tasks.task import (
+    DataError,
+    Splits,
+    Task,
+    check_memory,
+    numbered,
+    parted,
+)
 
-SUFFIXES = (".csv", ".parquet")
 KINDS = ("classification", "regression")
 CLASSES = 20  # different integers, at most, that are taken for classes
-LEAST = 10  # rows of each class, so that a part of a tenth has one
+ROWS = 20  # of a regression, at least: R2 needs two, and a tenth of them are for validation
+# A path, and what is asked of it; a path may have question marks, too.
+_NAME = re.compile(r"(.*?\.(?:csv|parquet))(?:\?(\w+=.*))?", re.IGNORECASE | re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -41,7 +51,8 @@ class Source(NamedTuple):
     @classmethod
     def of(cls, name: str) -> "Source":
         """The inverse of `name`."""
-        path, _, query = name.partition("?")
+        found = _NAME.fullmatch(name)
+        path, query = found.groups("") if found else (name, "")
         asked = parse_qs(query, keep_blank_values=True)
         if unknown := set(asked) - {"target", "kind", "drop"}:
             raise ValueError(f"Unknown {min(unknown)!r} in {validation.shown(name)}")
@@ -61,7 +72,7 @@ class Source(NamedTuple):
 
 def is_table(name: str) -> bool:
     """Whether `name` is meant as a table, by its form."""
-    return name.partition("?")[0].lower().endswith(SUFFIXES)
+    return _NAME.fullmatch(name) is not None
 
 
 def resolve(name: str, **asked: Any) -> str:
@@ -120,13 +131,9 @@ def _read(path):
     import pandas as pd  # the command's help does not wait for it
 
     try:
-        if path.lower().endswith(".parquet"):
-            return pd.read_parquet(path)
-        frame = pd.read_csv(path)
-        for separator in ";\t":
-            if len(frame.columns) == 1 and separator in str(frame.columns[0]):
-                frame = pd.read_csv(path, sep=separator)
-        return frame
+        return pd.read_parquet(path) if path.lower().endswith(".parquet") else csv_files.read(path)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"'{path}' does not exist") from None
     except ImportError:
@@ -166,74 +173,31 @@ def _holds_classes(column):
 def _load(source, data_dir=None):
     """The splits of a table; `data_dir` is not needed."""
     frame = _checked(_read(source.path), source)
-    _check_values(frame, source)
-    inputs, notes = _inputs(frame.drop(columns=list(source.target)), source)
+    table_columns.check(frame, source.path)
     targets = frame[list(source.target)]
+    inputs, notes = table_columns.inputs(frame.drop(columns=list(source.target)), source.path)
     if source.kind == KINDS[0]:
         y, classes = _class_numbers(targets, source)
     else:
         y, classes = _target_numbers(targets, source), ()
-    train, validation_part, test = parted(y)
-    x = _encoded(inputs, train, source)
+    about = {"notes": tuple(notes), "classes": classes}
+    return _prepared(source, inputs, y, about, parted(y))
+
+
+def _prepared(source, inputs, y, about, rows):
+    """The splits of these rows of three parts, prepared by the first; so is each of their folds."""
+    train, validation_part, test = rows
+    x, told = _encoded(inputs, train, source), y
     if y.dtype.kind == "f":
-        y = _standardized(y, y[train])
-    parts = ((x[rows], y[rows]) for rows in (train, validation_part, test))
-    return Splits(*parts, notes=tuple(notes), classes=classes)
+        _check_different(y, rows, source)
+        told = _standardized(y, y[train], source)
+    trained = np.concatenate([train, validation_part])
 
+    def anew(train, validation_part):
+        parts = (trained[train], trained[validation_part], test)
+        return _prepared(source, inputs, y, about, parts)
 
-def _check_values(frame, source):
-    """Raise DataError unless each value is there, finite, and a number, a boolean or a text."""
-    from pandas.api import types
-
-    if len(frame.columns) < 2:
-        raise DataError(f"'{source.path}' has no column to tell others from")
-    missing = frame.isna()
-    if missing.to_numpy().any():
-        counts = missing.sum()
-        found = [f"'{name}' in {count} rows" for name, count in counts[counts > 0].items()]
-        column = counts[counts > 0].index[0]
-        row = int(missing[column].to_numpy().argmax()) + 1
-        raise DataError(
-            f"'{source.path}' has missing values: {', '.join(found)} of {len(frame)}; the first "
-            f"is '{column}' in row {row}. Fill them in, or leave rows or columns out (--drop)"
-        )
-    for name, column in frame.items():
-        if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
-            raise DataError(
-                f"Column '{name}' of '{source.path}' holds dates or times. Make numbers of them, "
-                f"or leave it out with --drop {name}"
-            )
-        if types.is_numeric_dtype(column) and not np.isfinite(column.to_numpy(float)).all():
-            row = int((~np.isfinite(column.to_numpy(float))).argmax()) + 1
-            raise DataError(f"'{source.path}' has an infinite '{name}' in row {row}")
-
-
-def _inputs(frame, source):
-    """The columns that tell something, and notes on those that do not, or may not."""
-    from pandas.api import types
-
-    kept, notes = {}, []
-    for name, column in frame.items():
-        different = column.nunique()
-        if different == 1:
-            notes.append(f"Column '{name}' is left out: it is the same in all rows")
-            continue
-        text = not types.is_numeric_dtype(column)  # booleans are numeric
-        whole = text or types.is_integer_dtype(column)
-        if different == len(column) and whole:
-            counted = not text and int(column.max()) - int(column.min()) + 1 == different
-            if text or counted:
-                what = "a text of its own in each row" if text else "the number of the row"
-                notes.append(f"Column '{name}' is left out: it looks like an id, {what}")
-                continue
-            notes.append(
-                f"Column '{name}' has another value in each row. If it is an id, leave it out with "
-                f"--drop {name}"
-            )
-        kept[name] = column.astype(str) if text else column
-    if not kept:
-        raise DataError(f"'{source.path}' has no column that tells anything. {'. '.join(notes)}")
-    return kept, notes
+    return Splits(*((x[part], told[part]) for part in rows), anew=anew, **about)
 
 
 def _encoded(columns, train, source):
@@ -251,14 +215,24 @@ def _encoded(columns, train, source):
             found.append(column.to_numpy(str)[:, None] == known[name])
         else:
             numbers = column.to_numpy(float)[:, None]
-            found.append(_standardized(numbers, numbers[train]))
+            found.append(_standardized(numbers, numbers[train], source))
     return np.concatenate(found, axis=1).astype("float32")
 
 
-def _standardized(values, train):
+def _standardized(values, train, source):
     """Values with the mean 0 and the standard deviation 1 in the training part, as float32."""
-    scale = train.std(axis=0)
-    return ((values - train.mean(axis=0)) / np.where(scale > 0, scale, 1)).astype("float32")
+    # By a power of two, which changes no digit of the result, so that squares can be represented.
+    power = -np.frexp(np.abs(train).max(axis=0))[1]
+    with np.errstate(over="ignore"):  # what becomes infinite is found below
+        values, train = np.ldexp(values, power), np.ldexp(train, power)
+        scale = train.std(axis=0)
+        values = (values - train.mean(axis=0)) / np.where(scale > 0, scale, 1)
+        values = values.astype("float32")
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"'{source.path}' has a number that is too far from those of the training part"
+        )
+    return values
 
 
 def _target_numbers(frame, source):
@@ -269,9 +243,20 @@ def _target_numbers(frame, source):
             raise DataError(
                 f"Column '{name}' of '{source.path}' holds no numbers, so it is no regression"
             )
-    if len(frame) < LEAST:
-        raise DataError(f"'{source.path}' has {len(frame)} rows; {LEAST} are the least")
+    if len(frame) < ROWS:
+        raise DataError(f"'{source.path}' has {len(frame)} rows; {ROWS} are the least")
     return frame.to_numpy("float64")
+
+
+def _check_different(y, rows, source):
+    """Raise DataError if a part has one target only: nothing is to be told, and there is no R2."""
+    for part, numbers in zip(("training", "validation", "test"), rows, strict=True):
+        for name, column in zip(source.target, y.T, strict=True):
+            if (column[numbers] == column[numbers[0]]).all():
+                raise DataError(
+                    f"Column '{name}' of '{source.path}' is {column[numbers[0]]:g} in all "
+                    f"{len(numbers)} rows of the {part} part, so that there is no R2 of them"
+                )
 
 
 def _class_numbers(frame, source):
@@ -280,13 +265,6 @@ def _class_numbers(frame, source):
         raise DataError("Several columns can be told as numbers only: --kind regression")
     column = frame.iloc[:, 0]
     values = column.to_numpy() if column.dtype.kind in "iuf" else column.astype(str).to_numpy(str)
-    labels, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(labels) < 2:
-        raise DataError(f"Column '{column.name}' of '{source.path}' has one class only")
-    if counts.min() < LEAST:
-        rare = labels[counts.argmin()]
-        raise DataError(
-            f"Class {str(rare)!r} of '{source.path}' has {counts.min()} rows; each class needs at "
-            f"least {LEAST}. --kind regression tells numbers instead of classes"
-        )
-    return codes.astype(np.int64), tuple(map(str, labels))
+    hint = ". --kind regression tells numbers instead of classes"
+    numbers, classes = numbered(values, source.path, hint=hint)
+    return numbers, tuple(map(str, classes))

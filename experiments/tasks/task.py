@@ -17,6 +17,7 @@ from keras_deeplstm.experiments.tasks.measures import Direction, Measure
 
 SPLIT_SEED = 0  # whatever the seed of a run
 LARGEST = 8 * 2**30  # bytes of data
+LEAST = 10  # examples of each class, so that a part of a tenth has one
 
 
 class DataError(Exception):
@@ -30,6 +31,22 @@ def check_memory(source: Path, size: int) -> None:
             f"'{source}' needs {size / 1e9:.1f} GB of memory; data of at most "
             f"{LARGEST / 1e9:.1f} GB are loaded"
         )
+
+
+def numbered(labels: np.ndarray, source: object, least: int = LEAST, hint: str = ""):
+    """The number of each label's class, from 0 in their sorted order; and the classes.
+
+    A `DataError` names the source if there is one class only, or one with fewer than `least`.
+    """
+    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(classes) < 2:
+        raise DataError(f"'{source}' has one class only, {classes[0].item()!r}")
+    if counts.min() < least:
+        raise DataError(
+            f"Class {classes[counts.argmin()].item()!r} of '{source}' has {counts.min()} of the "
+            f"examples to be split; each class needs at least {least}{hint}"
+        )
+    return numbers.astype(np.int64), classes
 
 
 Pair = tuple[np.ndarray, np.ndarray]  # inputs and targets
@@ -73,6 +90,9 @@ class Splits:
             target for each step of a model over depth.
         notes: What the user should know of the data.
         classes: Names of the classes, in their order, for reports; none: their numbers.
+        anew: Of data that are prepared by their training part, as by its mean: a function that
+            makes the splits whose training and validation data are those of these numbers, counted
+            from 0 through both. Folds are made by it.
 
     Example:
 
@@ -90,6 +110,7 @@ class Splits:
     test: Pair
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    anew: Callable[[np.ndarray, np.ndarray], "Splits"] | None = None
 
     def __iter__(self) -> Iterator[Pair]:
         return iter((self.train, self.validation, self.test))
@@ -148,6 +169,8 @@ class Splits:
         kind = StratifiedKFold if holds_classes(y) else KFold
         splitter = kind(folds, shuffle=True, random_state=SPLIT_SEED)
         train, validation = list(splitter.split(x, y))[number - 1]
+        if self.anew is not None:
+            return self.anew(train, validation)
         return dataclasses.replace(
             self, train=(x[train], y[train]), validation=(x[validation], y[validation])
         )

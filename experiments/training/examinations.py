@@ -1,4 +1,4 @@
-"""Whether a model solves its sequence task: predictions on test sequences and the criterion."""
+"""Whether a model solves its sequence task: what it says of sequences, and the criterion."""
 
 import math
 from typing import Any
@@ -25,16 +25,17 @@ def inputs_of(batch) -> np.ndarray:
 def examine(predict, task, generator, *, sequences=None) -> dict[str, Any]:
     """Compare a model, a function from inputs to linear outputs, with a task's criterion.
 
-    Without a number of `sequences` they are those of the criterion, and no more than it takes to
-    see that it does not hold. A task with a fixed test set has these in both cases. Returns the
-    share of wrong sequences, their mean error and number, and whether the criterion holds.
+    Without a number of `sequences` they are those of the criterion, of `task.validation`, and no
+    more than it takes to see that it does not hold. Of a task with fixed sets they are all that
+    there are. Returns the share of wrong sequences, their mean error and number, and whether the
+    criterion holds.
     """
-    criterion = task.criterion
+    criterion, draw = task.criterion, task.validation if sequences is None else task.test
     total = criterion.sequences if sequences is None or task.fixed_test else sequences
     most = max(1, min(AT_ONCE, NUMBERS // (task.features * (task.steps or 1))))
     correct, error = np.zeros(0, bool), np.zeros(0)
     while len(correct) < total:
-        batch = task.test(generator, total if task.fixed_test else min(most, total - len(correct)))
+        batch = draw(generator, total if task.fixed_test else min(most, total - len(correct)))
         found = task.score(activated(predict(inputs_of(batch)), task.readout), batch)
         correct = np.concatenate([correct, found[0]])
         error = np.concatenate([error, found[1]])

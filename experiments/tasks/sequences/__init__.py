@@ -1,6 +1,7 @@
 """Sequence tasks by name, and as text: `adding:length=500,target=mean`."""
 
 import dataclasses
+import re
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.tasks.sequences.adding import Adding, Multiplication
@@ -40,7 +41,8 @@ def parse(text: str) -> SequenceTask:
     task = TASKS[validation.known("sequence task:", name.strip(), TASKS)]
     defaults = {field.name: field.default for field in dataclasses.fields(task)}
     values = {}
-    for part in rest.split(",") if colon else ():
+    # A value may have commas, as the name of a file has, but none before what looks like a name.
+    for part in re.split(r",(?=\s*\w*\s*=|\s*$)", rest) if colon else ():
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise ValueError(f"Expected NAME=VALUE in {text!r}. Received: {part!r}")

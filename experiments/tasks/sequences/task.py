@@ -51,7 +51,7 @@ class Criterion:
     """When a task counts as solved: few sequences are wrong, or their mean error is small.
 
     Args:
-        sequences: Number of test sequences.
+        sequences: Number of sequences that are looked at.
         wrong: At most so many of them may be wrong; None: no matter how many.
         error: The mean of their errors must be below; None: no matter how large.
         of: What the sequences are.
@@ -123,7 +123,7 @@ class SequenceTask(ABC):
     # take their place: drawn on-line, each of the paper's was as new to its network.
     criterion: ClassVar[Criterion]
     test_sequences: ClassVar[int] = 2560  # tell how good a model is; as Hochreiter & Schmidhuber's
-    fixed_test: ClassVar[bool] = False  # whether `test` always returns all sequences that there are
+    fixed_test: ClassVar[bool] = False  # `test` and `validation` always return all that there are
     reported: ClassVar[dict[tuple, int]] = {}  # `paper_sequences` by the values of all parameters
     data_dir: ClassVar[Path | None] = None  # with the data sets of a task that reads any
     checksum: ClassVar[str] = ""  # of the data of such a task
@@ -171,6 +171,10 @@ class SequenceTask(ABC):
     def test(self, generator: np.random.Generator, count: int) -> Batch:
         """Draw `count` sequences to test with; 10,000 of 100 steps and 100 symbols take 0.8 GB."""
         return self.sample(generator, count)
+
+    def validation(self, generator: np.random.Generator, count: int) -> Batch:
+        """Draw what the criterion looks at while a model trains; other than `test` if data end."""
+        return self.test(generator, count)
 
     def score(self, outputs: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Whether each sequence is right, and its error, both `(count,)`.
