@@ -134,8 +134,10 @@ class GridLSTM2D(HeldStates, GridBase):
     """
 
     used_kernel = used_depth_kernel = None
-    _arguments = ("normalization", "peepholes", "return_state", "go_backwards", "stateful")
-    _arguments += ("zero_output_for_mask",)
+    _arguments = (
+        *("normalization", "peepholes", "return_state", "go_backwards", "stateful"),
+        "zero_output_for_mask",
+    )
 
     def __init__(
         self,
