@@ -1,6 +1,7 @@
 """Train the runs of a study, one after the other, in a worker process."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,8 @@ class _Runner:
         done = f" ({', '.join(words)})" if words else ""
         self.say(f"{len(chosen)}{subset} runs{done}, {len(todo)} to train now")
         for run in found.finished:
-            runs.tidy(run.folder)
+            with suppress(OSError, runs.RunExistsError), runs.lock(run.folder):
+                runs.tidy(run.folder)
         if todo and found.finished:
             seconds = sum(run.result["seconds"] for run in found.finished)
             self.pace = seconds / sum(run.config.work for run in found.finished)

@@ -403,15 +403,17 @@ def test_a_mistyped_range_is_no_search(here, capsys):
 def test_half_written_files_are_removed(here, folder):
     assert status([*SEARCH, "--trials", "2"]) == 0
     path = folder / "runs" / "a"
-    (path / ".search.1.json").write_text("{")
+    (path / ".search.0a1b2c3d.json").write_text("{")
     assert status([*SEARCH, "--trials", "2"]) == 0
     assert [p.name for p in path.rglob(".*")] == [".lock"]
 
 
-def test_another_folder(here, capsys, folder):
+@pytest.mark.parametrize("name", ["thesis.txt", ".git"])
+def test_another_folder(here, capsys, folder, name):
     (folder / "runs" / "a").mkdir(parents=True)
-    (folder / "runs" / "a" / "thesis.txt").write_text("important")
+    (folder / "runs" / "a" / name).write_text("important")
     assert status([*SEARCH, "--overwrite"]) == 3
+    assert (folder / "runs" / "a" / name).exists()
     assert "exists and is not a search" in capsys.readouterr().err
     assert (folder / "runs" / "a" / "thesis.txt").exists()
 

@@ -19,7 +19,7 @@ from golden import content
 
 from keras_deeplstm import experiments
 from keras_deeplstm.experiments import runner, runs
-from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.runs import files, locks
 from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.settings.base import COMPILING, ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
@@ -386,6 +386,21 @@ def test_a_run_that_diverged_before_is_no_success_later(tmp_path, capsys):
     one = runner._Runner(None, None, tmp_path, {"overwrite": False}, 1)
     assert not one.run({"a": config}, None, 0)
     assert "1 runs (1 diverged and are not run again), 0 to train now" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_tidied_unless_somebody_works_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "SECONDS", 0)
+    run = make_run(tmp_path / "a", ModelConfig(depth=2))
+    half, own = tmp_path / "a" / ".model.0a1b2c3d.keras", tmp_path / "a" / ".gitignore"
+    for path in (half, own):
+        path.touch()
+    one = runner._Runner(None, None, tmp_path, {"overwrite": False}, 1)
+    with runs.lock(tmp_path / "a"):
+        assert one.run({"a": run.config}, None, 0)
+        assert half.exists()
+    assert one.run({"a": run.config}, None, 0)
+    assert own.exists()
+    assert not half.exists()
 
 
 def test_the_time_of_runs_that_end_when_they_are_solved():
