@@ -17,7 +17,7 @@ from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.tasks.sequences import TASKS, parse
 from keras_deeplstm.experiments.tasks.sequences.task import activated
-from keras_deeplstm.experiments.training import train
+from keras_deeplstm.experiments.training import examinations, train
 from keras_deeplstm.experiments.training.examinations import (
     examine,
     inputs_of,
@@ -291,6 +291,16 @@ def test_a_run_that_diverges(folder):
     assert config.outcome(result).startswith(f"not solved, diverged: {said}; ")
     page = write_report([folder / "run"]).read_text()  # it has a row, though no error
     assert "0 of 1" in page
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_run_that_diverges_in_the_test(folder, monkeypatch):
+    found = {"wrong": 1.0, "error": math.inf, "seen": 3, "solved": False}
+    monkeypatch.setattr(examinations, "test", lambda predict, task: found)
+    config = small("parity", model=SequenceModelConfig("dense", units=4), sequences=256)
+    result = train(config, folder / "run")
+    assert (result["state"], result["solved"], result["test_sequences"]) == ("finished", False, 0)
+    assert result["diverged"] == "test_error is inf after the training"
 
 
 @pytest.mark.usefixtures("eager", "quick_pictures")

@@ -465,6 +465,21 @@ def test_a_damaged_checkpoint(trained, folder):
     ]
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_run_that_diverges_in_the_test(folder, monkeypatch):
+    evaluate = keras.Model.evaluate
+
+    def diverged(self, *arguments, **options):
+        loss = evaluate(self, *arguments, **options)
+        return loss if options.get("return_dict") else loss * math.nan  # that of `fit`
+
+    monkeypatch.setattr(keras.Model, "evaluate", diverged)
+    config = small(model=TextModelConfig("lstm", depth=1, units=8))
+    with pytest.raises(DivergedError, match="test_loss is nan after the training"):
+        go_on(folder / "run", config)
+    assert runs.load(folder / "run").state == "diverged"
+
+
 def test_a_run_that_diverges_and_a_report_of_runs_that_have_not_come_far(trained, folder):
     """One has diverged at its first part, one has files that cannot be read."""
     model = TextModelConfig("lstm", depth=1, units=8)

@@ -11,7 +11,14 @@ from keras_deeplstm.experiments.runs import checkpoints, files
 
 
 class DivergedError(Exception):
-    """The loss, or a weight, is no longer a finite number."""
+    """The loss, a weight, or what was measured in the end, is no longer a finite number."""
+
+
+def check_finite(numbers: dict[str, float]) -> None:
+    """Raise `DivergedError` unless all that was measured in the end, by name, is finite."""
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} is {value} after the training")
 
 
 class Journal(keras.callbacks.Callback):
@@ -108,20 +115,29 @@ class Journal(keras.callbacks.Callback):
         if self.on_epoch is not None:
             self.on_epoch(row)
 
-    def _save(self, epoch):
+    def on_train_end(self, logs=None):
+        """Look at the weights: the last checkpoint, before which they are, may be epochs back."""
+        self._arrays(len(self.rows))
+
+    def _arrays(self, epoch):
+        """What a checkpoint holds of model and optimizer, if it is finite."""
         arrays = {
             f"{kind}/{number}": keras.ops.convert_to_numpy(variable)
             for kind, variables in self._variables().items()
             for number, variable in enumerate(variables)
         }
+        for array in arrays.values():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
+        return arrays
+
+    def _save(self, epoch):
+        arrays = self._arrays(epoch)
         if keras.backend.backend() == "torch":
             import torch
 
             # Keras draws from torch's own generator where a layer has no seed of its own.
             arrays["torch_rng"] = torch.get_rng_state().numpy()
-        for array in arrays.values():
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
         notes = {
             "rows": self.rows,
             "seconds": self.elapsed(),
