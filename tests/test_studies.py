@@ -26,7 +26,7 @@ from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConf
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
 from keras_deeplstm.experiments.studies.plan import matching, read_plan, restarts_of, write_plan
-from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
+from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task, resolve
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "own-task.md"
@@ -320,6 +320,79 @@ def test_plan():
     assert list(study.plan("parity", seeds=2))[:6] == list(plan)
     assert study.folder_name("parity") == "how-deep-parity"
     assert study.folder_name("parity", 3, 5) == "how-deep-parity-epochs3-folds5"
+
+
+@pytest.mark.parametrize(
+    ("study", "dataset", "number", "name"),
+    [
+        ("depth", "digits", 15, "digits-dense-relu-he_normal-depth10-units100-seed0"),
+        (
+            *("depth-limit", "mnist", 75),
+            "mnist-unfolded_lstm-untied-input-bias-depth-depth10-parameters249310-seed0-epochs10"
+            "-learning_rate0.01",
+        ),
+        (
+            *("depth-lstm", "tinyshakespeare", 31),
+            "text-tinyshakespeare-transformer-lstm-tied-input_gate_bias-depth-depth6-64units-seed0"
+            "-learning_rate0.01",
+        ),
+        ("algorithms", "", 12, "addition-digits-2-lstm-depth4-100units-seed0"),
+        (
+            *("sines", "", 24),
+            "sines-lstm-depth1-150units-seed0-sequences-100000-learning_rate-0.005-schedule-cosine"
+            "-clipnorm-1.0",
+        ),
+    ],
+)
+def test_names_of_runs_stay(study, dataset, number, name):
+    """By them published and unfinished runs are found."""
+    names = list(STUDIES[study].plan(dataset))
+    assert (len(names), name in names) == (number, True)
+
+
+def _planned(configs, **options):
+    return list(Study("some", "?", (), lambda dataset: configs).plan("", **options))
+
+
+def test_runs_whose_names_coincide(tmp_path):
+    names = ("model.kernel_initializer", "model.recurrent_initializer")
+    configs = grid(RunConfig("digits"), dict.fromkeys(names, (None, "orthogonal")))
+    one, same = "digits-unfolded_lstm-untied", "-depth10-units100-seed0"
+    some = f"{one}-orthogonal{same}-"
+    kernel, recurrent = "model.kernel_initializer", "model.recurrent_initializer"
+    expected = [
+        f"{one}{same}",
+        f"{some}{kernel}-None-{recurrent}-orthogonal",
+        f"{some}{kernel}-orthogonal-{recurrent}-None",
+        f"{some}{kernel}-orthogonal-{recurrent}-orthogonal",
+    ]
+    assert _planned(configs) == expected
+    # The same run twice is one; what tells runs apart does not hang on the seeds of others.
+    most = Study("some", "?", (), lambda d: 2 * configs, most_seeds=lambda c: 1 + (c == configs[1]))
+    assert list(most.plan("", seeds=2)) == [*expected, expected[1].replace("seed0", "seed1")]
+
+    paths = [str(tmp_path / name / "data.npz") for name in ("a", "b")]
+    first, second = _planned([RunConfig(path) for path in paths])
+    assert first.startswith("data-unfolded_lstm") and first.endswith("-a-data.npz")
+    assert second == f"{first.removesuffix('-a-data.npz')}-b-data.npz"
+
+
+def test_runs_that_no_name_tells_apart(tmp_path):
+    configs = [RunConfig(str(tmp_path / name / ("x" * 70) / "a.npz")) for name in ("a", "b")]
+    with pytest.raises(
+        ConfigError, match=r"Two runs of study 'some' have the name 'a-unf.*in task"
+    ):
+        _planned(configs)
+
+
+@pytest.mark.parametrize(
+    ("target", "folder"),
+    [("km/h", "depth-speed-km_h-epochs1"), ("x" * 300, f"depth-speed-{'x' * 94}-epochs1")],
+    ids=["slash", "long"],
+)
+def test_the_folder_of_a_column_of_any_name(target, folder, tmp_path):
+    table = resolve(str(tmp_path / "speed.csv"), target=(target,), kind="regression")
+    assert STUDIES["depth"].folder_name(table, epochs=1) == folder
 
 
 def test_grid():
