@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import make_run
@@ -301,6 +302,32 @@ def test_a_report_that_fails_does_not_end_the_study(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(runner, "report_here", report)
     assert runner.run_study(STUDIES["depth"], plan, tmp_path) == (True, tmp_path / "report.html")
     assert "No report yet: no space left" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
+def test_a_study_of_changed_data_is_refused(tmp_path, letters, capsys):
+    path = shutil.copy(letters, tmp_path / "mine.npz")
+
+    def configs(dataset):
+        return [RunConfig(dataset, ModelConfig("dense", 2, 4), epochs=1, batch_size=20)]
+
+    experiments.register(Study("small", "?", ("digits",), configs, own_data=True))
+    study = ["study", "small", "--dataset", str(path), "--runs-dir", str(tmp_path / "runs")]
+    assert experiments.main(study) == 0
+    with np.load(letters) as data:
+        np.savez(path, x=-data["x"], y=data["y"])
+    capsys.readouterr()
+    assert experiments.main([*study, "--seeds", "2"]) == 3
+    folder = tmp_path / "runs" / "small-mine"
+    (first,) = (run.folder for run in runs.find(folder))  # no folder of another was made
+    assert capsys.readouterr().err == (
+        f"deeplstm: error: The data have changed since run '{first}' was trained, with which "
+        f"others are to be compared. Put them back, or use --overwrite or another place for all "
+        f"runs\n"
+    )
+    assert experiments.main([*study, "--seeds", "2", "--overwrite", "--only", "seed1"]) == 3
+    assert experiments.main([*study, "--seeds", "2", "--overwrite"]) == 0
+    assert len({run.data for run in runs.find(folder)}) == 1
 
 
 def test_plan():

@@ -149,6 +149,18 @@ def _check_data(run, data):
     files.write_json(run.folder / "environment.json", run.environment | {"data": data})
 
 
+def check_same_data(beside: Path, data: str | None) -> None:
+    """Raise `RunExistsError` if the run in `beside` has learned from other data than these.
+
+    Those of a study or a search are compared with each other. `data` is a checksum.
+    """
+    if data is not None and load(beside).data not in (None, data):
+        raise RunExistsError(
+            f"The data have changed since run '{beside}' was trained, with which others are to be "
+            f"compared. Put them back, or use --overwrite or another place for all runs"
+        )
+
+
 def tidy(folder: Path) -> None:
     """Remove what a killed process has left: half-written files, and checkpoints of a finished run.
 

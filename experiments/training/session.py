@@ -155,6 +155,7 @@ def train(
     checkpoint_share: float,
     devices: str,
     tensorboard: bool,
+    beside: Path | None,
     on_epoch: Callable[[Row], None] | None,
     on_step: OnStep | None,
     on_message: Callable[[str], None],
@@ -162,6 +163,8 @@ def train(
     """Train, evaluate and record one run; see `experiments.training.train`."""
     if devices != "one" and not training.parallel:
         raise ConfigError(f"`deeplstm {config.command}` trains on one device")
+    if beside is not None:
+        runs.check_same_data(beside, training.digest)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     with using_devices(devices):
