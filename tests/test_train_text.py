@@ -246,6 +246,10 @@ def test_plan(steps, evaluate_every, report_every, expected):
         ),
         ("--model.block transformer --model.peepholes", "`model.peepholes` has no meaning for blo"),
         ("--warmup 5", "Argument `warmup` has no meaning for schedule 'decay'."),
+        (
+            "--schedule cosine --warmup 999 --epochs 2 --batch-size 4 --sequence-length 10",
+            "Argument `warmup` must be at most the number of training steps, ",
+        ),
         ("--optimizer sgd --beta-2 0.9", "Argument `beta_2` has no meaning for optimizer 'sgd'."),
         ("--model.depth 0", "Argument `model.depth` must be a positive integer."),
         ("--model.dropout 1", "Argument `model.dropout` must be a float in the range [0, 1)."),

@@ -171,7 +171,10 @@ def trained_model(model: keras.Model, batch_size: int) -> tuple[keras.Model, ker
 
 
 def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.Optimizer:
-    """The optimizer with its learning rate, whose schedule is a function of the step."""
+    """The optimizer with its learning rate, whose schedule is a function of the step.
+
+    ValueError: the warm-up is longer than the training.
+    """
     rate, schedule = config.learning_rate, None
     if config.schedule == "decay" and config.decay_after < config.epochs:
         # Torch's char-rnn: the first pass with a lower rate is the one after `decay_after`.
@@ -182,6 +185,11 @@ def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.O
         )
     betas = {"beta_2": config.beta_2} if "adam" in config.optimizer else {}
     steps = config.epochs * steps_of_pass
+    if config.warmup > steps:
+        raise ValueError(
+            f"Argument `warmup` must be at most the number of training steps, {steps}. "
+            f"Received: warmup={config.warmup}"
+        )
     return optimizer_of(config, steps, schedule, warmup=config.warmup, **betas)
 
 
