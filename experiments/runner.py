@@ -157,14 +157,14 @@ class _Runner:
             self.say(said)
 
     def _announce(self, chosen, limit, restarts):
-        """Say what there is to do; return it, and the number of runs that are lost."""
+        """Say what there is to do; return it, and the runs that are lost."""
         found = standing(chosen, self.folder, restarts, self.options["overwrite"])
-        counts = {
-            "finished": len(found.finished),
+        known = {
+            "finished": found.finished,
             "diverged and are not run again": found.lost,
             "begun": found.begun,
         }
-        words = [f"{count} {what}" for what, count in counts.items() if count]
+        words = [f"{len(some)} {what}" for what, some in known.items() if some]
         todo = dict(list(found.todo.items())[:limit])
         subset = f" of {self.total}" if len(chosen) < self.total else ""
         done = f" ({', '.join(words)})" if words else ""
