@@ -417,9 +417,8 @@ def test_another_folder(here, capsys, folder, name):
     (folder / "runs" / "a").mkdir(parents=True)
     (folder / "runs" / "a" / name).write_text("important")
     assert status([*SEARCH, "--overwrite"]) == 3
-    assert (folder / "runs" / "a" / name).exists()
     assert "exists and is not a search" in capsys.readouterr().err
-    assert (folder / "runs" / "a" / "thesis.txt").exists()
+    assert (folder / "runs" / "a" / name).exists()
 
 
 def test_an_exhausted_space_ends_the_search(here, capsys):
