@@ -24,6 +24,7 @@ from keras_deeplstm.experiments.sampling import check_sampled
 from keras_deeplstm.experiments.search.results import conclusion, ranked
 from keras_deeplstm.experiments.search.runner import run_search
 from keras_deeplstm.experiments.search.storages import shown
+from keras_deeplstm.experiments.search.trials import trial_folder
 from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError, config_errors
 from keras_deeplstm.experiments.studies import STUDIES
 from keras_deeplstm.experiments.tasks import OWN_DATA, TASKS, DataError, resolve
@@ -111,7 +112,9 @@ def search(command: commands.SearchCommand, line: str) -> int:
     name = command.name or f"search-{subject}-{config.sampler}"
     folder = command.runs_dir / runs.check_name(name)
     if command.storage is not None:  # which may hold a password
-        line = line.replace(command.storage, shown(command.storage))
+        words = shlex.split(line)
+        known = command.storage, shown(command.storage)
+        line = shlex.join(word.replace(*known) for word in words)
     with config_errors():
         validation.fields(command)
     options = _options(command, line)
@@ -132,7 +135,9 @@ def search(command: commands.SearchCommand, line: str) -> int:
     if command.retrain and best:
         winner, kept = config.run(best[0].values), folder / "best"
         _write_report([folder])  # there it is, should the training diverge
-        _train(winner, kept, overwrite=runs.load(kept).config != winner, **options)
+        beside = trial_folder(folder, best[0].number) / next(iter(config.runs(best[0].values)))
+        anew = runs.load(kept).config != winner
+        _train(winner, kept, overwrite=anew, beside=beside, **options)
         _say(f"Model: {kept / 'model.keras'}")
     if best:
         _report([folder])

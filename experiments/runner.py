@@ -1,6 +1,7 @@
 """Train the runs of a study, one after the other, in a worker process."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,16 @@ def train_here(send, config, folder, options):
     load_keras()
     from keras_deeplstm.experiments.training import train
 
-    return train(
-        config,
-        folder,
-        on_epoch=lambda row: send(("epoch", row)),
-        on_message=lambda text: send(("say", text)),
-        **options,
-    )
+    try:
+        return train(
+            config,
+            folder,
+            on_epoch=lambda row: send(("epoch", row)),
+            on_message=lambda text: send(("say", text)),
+            **options,
+        )
+    except runs.RunExistsError as error:
+        return error  # it is raised there as it is: others would be refused, too
 
 
 def report_here(send, folders):
@@ -101,6 +105,7 @@ class _Runner:
         self.total = total
         self.progress = progress()
         self.pace = None  # seconds for a unit of work, measured
+        self.beside = {}  # folder of a finished run, by its task or text
         self.trained = 0  # runs, by the present process of the worker
         self.next_report = time.monotonic() + FIRST_REPORT
 
@@ -115,6 +120,14 @@ class _Runner:
 
     def run(self, chosen, limit, restarts):
         todo, lost = self._announce(chosen, limit, restarts)
+        anew = {
+            attempt
+            for name, config in (chosen if self.options["overwrite"] else {}).items()
+            for attempt in restarts_of(name, config, restarts)
+        }
+        for run in runs.find(self.folder) if todo else ():
+            if run.name not in anew:
+                self._compare_with(run)
         succeeded = not lost
         with self.progress:
             self.left = sum(config.work for config in todo.values())
@@ -144,26 +157,32 @@ class _Runner:
             self.say(said)
 
     def _announce(self, chosen, limit, restarts):
-        """Say what there is to do; return it, and the number of runs that are lost."""
+        """Say what there is to do; return it, and the runs that are lost."""
         found = standing(chosen, self.folder, restarts, self.options["overwrite"])
-        counts = {
-            "finished": len(found.finished),
+        known = {
+            "finished": found.finished,
             "diverged and are not run again": found.lost,
             "begun": found.begun,
         }
-        words = [f"{count} {what}" for what, count in counts.items() if count]
+        words = [f"{len(some)} {what}" for what, some in known.items() if some]
         todo = dict(list(found.todo.items())[:limit])
         subset = f" of {self.total}" if len(chosen) < self.total else ""
         done = f" ({', '.join(words)})" if words else ""
         self.say(f"{len(chosen)}{subset} runs{done}, {len(todo)} to train now")
         for run in found.finished:
-            runs.tidy(run.folder)
+            with suppress(OSError, runs.RunExistsError), runs.lock(run.folder):
+                runs.tidy(run.folder)
         if todo and found.finished:
             seconds = sum(run.result["seconds"] for run in found.finished)
             self.pace = seconds / sum(run.config.work for run in found.finished)
             left = self.pace * sum(config.work for config in todo.values())
             self.say(f"Estimated time: {duration_text(left)}")
         return todo, found.lost
+
+    def _compare_with(self, run):
+        """Let the next runs on the data of this one be refused if the data are others."""
+        if run.state == "finished" and run.data is not None:
+            self.beside.setdefault(run.config.source, run.folder)
 
     def _run_one(self, name, config, title):
         """Train one run, and return its state."""
@@ -187,7 +206,8 @@ class _Runner:
                 self._show_epoch(content, config, title)
 
         try:
-            result = self.call(train_here, config, folder, self.options, on_message=on_message)
+            options = self.options | {"beside": self.beside.get(config.source)}
+            result = self.call(train_here, config, folder, options, on_message=on_message)
         except CallError as error:
             run = runs.load(folder)
             if run.state not in ("failed", "diverged"):
@@ -200,6 +220,9 @@ class _Runner:
             state = "diverged" if run.state == "diverged" else "failed"
             self.say(f"{title}: {state.upper()}: {error}")
             return state
+        if isinstance(result, runs.RunExistsError):
+            raise result
+        self._compare_with(runs.load(folder))
         self.say(f"{title}: {config.outcome(result)}")
         return "finished"
 

@@ -191,16 +191,22 @@ def test_run(folder, capsys):
     assert [row.split()[:2] for row in rows] == [["a", "finished"], ["b", "finished"]]
 
 
-def test_a_loss_that_is_no_number(folder, capsys):
-    argv = [*("run", "digits", *SMALL, "--learning-rate", "1e30", "--name", "a")]
-    argv += ["--model.block", "dense", "--model.activation", "relu", "--model.units", "8"]
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (["--learning-rate", "1e30"], "The loss became nan in epoch 1"),
+        # In the only step: its loss is that of the weights before.
+        (["--learning-rate", "1e20", "--batch-size", "2000"], "val_loss is nan after the training"),
+    ],
+    ids=["loss", "validation"],
+)
+def test_a_number_that_is_none(folder, capsys, changes, reason):
+    argv = ["run", "digits", *changes, "--name", "a", "--epochs", "1", "--model.block", "dense"]
+    argv += ["--model.depth", "5", "--model.units", "8", "--model.activation", "relu"]
     assert status(argv) == 1
-    assert "deeplstm: error: The loss became nan in epoch 1" in capsys.readouterr().err
+    assert f"deeplstm: error: {reason}" in capsys.readouterr().err
     run = runs.load(folder / "runs" / "a")
-    assert (run.state, run.reason) == (
-        "diverged",
-        "The loss became nan in epoch 1",
-    )
+    assert (run.state, run.reason) == ("diverged", reason)
 
 
 @pytest.fixture

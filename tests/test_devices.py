@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from keras_deeplstm.experiments.settings.base import ConfigError
+from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
+from keras_deeplstm.experiments.training import classifiers, devices, train
 from keras_deeplstm.experiments.training.classifiers import Shuffled
 from keras_deeplstm.experiments.training.devices import using_devices
 
@@ -84,6 +86,15 @@ def test_the_parts_of_a_batch_are_equal():
         assert sizes == [128] * 9 + [last]
     data = Shuffled(x[:129], y[:129], 128, seed=0, parts=2)
     assert len(data) == 1
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_result_counts_the_examples_that_were_tested(tmp_path, monkeypatch):
+    """360 of the digits are for testing; seven devices get equal parts of 357."""
+    for module in (classifiers, devices):
+        monkeypatch.setattr(module, "number_of_devices", lambda: 7)
+    config = RunConfig("digits", ModelConfig("dense", 2, 4), epochs=1, batch_size=700)
+    assert train(config, tmp_path / "a")["test_examples"] == 357
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="what torch cannot do")

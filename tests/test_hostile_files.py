@@ -29,6 +29,7 @@ from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.settings.text import TextConfig
+from keras_deeplstm.experiments.tasks import tables
 from keras_deeplstm.experiments.tasks.each_step import ExactMatchAtLastStep, FirstSteps
 
 ROOT = Path(__file__).parents[1]
@@ -152,6 +153,18 @@ def test_a_hostile_model_of_a_text_run_is_refused(tmp_path, capsys):
 
 
 # Folders of runs.
+
+
+@pytest.mark.parametrize("asked", ["", "?target=b", "?kind=regression", "?targt=b"])
+def test_a_config_makes_nobody_read_a_table(tmp_path, monkeypatch, asked):
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "bad").mkdir()
+    config = {"task": f"{tmp_path / 'data.csv'}{asked}"}
+    (tmp_path / "bad" / "config.json").write_text(json.dumps(config))
+    runs.begin(tmp_path / "good", RunConfig("digits"))
+    monkeypatch.setattr(tables, "_read", lambda path: pytest.fail(path))
+    states = {run.name: (run.state, run.config is None) for run in runs.find(tmp_path)}
+    assert states == {"bad": ("damaged", True), "good": ("created", False)}
 
 
 def test_a_link_in_a_run_is_not_followed(tmp_path):

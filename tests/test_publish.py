@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,8 @@ from finished_runs import PIXEL, make_run
 from PIL import Image
 
 from keras_deeplstm.experiments import RunConfig, cli, runner, runs
-from keras_deeplstm.experiments.reports import data
+from keras_deeplstm.experiments.reports import data, predictions
+from keras_deeplstm.experiments.reports.findings import collect
 from keras_deeplstm.experiments.reports.publish import publish
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
@@ -307,6 +310,65 @@ def test_a_study_goes_on_from_what_was_published(tmp_path, capsys):
     with pytest.raises(ConfigError, match="holds no data of a published study"):
         runner.run_study(study, plan, tmp_path / "no", published=folder)
     assert not (tmp_path / "no").exists()
+
+
+def test_the_data_of_one_model_say_where_it_is_wrong(tmp_path):
+    folder = tmp_path / "depth-digits"
+    tables = {
+        "confusion": "true,predicted,count\ncat,cat,7\ncat,007,2\n007,elk,3\n",
+        "predictions": "output,true,predicted\n1,0.5,0.25\n1,1.0,2.0\n",
+    }
+    for seed in (0, 1):
+        make_run(folder / f"seed{seed}", ModelConfig(), seed=seed)
+        for name, text in tables.items():
+            files.write_text(folder / f"seed{seed}" / f"{name}.csv", text)
+    plan = {"study": "depth", "command": "", "runs": ["seed0", "seed1"]}
+    files.write_json(folder / "study.json", plan)
+    publish([folder], tmp_path / "one", tmp_path / "pages one")
+    published = tmp_path / "one" / "depth-digits-data"
+    publish([published], tmp_path / "two", tmp_path / "pages two")
+    one, two = (tmp_path / f"pages {name}" / "depth-digits.md" for name in ("one", "two"))
+    assert one.read_text() == two.read_text()
+    for path in published.iterdir():
+        again = tmp_path / "two" / "depth-digits-data" / path.name
+        assert path.read_bytes() == again.read_bytes(), path
+    sections = []
+    for place in (folder, published):
+        with data.unpacked([place]) as places:
+            sections.append(predictions.section(collect(places).groups).text)
+            for seed, kept in ((0, tables), (1, ["confusion"])):  # what pictures show
+                for name in kept:
+                    text = (places[0] / f"seed{seed}" / f"{name}.csv").read_text()
+                    assert text == tables[name]
+    assert sections[0] == sections[1] and "Sums over 2 runs." in sections[0]
+
+
+def test_published_data_wherever_they_lie(tmp_path, monkeypatch):
+    """Two folders have one name, or one is the folder that one is in."""
+    folder = make_study(tmp_path / "depth-limit-digits")
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    published = tmp_path / "tables" / "depth-limit-digits-data"
+    shutil.copytree(published, tmp_path / "other" / published.name)
+    report = ["report", str(published), str(tmp_path / "other" / published.name)]
+    assert cli.main([*report, "--output", str(tmp_path / "both.html")]) == 0
+    assert len(pd.read_csv(tmp_path / "both-table.csv")) == 6
+    monkeypatch.chdir(published)
+    assert cli.main(["report", ".", "--output", str(tmp_path / "one.html")]) == 0
+    publish([Path(".")], tmp_path / "again", tmp_path / "pages again")
+    assert (tmp_path / "pages again" / "depth-limit-digits.md").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.md", "depth-limit-digits.md", "index.md"])
+def test_pages_that_are_no_text(tmp_path, name):
+    """One of somebody else is none of the index; one of ours, damaged, is written again."""
+    folder = make_study(tmp_path / "depth-limit-digits")
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    expected = (tmp_path / "pages" / "index.md").read_text()
+    with open(tmp_path / "pages" / name, "ab") as page:
+        page.write(b"\xe9t\xe9 \xff\n")
+    publish([folder], tmp_path / "tables", tmp_path / "pages")
+    assert (tmp_path / "pages" / "index.md").read_text() == expected
+    assert ((tmp_path / "pages" / name).read_bytes()[-2:] == b"\xff\n") == (name == "notes.md")
 
 
 def test_data_that_are_none(tmp_path):

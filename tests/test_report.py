@@ -54,6 +54,17 @@ class Page(HTMLParser):
             self.text += data
 
 
+def test_runs_on_other_data_are_not_compared(tmp_path):
+    for name, data in {"a": "1", "b": "2", "c": "2", "d": None}.items():
+        make_run(tmp_path / name, UNTIED, seed=ord(name))
+        environment = files.read_json(tmp_path / name / "environment.json")
+        if data is not None:
+            files.write_json(tmp_path / name / "environment.json", environment | {"data": data})
+    text = Page(write_report([tmp_path])).text
+    assert "a: finished (on other data than b)" in " ".join(text.split())
+    assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["b", "c", "d"]
+
+
 def test_page_of_a_run(tmp_path):
     make_run(tmp_path / "a", UNTIED, 0.5, 2.1e-7, 0.961)
     path = write_report([tmp_path / "a"])

@@ -334,6 +334,23 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, letters):
     assert checkpoints.newest(folder / "checkpoints")[0].epoch == 1
 
 
+@pytest.mark.usefixtures("eager")
+def test_weights_are_looked_at_in_the_end(tmp_path, letters, monkeypatch):
+    """Those of the last step, whose loss was that of the weights before, have no checkpoint."""
+
+    def spoil(self, batch, logs=None):
+        if self.model.optimizer.iterations == 2 * self.params["steps"]:
+            weight = self.model.trainable_variables[0]
+            weight.assign(weight * np.nan)
+
+    monkeypatch.setattr(session.Steps, "on_train_batch_end", spoil)
+    config = RunConfig(str(letters), ModelConfig("dense", 3, 8), epochs=2, batch_size=20)
+    reason = "A weight became NaN or infinite in epoch 2"
+    with pytest.raises(DivergedError, match=reason):
+        train(config, tmp_path / "run", checkpoint_share=0, on_step=lambda *said: None)
+    assert runs.load(tmp_path / "run").reason == reason
+
+
 @pytest.mark.backends
 def test_one_process_per_run(tmp_path, letters, capsys):
     """One process works, the other says so and leaves; the first is stopped, and goes on.

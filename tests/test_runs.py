@@ -135,13 +135,23 @@ def test_going_on_tidies(tmp_path):
     folder = tmp_path / "a"
     runs.begin(folder, CONFIG)
     (folder / "checkpoints").mkdir()
-    leftovers = [folder / ".model.0a1b2c3d.keras", folder / "checkpoints" / ".epoch_0001.npz"]
-    for path in leftovers:
+    leftover = ".epoch_0001-0a1b2c3d4e5f6071.89abcdef.npz"
+    for path in (folder / ".model.0a1b2c3d.keras", folder / "checkpoints" / leftover):
         path.touch()
+    (folder / ".git").mkdir()
+    (folder / ".git" / ".index.0a1b2c3d.json").touch()  # of whoever keeps it there
+    (folder / ".nextcloudsync.log").touch()
     files.write_json(folder / "result.json", {"state": "failed", "reason": "no luck"})
     assert runs.begin(folder, CONFIG).state == "failed"
-    assert sorted(os.listdir(folder)) == ["checkpoints", "config.json", "environment.json"]
+    foreign = [".git", ".nextcloudsync.log"]
+    assert sorted(os.listdir(folder)) == [
+        *foreign,
+        "checkpoints",
+        "config.json",
+        "environment.json",
+    ]
     assert not os.listdir(folder / "checkpoints")
+    assert os.listdir(folder / ".git") == [".index.0a1b2c3d.json"]
 
     numbers = dict.fromkeys(CONFIG.results, 0.5)
     files.write_json(folder / "result.json", {"state": "finished", **numbers})
@@ -163,16 +173,45 @@ def test_only_runs_are_replaced(tmp_path):
     assert sorted(os.listdir(folder)) == ["config.json", "environment.json"]
 
 
+BEGUN = {
+    "environment.json": json.dumps({"command": "", "backend": "jax", "versions": {}}),
+    "config.json": json.dumps(CONFIG.to_dict()),
+    "result.json": json.dumps({"state": "failed", "reason": "the process ended"}),
+    ".config.0a1b2c3d.json": '{"ta',
+}
+
+
 @pytest.mark.parametrize(
     "names", [[], [".config.0a1b2c3d.json"], ["environment.json"], ["config.json", "result.json"]]
 )
 def test_a_folder_killed_before_its_first_files_is_free(tmp_path, names):
     (tmp_path / "a").mkdir()
     for name in names:
-        (tmp_path / "a" / name).touch()
+        (tmp_path / "a" / name).write_text(BEGUN[name])
     runs.check_usable(tmp_path / "a", CONFIG)
     runs.begin(tmp_path / "a", CONFIG)
     assert sorted(os.listdir(tmp_path / "a")) == ["config.json", "environment.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["begun", "overwritten"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".git", "precious"),
+        (".notes.md", "precious"),
+        ("config.json", '{"model_type": "bert"}'),
+        ("environment.json", '{"PATH": "/bin"}'),
+        ("result.json", '{"state": "failed", "reason": ""}'),
+    ],
+)
+def test_a_folder_with_files_of_others_is_not_free(tmp_path, name, text, overwrite):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_text(text)
+    for check in (runs.check_usable, runs.begin):
+        with pytest.raises(runs.RunExistsError, match="exists and is not a run"):
+            check(tmp_path / "a", CONFIG, overwrite=overwrite)
+    assert os.listdir(tmp_path / "a") == [name]
+    assert (tmp_path / "a" / name).read_text() == text
 
 
 def test_find(tmp_path):

@@ -15,6 +15,7 @@ import time
 from datetime import datetime
 
 import keras_tuner
+import numpy as np
 import optuna
 import pytest
 from rich.console import Console
@@ -328,13 +329,16 @@ def test_one_folder_has_one_storage(here, capsys, folder):
     assert status([*SEARCH, "--trials", "1", "--storage", "other.log", "--overwrite"]) == 0
 
 
-def test_a_password_is_not_shown(here, folder, monkeypatch, capsys):
-    url = "postgresql://me:secret@10.0.0.1/all"
+@pytest.mark.parametrize("password", ["secret", "my'secret"], ids=["plain", "quoted"])
+def test_a_password_is_not_shown(here, folder, monkeypatch, capsys, password):
+    url = f"postgresql://me:{password}@10.0.0.1/all"
     assert storages.shown(url) == "postgresql://me:***@10.0.0.1/all"
     assert status([*SEARCH, "--storage", url]) == 2  # there is no driver
     monkeypatch.setattr(storages, "seen_from", lambda folder, storage: "study.log")
     assert status([*SEARCH, "--storage", url, "--trials", "1"]) == 0
     assert "secret" not in (folder / "runs" / "a" / "report.html").read_text()
+    command = files.read_json(folder / "runs" / "a" / "search.json")["command"]
+    assert "--storage 'postgresql://me:***@10.0.0.1/all' --trials 1" in command
     output = capsys.readouterr()
     assert "secret" not in output.out + output.err
 
@@ -403,17 +407,18 @@ def test_a_mistyped_range_is_no_search(here, capsys):
 def test_half_written_files_are_removed(here, folder):
     assert status([*SEARCH, "--trials", "2"]) == 0
     path = folder / "runs" / "a"
-    (path / ".search.1.json").write_text("{")
+    (path / ".search.0a1b2c3d.json").write_text("{")
     assert status([*SEARCH, "--trials", "2"]) == 0
     assert [p.name for p in path.rglob(".*")] == [".lock"]
 
 
-def test_another_folder(here, capsys, folder):
+@pytest.mark.parametrize("name", ["thesis.txt", ".git"])
+def test_another_folder(here, capsys, folder, name):
     (folder / "runs" / "a").mkdir(parents=True)
-    (folder / "runs" / "a" / "thesis.txt").write_text("important")
+    (folder / "runs" / "a" / name).write_text("important")
     assert status([*SEARCH, "--overwrite"]) == 3
     assert "exists and is not a search" in capsys.readouterr().err
-    assert (folder / "runs" / "a" / "thesis.txt").exists()
+    assert (folder / "runs" / "a" / name).exists()
 
 
 def test_an_exhausted_space_ends_the_search(here, capsys):
@@ -640,6 +645,26 @@ def test_a_search_of_an_earlier_version(here, folder, capsys):
     assert "is a search of an earlier version" in capsys.readouterr().err
     assert status([*command, "8", "--name", "srch", "--overwrite"]) == 0
     assert "damaged" not in capsys.readouterr().out
+
+
+def test_a_search_of_changed_data_is_refused(in_this_process, folder, letters, capsys, eager):
+    path = shutil.copy(letters, folder / "mine.npz")
+    search = ["search", path, "--name", "a", "--depth", "2", "--units", "4", "--epochs", "1"]
+    search = [str(word) for word in [*search, "--batch-size", "20", "--retrain"]]
+    assert status([*search, "--trials", "1"]) == 0
+    with np.load(letters) as data:
+        np.savez(path, x=-data["x"], y=data["y"])
+    capsys.readouterr()
+    assert status([*search, "--trials", "2"]) == 3
+    first = os.path.join("runs", "a", "trial_0000", "seed0")
+    refused = f"The data have changed since run '{first}' was trained, with which others are to be"
+    assert refused in capsys.readouterr().err
+    assert len(found_in(folder / "runs" / "a")) == 1
+    shutil.rmtree(folder / "runs" / "a" / "best")  # nor is the best model trained on them
+    assert status([*search, "--trials", "1"]) == 3
+    assert status([*search, "--trials", "1", "--overwrite"]) == 0
+    shutil.copy(letters, path)
+    assert status([*search, "--trials", "2"]) == 3
 
 
 def test_search_and_retrain(in_this_process, folder, letters, capsys, eager):

@@ -33,6 +33,12 @@ def test_every_run_has_a_name_of_its_own(study):
             assert config.sequences == config.make_task().paper_sequences
 
 
+def test_some_runs_have_fewer_seeds():
+    study = dataclasses.replace(STUDY, most_seeds=lambda config: 1 + (config.task == "adding"))
+    more = [config for config in study.plan("", seeds=3).values() if config.seed]
+    assert [(config.task, config.seed) for config in more] == [("adding", 1)] * 2
+
+
 @every_study
 @pytest.mark.parametrize("solved", [True, False])
 def test_every_study_has_an_answer(study, solved):

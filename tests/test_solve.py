@@ -310,6 +310,16 @@ def test_a_run_that_diverges(folder):
     assert "0 of 1" in page
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_run_that_diverges_in_the_test(folder, monkeypatch):
+    found = {"wrong": 1.0, "error": math.inf, "seen": 3, "solved": False}
+    monkeypatch.setattr(examinations, "test", lambda predict, task: found)
+    config = small("parity", model=SequenceModelConfig("dense", units=4), sequences=256)
+    result = train(config, folder / "run")
+    assert (result["state"], result["solved"], result["test_sequences"]) == ("finished", False, 0)
+    assert result["diverged"] == "test_error is inf after the training"
+
+
 @pytest.mark.usefixtures("eager", "quick_pictures")
 def test_forecasts_are_kept_and_drawn(folder, capsys):
     step = np.arange(150)

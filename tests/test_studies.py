@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import make_run
@@ -19,14 +20,14 @@ from golden import content
 
 from keras_deeplstm import experiments
 from keras_deeplstm.experiments import runner, runs
-from keras_deeplstm.experiments.runs import files
+from keras_deeplstm.experiments.runs import files, locks
 from keras_deeplstm.experiments.settings import OWN_BLOCKS
 from keras_deeplstm.experiments.settings.base import COMPILING, ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first, grid
 from keras_deeplstm.experiments.studies.plan import matching, read_plan, restarts_of, write_plan
-from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task
+from keras_deeplstm.experiments.tasks import TASKS, DataError, Task, get_task, resolve
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "own-task.md"
@@ -303,6 +304,32 @@ def test_a_report_that_fails_does_not_end_the_study(tmp_path, capsys, monkeypatc
     assert "No report yet: no space left" in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.usefixtures("worker_here", "eager", "quick_pictures")
+def test_a_study_of_changed_data_is_refused(tmp_path, letters, capsys):
+    path = shutil.copy(letters, tmp_path / "mine.npz")
+
+    def configs(dataset):
+        return [RunConfig(dataset, ModelConfig("dense", 2, 4), epochs=1, batch_size=20)]
+
+    experiments.register(Study("small", "?", ("digits",), configs, own_data=True))
+    study = ["study", "small", "--dataset", str(path), "--runs-dir", str(tmp_path / "runs")]
+    assert experiments.main(study) == 0
+    with np.load(letters) as data:
+        np.savez(path, x=-data["x"], y=data["y"])
+    capsys.readouterr()
+    assert experiments.main([*study, "--seeds", "2"]) == 3
+    folder = tmp_path / "runs" / "small-mine"
+    (first,) = (run.folder for run in runs.find(folder))  # no folder of another was made
+    assert capsys.readouterr().err == (
+        f"deeplstm: error: The data have changed since run '{first}' was trained, with which "
+        f"others are to be compared. Put them back, or use --overwrite or another place for all "
+        f"runs\n"
+    )
+    assert experiments.main([*study, "--seeds", "2", "--overwrite", "--only", "seed1"]) == 3
+    assert experiments.main([*study, "--seeds", "2", "--overwrite"]) == 0
+    assert len({run.data for run in runs.find(folder)}) == 1
+
+
 def test_plan():
     study = STUDIES["how-deep"]
     plan = study.plan("parity")
@@ -320,6 +347,79 @@ def test_plan():
     assert list(study.plan("parity", seeds=2))[:6] == list(plan)
     assert study.folder_name("parity") == "how-deep-parity"
     assert study.folder_name("parity", 3, 5) == "how-deep-parity-epochs3-folds5"
+
+
+@pytest.mark.parametrize(
+    ("study", "dataset", "number", "name"),
+    [
+        ("depth", "digits", 15, "digits-dense-relu-he_normal-depth10-units100-seed0"),
+        (
+            *("depth-limit", "mnist", 75),
+            "mnist-unfolded_lstm-untied-input-bias-depth-depth10-parameters249310-seed0-epochs10"
+            "-learning_rate0.01",
+        ),
+        (
+            *("depth-lstm", "tinyshakespeare", 31),
+            "text-tinyshakespeare-transformer-lstm-tied-input_gate_bias-depth-depth6-64units-seed0"
+            "-learning_rate0.01",
+        ),
+        ("algorithms", "", 12, "addition-digits-2-lstm-depth4-100units-seed0"),
+        (
+            *("sines", "", 24),
+            "sines-lstm-depth1-150units-seed0-sequences-100000-learning_rate-0.005-schedule-cosine"
+            "-clipnorm-1.0",
+        ),
+    ],
+)
+def test_names_of_runs_stay(study, dataset, number, name):
+    """By them published and unfinished runs are found."""
+    names = list(STUDIES[study].plan(dataset))
+    assert (len(names), name in names) == (number, True)
+
+
+def _planned(configs, **options):
+    return list(Study("some", "?", (), lambda dataset: configs).plan("", **options))
+
+
+def test_runs_whose_names_coincide(tmp_path):
+    names = ("model.kernel_initializer", "model.recurrent_initializer")
+    configs = grid(RunConfig("digits"), dict.fromkeys(names, (None, "orthogonal")))
+    one, same = "digits-unfolded_lstm-untied", "-depth10-units100-seed0"
+    some = f"{one}-orthogonal{same}-"
+    kernel, recurrent = "model.kernel_initializer", "model.recurrent_initializer"
+    expected = [
+        f"{one}{same}",
+        f"{some}{kernel}-None-{recurrent}-orthogonal",
+        f"{some}{kernel}-orthogonal-{recurrent}-None",
+        f"{some}{kernel}-orthogonal-{recurrent}-orthogonal",
+    ]
+    assert _planned(configs) == expected
+    # The same run twice is one; what tells runs apart does not hang on the seeds of others.
+    most = Study("some", "?", (), lambda d: 2 * configs, most_seeds=lambda c: 1 + (c == configs[1]))
+    assert list(most.plan("", seeds=2)) == [*expected, expected[1].replace("seed0", "seed1")]
+
+    paths = [str(tmp_path / name / "data.npz") for name in ("a", "b")]
+    first, second = _planned([RunConfig(path) for path in paths])
+    assert first.startswith("data-unfolded_lstm") and first.endswith("-a-data.npz")
+    assert second == f"{first.removesuffix('-a-data.npz')}-b-data.npz"
+
+
+def test_runs_that_no_name_tells_apart(tmp_path):
+    configs = [RunConfig(str(tmp_path / name / ("x" * 70) / "a.npz")) for name in ("a", "b")]
+    with pytest.raises(
+        ConfigError, match=r"Two runs of study 'some' have the name 'a-unf.*in task"
+    ):
+        _planned(configs)
+
+
+@pytest.mark.parametrize(
+    ("target", "folder"),
+    [("km/h", "depth-speed-km_h-epochs1"), ("x" * 300, f"depth-speed-{'x' * 94}-epochs1")],
+    ids=["slash", "long"],
+)
+def test_the_folder_of_a_column_of_any_name(target, folder, tmp_path):
+    table = resolve(str(tmp_path / "speed.csv"), target=(target,), kind="regression")
+    assert STUDIES["depth"].folder_name(table, epochs=1) == folder
 
 
 def test_grid():
@@ -386,6 +486,21 @@ def test_a_run_that_diverged_before_is_no_success_later(tmp_path, capsys):
     one = runner._Runner(None, None, tmp_path, {"overwrite": False}, 1)
     assert not one.run({"a": config}, None, 0)
     assert "1 runs (1 diverged and are not run again), 0 to train now" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_tidied_unless_somebody_works_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "SECONDS", 0)
+    run = make_run(tmp_path / "a", ModelConfig(depth=2))
+    half, own = tmp_path / "a" / ".model.0a1b2c3d.keras", tmp_path / "a" / ".gitignore"
+    for path in (half, own):
+        path.touch()
+    one = runner._Runner(None, None, tmp_path, {"overwrite": False}, 1)
+    with runs.lock(tmp_path / "a"):
+        assert one.run({"a": run.config}, None, 0)
+        assert half.exists()
+    assert one.run({"a": run.config}, None, 0)
+    assert own.exists()
+    assert not half.exists()
 
 
 def test_the_time_of_runs_that_end_when_they_are_solved():

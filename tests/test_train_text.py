@@ -246,6 +246,10 @@ def test_plan(steps, evaluate_every, report_every, expected):
         ),
         ("--model.block transformer --model.peepholes", "`model.peepholes` has no meaning for blo"),
         ("--warmup 5", "Argument `warmup` has no meaning for schedule 'decay'."),
+        (
+            "--schedule cosine --warmup 999 --epochs 2 --batch-size 4 --sequence-length 10",
+            "Argument `warmup` must be at most the number of training steps, ",
+        ),
         ("--optimizer sgd --beta-2 0.9", "Argument `beta_2` has no meaning for optimizer 'sgd'."),
         ("--model.depth 0", "Argument `model.depth` must be a positive integer."),
         ("--model.dropout 1", "Argument `model.dropout` must be a float in the range [0, 1)."),
@@ -463,6 +467,21 @@ def test_a_damaged_checkpoint(trained, folder):
         "The checkpoint after step 18 of run 'run' is damaged",
         "Run 'run' goes on after step 12 of 48",
     ]
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_run_that_diverges_in_the_test(folder, monkeypatch):
+    evaluate = keras.Model.evaluate
+
+    def diverged(self, *arguments, **options):
+        loss = evaluate(self, *arguments, **options)
+        return loss if options.get("return_dict") else loss * math.nan  # that of `fit`
+
+    monkeypatch.setattr(keras.Model, "evaluate", diverged)
+    config = small(model=TextModelConfig("lstm", depth=1, units=8))
+    with pytest.raises(DivergedError, match="test_loss is nan after the training"):
+        go_on(folder / "run", config)
+    assert runs.load(folder / "run").state == "diverged"
 
 
 def test_a_run_that_diverges_and_a_report_of_runs_that_have_not_come_far(trained, folder):

@@ -4,7 +4,8 @@ A page can be drawn again from them without any training: the folder stands for 
 `deeplstm publish` and `deeplstm report`, and a study goes on from it. Numbers have five significant
 digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 32
 depth steps at a few moments of training, and of the first and the last one at 32. Filters are those
-of the deepest of each model after training, in few colors, if there are not too many models.
+of the deepest of each model after training, in few colors, if there are not too many models. Where
+a model is wrong is there if it is the only one.
 """
 
 import base64
@@ -33,6 +34,7 @@ MODELS = 10  # at most, of which filters are kept
 POINTS = 32  # of a curve of gradients, more of which no picture shows
 JSON = ("config", "result", "environment")
 TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
+OF_ONE = ("confusion", "predictions")  # tables of which pictures show those of one model only
 ENDING = ".csv.gz"
 
 
@@ -50,14 +52,14 @@ def write(folder: Path, findings: Findings, plan: dict[str, Any]) -> None:
         found = {name: files.read_json(run.folder / f"{name}.json") for name in JSON}
         rows.append({"run": run.name, **{name: json.dumps(found[name]) for name in JSON}})
     _write(folder / f"runs{ENDING}", pd.DataFrame(rows))
-    for name in TABLES:
+    for name in (*TABLES, *(OF_ONE if len(findings.groups) == 1 else ())):
         frames = [
             _shown(name, read_table(path)).assign(run=run.name)
             for run in finished
             if (path := run.folder / f"{name}.csv").exists()
         ]
         if frames:
-            table = pd.concat(frames)
+            table = pd.concat(frames[:1] if name == "predictions" else frames)
             first = ["run", *(column for column in table if column != "run")]
             _write(folder / f"{name}{ENDING}", table[first])
     # Filters of the deepest of each model: their pictures are larger than all else together.
@@ -120,7 +122,9 @@ def _samples(run: Run) -> Iterator[dict[str, str]]:
 def unpacked(folders: list[Path]) -> Iterator[list[Path]]:
     """Inside, folders of published data stand as folders of studies; others are as they are."""
     with TemporaryDirectory() as scratch:
-        yield [_unpack(f, Path(scratch) / f.name) if is_published(f) else f for f in folders]
+        places = [Path(scratch, str(n), f.resolve().name) for n, f in enumerate(folders)]
+        both = zip(folders, places, strict=True)
+        yield [_unpack(f, place) if is_published(f) else f for f, place in both]
 
 
 def restore(published: Path, folder: Path, study: str, plan: Plan) -> int:
@@ -150,14 +154,14 @@ def _unpack(published, folder):
     try:
         runs = _read(published, "runs")
         plan, *rows = runs.to_dict("records")
-        folder.mkdir()
+        folder.mkdir(parents=True)
         files.write_text(folder / "study.json", plan["config"])
         for row in rows:
             place = folder / _name(row["run"])
             (place / "filters").mkdir(parents=True)
             for name in JSON:
                 files.write_text(place / f"{name}.json", row[name])
-        for name in TABLES:
+        for name in (*TABLES, *OF_ONE):
             table = _read(published, name)
             found = dict(iter(table.groupby("run")))
             # A run of tied weights has gradients, but no row of them is shown.
@@ -179,7 +183,7 @@ def _read(published, name):
     path = published / f"{name}{ENDING}"
     if not path.exists():
         return pd.DataFrame(columns=["run"])
-    if name in TABLES:
+    if name in (*TABLES, *OF_ONE):
         return read_table(path, also=("run",))
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 

@@ -3,6 +3,7 @@
 import itertools
 import statistics
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from keras_deeplstm.experiments.runs.groups import Group, group_runs
 from keras_deeplstm.experiments.settings.base import ConfigError, UnknownError
 from keras_deeplstm.experiments.studies import STUDIES, Study, best_first
 from keras_deeplstm.experiments.studies.plan import read_plan, restarts_of, without_success
+from keras_deeplstm.experiments.studies.study import grouped
 from keras_deeplstm.experiments.words import share_interval
 
 
@@ -122,7 +124,26 @@ def collect(folders: list[Path]) -> Findings:
         except (OSError, ValueError) as error:
             problems.append((run.name, "damaged", str(error)))
     found = [run for run in found if run.config is None or run.config.command == command]
+    finished, others = _of_same_data(finished)
+    problems += others
     return Findings(kind, study, found, finished, unfinished, problems, group_runs(finished))
+
+
+def _of_same_data(finished):
+    """The runs that can be compared; and name, state and reason of those on changed data."""
+    kept, problems = [], []
+    usual = {
+        source: statistics.mode(known)
+        for source, members in grouped(finished, attrgetter("config.source")).items()
+        if (known := [run.data for run in members if run.data is not None])
+    }
+    for run in finished:
+        if run.data in (None, usual.get(run.config.source)):
+            kept.append(run)
+        else:
+            same = next(r for r in finished if r.data == usual[run.config.source])
+            problems.append((run.name, run.state, f"on other data than {same.name}"))
+    return kept, problems
 
 
 def _study(plan):

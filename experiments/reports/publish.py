@@ -77,7 +77,7 @@ def _publish(folders, tables, pages, confirm):
 def _write_page(page, findings):
     study, groups = findings.study, findings.groups
     sections = findings.kind.sections(groups, [])
-    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    before = _text(page) if page.exists() else ""
     number = itertools.count(1)
     shown = {}
     for title, pictures in _chosen(sections, findings).items():
@@ -114,14 +114,19 @@ def _write_page(page, findings):
 
 def is_written(file: Path) -> bool:
     """Whether it is a page that `publish` has written."""
-    return file.is_file() and WRITTEN in file.read_text(encoding="utf-8")
+    return file.is_file() and WRITTEN in _text(file)
+
+
+def _text(page):
+    """What stands on a page, which may be one of somebody else, in whatever encoding."""
+    return page.read_text(encoding="utf-8", errors="replace")
 
 
 def write_index(pages: Path) -> None:
     """Write the index of all pages in a folder that `publish` has written: their answers."""
     found = []
     for file in sorted(pages.glob("*.md")):
-        text = file.read_text(encoding="utf-8")
+        text = _text(file)
         title, answer = (
             re.search(pattern, text, flags=re.MULTILINE)
             for pattern in (r"^# (.*)$", r"^\*\*(.*)\*\*$")

@@ -6,10 +6,13 @@ or the new one, never half of one.
 
 import json
 import os
+import re
 import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")  # the other names
 
 
 @contextmanager
@@ -29,6 +32,12 @@ def atomic(path: Path):
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What killed processes have half written in `folder`."""
+    found = folder.glob(".*")
+    return [path for path in found if TEMPORARY.fullmatch(path.name) and path.is_file()]
 
 
 def named(error: OSError, path: Path) -> OSError:

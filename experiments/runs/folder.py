@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from keras_deeplstm import validation
@@ -89,9 +90,14 @@ def _is_void(folder):
     """Whether `folder` is empty, or a process died before the first files were complete."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    begun = {"environment.json", "config.json"}
-    return names <= {*begun, "result.json"} and not begun <= names
+    ours = {locks.LOCK, *(path.name for path in files.temporaries(folder))}
+    names = {path.name for path in folder.iterdir()} - ours
+    if names == {"environment.json"}:
+        with suppress(OSError, ValueError):
+            return bool(load(folder).environment)
+    # A study notes so a run whose process died before that.
+    noted = names in ({"config.json"}, {"config.json", "result.json"})
+    return not names or (noted and load(folder).config is not None)
 
 
 def begin(
@@ -109,7 +115,7 @@ def begin(
     if os.path.lexists(folder):
         _check_content(folder, config, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    if overwrite or _is_void(folder):
+    if overwrite or _is_void(folder):  # which holds nothing that is not ours
         remove(path for path in folder.iterdir() if path.name != locks.LOCK)
         record = {} if data is None else {"data": data}
         files.write_json(folder / "environment.json", environment.describe(command) | record)
@@ -143,12 +149,25 @@ def _check_data(run, data):
     files.write_json(run.folder / "environment.json", run.environment | {"data": data})
 
 
+def check_same_data(beside: Path, data: str | None) -> None:
+    """Raise `RunExistsError` if the run in `beside` has learned from other data than these.
+
+    Those of a study or a search are compared with each other. `data` is a checksum.
+    """
+    if data is not None and load(beside).data not in (None, data):
+        raise RunExistsError(
+            f"The data have changed since run '{beside}' was trained, with which others are to be "
+            f"compared. Put them back, or use --overwrite or another place for all runs"
+        )
+
+
 def tidy(folder: Path) -> None:
     """Remove what a killed process has left: half-written files, and checkpoints of a finished run.
 
     Needs the run's lock.
     """
-    remove(path for path in folder.rglob(".*") if path.name != locks.LOCK)
+    for place in (folder, folder / "checkpoints", folder / "filters"):
+        remove(files.temporaries(place))
     if load(folder).state == "finished":
         remove([folder / "checkpoints"])
 

@@ -69,6 +69,14 @@ class Run:
             raise ValueError("environment.json: it must hold the versions of packages")
         return found
 
+    @property
+    def data(self) -> str | None:
+        """The checksum of its data; None if that is not known."""
+        try:
+            return self.environment.get("data")
+        except (OSError, ValueError):
+            return None
+
     @cached_property
     def metrics(self):
         """Data frame, one row per epoch: epoch, loss, accuracy, val_loss, val_accuracy, seconds."""

@@ -138,7 +138,7 @@ class SearchConfig(Dataclass):
             complete("task", resolve(self.task, target=target, kind=kind, drop=drop))
         elif target or kind or drop:
             raise ValueError(f"`deeplstm {self.command}` has no tables: target, kind, drop")
-        complete("task", dataclasses.astuple(self._example)[0])  # in its one form
+        complete("task", self._example.source)  # in its one form
         if not self.objective:
             complete("objective", (next(iter(self._example.objectives)),))
         if self.trials is None and self.sampler != "grid":

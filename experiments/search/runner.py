@@ -98,10 +98,10 @@ def run_search(
 def _begin(folder, config, storage, overwrite, command):
     """The study of a search, made or seen that it can go on, and its storage. Needs the lock."""
     path = folder / "search.json"
-    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+    runs.remove(files.temporaries(folder))
+    names = {entry.name for entry in folder.iterdir()} - {runs.LOCK}
     if names and not names & {"search.json", JOURNAL}:
         raise RunExistsError(f"'{folder}' exists and is not a search. Use another --name")
-    runs.remove(folder.glob(".search.*"))  # what a killed process has half written
     is_old = earlier.read(folder) is not None
     if is_old and not overwrite:
         raise RunExistsError(

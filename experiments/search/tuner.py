@@ -97,6 +97,7 @@ class RunTuner(keras_tuner.Tuner):
     def __init__(self, config, folder, oracle, data_dir=None, **options):
         self._config, self._folder = config, folder
         self._left, self._data_dir, self._options = TRAININGS, data_dir, options
+        self._beside = None
         super().__init__(
             oracle, config.space.declare, directory=folder.parent, project_name=folder.name
         )
@@ -208,8 +209,17 @@ class RunTuner(keras_tuner.Tuner):
                     on_epoch(runs.load(folder).metrics.iloc[-1].to_dict())
         return train(
             config, folder, overwrite=other, data_dir=self._data_dir, on_epoch=on_epoch,
-            **self._options,
+            beside=self.beside(), **self._options,
         )  # fmt: skip
+
+    def beside(self):
+        """The folder of a finished run, whose data those of all others have to be; or None."""
+        if self._beside is None:
+            paths = sorted(self._folder.glob("trial_*/*/environment.json"))
+            found = (runs.load(path.parent) for path in paths)
+            known = (run.folder for run in found if run.state == "finished" and run.data)
+            self._beside = next(known, None)
+        return self._beside
 
 
 def search_in(
@@ -236,7 +246,9 @@ def search_in(
     settings = oracle.study.user_attrs.get("settings")
     if settings and SearchConfig.from_dict(settings).differences(config):
         raise runs.RunExistsError("Another search has begun in this study. Use another --name")
-    prepare(config.space.example(), data_dir)  # an error now, not in each trial
+    prepared = prepare(config.space.example(), data_dir)  # an error now, not in each trial
+    if (beside := tuner.beside()) is not None:
+        runs.check_same_data(beside, prepared.digest)
     try:
         tuner.search(verbose=0)
     except keras_tuner.errors.FatalError as error:

@@ -12,6 +12,7 @@ from keras_deeplstm.experiments.settings.blocks import OWN_BLOCKS, Block
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig, RunConfig
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
 from keras_deeplstm.experiments.settings.text import TextConfig, TextModelConfig
+from keras_deeplstm.experiments.tasks import tables
 
 __all__ = [
     "OWN_BLOCKS",
@@ -34,9 +35,14 @@ def from_dict(data: dict[str, Any]) -> Settings:
     """The settings that `to_dict` wrote, of whatever kind; see `RunConfig.from_dict`.
 
     A run that has a text is one of `deeplstm train-text`, one that has a number of sequences is one
-    of `deeplstm solve`.
+    of `deeplstm solve`. Nothing else is read: what is asked of a table must be part of its name.
     """
     kind: type[Settings] = RunConfig
     if isinstance(data, dict):
         kind = TextConfig if "text" in data else SequenceConfig if "sequences" in data else kind
+        name = data.get("task")
+        if kind is RunConfig and isinstance(name, str) and tables.is_table(name):
+            asked = tables.Source.of(name)
+            if not (asked.target and asked.kind):
+                raise ConfigError(f"The task must name a target and a kind. Received: {name!r}")
     return kind.from_dict(data)

@@ -253,7 +253,7 @@ class Settings(Dataclass):
         changed = self.changed(but=(first, "model"))
         changed |= {f"{self.model.PREFIX}{name}": value for name, value in model.items()}
         hints |= {f"model.{n}": h for n, h in get_type_hints(type(self.model)).items()}
-        words = ["deeplstm", self.command, getattr(self, first)]
+        words = ["deeplstm", self.command, self.source]
         for name, value in changed.items():
             words.append(f"--{name.replace('_', '-')}")
             if isinstance(value, dict):
@@ -265,6 +265,11 @@ class Settings(Dataclass):
         return shlex.join(words)
 
     # Names.
+
+    @property
+    def source(self) -> str:
+        """The task or text as it is given."""
+        return getattr(self, dataclasses.fields(self)[0].name)
 
     @property
     def subject(self) -> str:

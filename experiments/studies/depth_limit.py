@@ -59,7 +59,11 @@ NETWORKS: tuple[tuple[str, dict[str, Any], tuple[float, ...]], ...] = (
 
 
 def _model(dataset, depth, block, options):
-    """Untied, of as many parameters as the LSTM with 50 units; tied, of 50 units."""
+    """Untied, of as many parameters as the LSTM with 50 units; tied, of 50 units.
+
+    Of data of the user's own the size is not known before they are read: their budget is that of
+    28 x 28 inputs and 10 classes, the same for all networks of a depth, whatever width it gives.
+    """
     if options.get("tied"):
         return ModelConfig(block, depth=depth, units=50, **options)
     task, units = get_task(dataset), 50

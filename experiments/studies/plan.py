@@ -44,25 +44,28 @@ class Standing(NamedTuple):
 
     todo: Plan
     finished: list[Run]
-    lost: int
-    """Number of runs that have diverged with all their seeds."""
-    begun: int
-    """Number of runs to do that have been started before."""
+    lost: list[str]
+    """Names of those that have diverged with all their seeds."""
+    begun: list[str]
+    """Names of those to do that have been started before."""
 
 
 def standing(plan: Plan, folder: Path, restarts: int, overwrite: bool) -> Standing:
     """Look what is done in `folder`; with `overwrite`, nothing is."""
-    todo, finished, begun = {}, [], 0
+    found = Standing({}, [], [], [])
     for name, config in plan.items():
         attempts = [runs.load(folder / one) for one in restarts_of(name, config, restarts)]
         ended = [run for run in attempts if run.state == "finished"]
         good = [run for run in ended if not without_success(run)]
-        if not overwrite and (good or all(map(without_success, attempts))):
-            finished += (good or ended)[:1]
+        if overwrite or not (good or all(map(without_success, attempts))):
+            found.todo[name] = config
+            if any(run.state in ("interrupted", "failed") for run in attempts):
+                found.begun.append(name)
+        elif ended:
+            found.finished.append((good or ended)[0])
         else:
-            todo[name] = config
-            begun += any(run.state in ("interrupted", "failed") for run in attempts)
-    return Standing(todo, finished, len(plan) - len(finished) - len(todo), begun)
+            found.lost.append(name)
+    return found
 
 
 def write_plan(folder: Path, study: str, command: str, plan: Plan, restarts: int) -> None:

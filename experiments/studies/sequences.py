@@ -12,7 +12,7 @@ from operator import attrgetter
 from keras_deeplstm.experiments.runs.groups import Group
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.sequences import SequenceConfig, SequenceModelConfig
-from keras_deeplstm.experiments.studies.study import Study, grouped, settings_not_in_names
+from keras_deeplstm.experiments.studies.study import Study, grouped
 from keras_deeplstm.experiments.tasks.sequences import parse
 from keras_deeplstm.experiments.words import counts_text, enumerate_words
 
@@ -93,15 +93,11 @@ class SequenceStudy(Study):
             raise ConfigError(
                 "Runs on sequence tasks have no epochs and no folds: they end when they are solved"
             )
-        plan = {}
-        for seed in range(seeds):
-            configs = [config.repeated(seed) for config in self.configs(dataset)]
-            for slug, members in grouped(configs, attrgetter("slug")).items():
-                settings = settings_not_in_names(members)
-                for config in members:
-                    words = [f"{name}-{config.flat()[name]}" for name in settings]
-                    plan["-".join([slug, *words])] = config
-        return plan
+        return super().plan(dataset, seeds=seeds)
+
+    def _ends(self, configs):
+        # Each task has settings of its own: only runs with one slug are told apart by them.
+        return dict.fromkeys(configs, "")
 
 
 def runs_of(tasks, models, **settings):

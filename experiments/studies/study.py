@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ from typing import Any, ClassVar
 
 from keras_deeplstm import validation
 from keras_deeplstm.experiments.runs.groups import Estimate, Group, labels
+from keras_deeplstm.experiments.settings import ConfigError
 from keras_deeplstm.experiments.settings import Settings as Config
+from keras_deeplstm.experiments.settings.base import differences as changes_of
 from keras_deeplstm.experiments.settings.classifiers import RunConfig
 from keras_deeplstm.experiments.tasks import TASKS, get_task, resolve
 from keras_deeplstm.experiments.tasks.measures import Measure
 from keras_deeplstm.experiments.words import enumerate_words, estimate_text
+
+LONGEST = 100  # characters of a task in the name of a folder
 
 depth_of = attrgetter("config.model.depth")  # of a group
 
@@ -212,18 +217,28 @@ class Study:
         Returns:
             A dict from names to configs.
         """
-        base = self.configs(dataset)
-        settings = settings_not_in_names(base)
-        plan = {}
+        base = [dataclasses.replace(config, seed=0) for config in self.configs(dataset)]
+        ends = _told_apart(self._ends(base), settings_not_in_names)
+        ends = _told_apart(ends, _settings_that_differ)
+        plan: dict[str, Config] = {}
         for seed, fold, config in itertools.product(range(seeds), range(folds or 1), base):
             changes: dict[str, Any] = {"epochs": epochs} if epochs else {}
             changes |= {"folds": folds, "fold": fold + 1} if folds else {}
             if seed >= self.most_seeds(config):
                 continue
-            config = dataclasses.replace(config, seed=seed, **changes)
-            words = [f"{name}{config.flat()[name]}" for name in settings]
-            plan["-".join([config.slug, *words])] = config
+            end, config = ends[config], dataclasses.replace(config, seed=seed, **changes)
+            name = f"{config.slug}{end}"
+            if plan.setdefault(name, config) != config:
+                raise ConfigError(
+                    f"Two runs of study {self.name!r} have the name '{name}'. They differ in "
+                    f"{changes_of(plan[name], config)}"
+                )
         return plan
+
+    def _ends(self, configs):
+        """What stands in the names of runs after their slugs."""
+        names = settings_not_in_names(configs)
+        return {c: "".join(f"-{name}{c.flat()[name]}" for name in names) for c in configs}
 
     def folder_name(self, dataset: str, epochs: int | None = None, folds: int | None = None) -> str:
         """Name of the folder for these choices: ``"depth-digits-epochs5"``.
@@ -237,7 +252,9 @@ class Study:
             The name.
         """
         words = [self.name]
-        words += [self.config(dataset).subject] if dataset else []
+        if dataset:  # a column may have any name
+            subject = re.sub(r"[^A-Za-z0-9._-]+", "_", self.config(dataset).subject)
+            words.append(subject[:LONGEST].strip("._-") or "data")
         words += [f"epochs{epochs}"] if epochs is not None else []
         words += [f"folds{folds}"] if folds is not None else []
         return "-".join(words)
@@ -245,10 +262,29 @@ class Study:
 
 def settings_not_in_names(configs: list[Config]) -> list[str]:
     """The training settings by which runs of a study differ; a run's name does not tell them."""
-    flat = [config.flat() for config in configs]
     told = ("task", "text", "seed", "fold", "folds")
-    names = [name for name in flat[0] if name not in told and not name.startswith("model.")]
-    return [name for name in names if len({settings[name] for settings in flat}) > 1]
+    names = [name for name in _settings_that_differ(configs) if name not in told]
+    return [name for name in names if not name.startswith("model.")]
+
+
+def _settings_that_differ(configs):
+    flat = [config.flat() for config in configs]
+    return [name for name in flat[0] if len({settings[name] for settings in flat}) > 1]
+
+
+def _told_apart(ends, settings_of):
+    """The ends of names, by config; of equal names, with the `settings_of` their configs."""
+    alike = grouped(ends, lambda config: config.slug + ends[config]).values()
+    return {
+        config: ends[config] + "".join(f"-{n}-{_word(config.flat()[n])}" for n in settings_of(some))
+        for some in alike
+        for config in some
+    }
+
+
+def _word(value):
+    """A value as a part of a name; of a path, its end."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(value))[-60:]
 
 
 def grid(base: RunConfig, values: dict[str, Any]) -> list[RunConfig]:

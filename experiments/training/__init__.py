@@ -33,6 +33,7 @@ def train(
     checkpoint_share: float = CHECKPOINT_SHARE,
     devices: str = "one",
     tensorboard: bool = False,
+    beside: Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[int, int | None, float], None] | None = None,
     on_message: Callable[[str], None] = warnings.warn,
@@ -52,6 +53,8 @@ def train(
             batch.
         tensorboard: Also write the rows of `metrics.csv`, and what `gradient_flow.csv` holds, to
             the folder `tensorboard` in that of the run.
+        beside: Folder of a finished run with which this one is to be compared; it must have had the
+            same data.
         on_epoch: Called after each of them with its row of `metrics.csv`. That of a text also has
             the "sample" that was drawn, "" if there is none.
         on_step: Called some times a second, within an epoch or what is reported in its place, with
@@ -68,7 +71,7 @@ def train(
         ConfigError: The model refuses an option or does not fit its budget, or the batch size does
             not suit the devices; no folder is made.
         RunExistsError: Another process trains this run, the folder holds something else, or the
-            data are no longer those with which the run was started.
+            data are no longer those with which the run was started, or those of the one `beside`.
         CheckpointError: There are checkpoints, but all are damaged.
         DivergedError: The loss became NaN or infinite, now or when the run was last started;
             `result.json` says so.
@@ -96,6 +99,7 @@ def train(
         checkpoint_share=checkpoint_share,
         devices=devices,
         tensorboard=tensorboard,
+        beside=beside,
         on_epoch=on_epoch,
         on_step=on_step,
         on_message=on_message,

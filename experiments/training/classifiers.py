@@ -11,6 +11,7 @@ from keras_deeplstm.experiments.tasks import get_task
 from keras_deeplstm.experiments.tasks.task import holds_classes
 from keras_deeplstm.experiments.training import predictions, recorders
 from keras_deeplstm.experiments.training.devices import even_parts, number_of_devices
+from keras_deeplstm.experiments.training.journal import check_finite
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 
 EVALUATED = 32  # examples at a time, without gradients
@@ -80,13 +81,17 @@ class Training:
             validation_data=even_parts(data.validation),
             validation_batch_size=evaluated,
         )
+        tested = even_parts(data.test)
         test = model.evaluate(
-            *even_parts(data.test),
+            *tested,
             batch_size=evaluated,
             verbose=0,
             return_dict=True,
             callbacks=[journal],
         )
+        metric, last = self.task.measure.name, journal.rows[-1]
+        validated = {name: last[name] for name in ("val_loss", f"val_{metric}")}
+        check_finite(validated | {f"test_{name}": value for name, value in test.items()})
         seconds = journal.elapsed()
         predictions.write(model, data, self.task.measure, session.folder)
         if config.model.block == "image_grid":
@@ -94,13 +99,12 @@ class Training:
         numbers = recorders.write(recording, config, session.folder)
         session.save(model)
         later = [row["seconds"] for row in journal.rows[1:]]  # the first epoch compiles
-        metric = self.task.measure.name
         own = {"options": {**config.model.options}} if config.model.own else {}
         return {
             f"test_{metric}": test[metric],
             "test_loss": test["loss"],
-            "test_examples": len(data.test[0]),
-            f"val_{metric}": journal.rows[-1][f"val_{metric}"],
+            "test_examples": len(tested[0]),
+            f"val_{metric}": last[f"val_{metric}"],
             **own,
             "parameters": model.count_params(),
             "epochs": config.epochs,

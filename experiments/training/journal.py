@@ -11,28 +11,30 @@ from keras_deeplstm.experiments.runs import checkpoints, files
 
 
 class DivergedError(Exception):
-    """The loss, or a weight, is no longer a finite number."""
+    """The loss, a weight, or what was measured in the end, is no longer a finite number."""
+
+
+def check_finite(numbers: dict[str, float]) -> None:
+    """Raise `DivergedError` unless all that was measured in the end, by name, is finite."""
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} is {value} after the training")
 
 
 class Journal(keras.callbacks.Callback):
     """After each epoch: its row of `metrics.csv`, and a checkpoint if the time for one is there.
 
-    Its arguments are those of `session.Session`. What the recorders have recorded is part of a
+    Its arguments are those of `Session.resume`. What the recorders have recorded is part of a
     checkpoint.
     """
 
-    def __init__(
-        self, folder, data, recorders, check_signals, on_epoch, share, log_row, epoch_name
-    ):
+    def __init__(self, session, data, recorders, epoch_name):
         super().__init__()
-        self.folder = folder
+        self.session, self.folder = session, session.folder
         self.data = data
         self.recorders = recorders
-        self.check_signals = check_signals
-        self.on_epoch = on_epoch
-        self.share = share
-        self.log_row = log_row
         self.epoch_name = epoch_name
+        self.first = 0  # epochs that are behind when this process begins
         self.rows = []
         self.torch_rng = None  # to be set at the begin of the first epoch
         self.resumed_after = []  # epochs
@@ -60,6 +62,7 @@ class Journal(keras.callbacks.Callback):
         self.torch_rng = checkpoint.arrays.get("torch_rng")
         self.rows = checkpoint.notes["rows"]
         self.seconds = checkpoint.notes["seconds"]
+        self.first = checkpoint.epoch
         self.resumed_after = [*checkpoint.notes["resumed_after"], checkpoint.epoch]
 
     def _variables(self):
@@ -88,7 +91,7 @@ class Journal(keras.callbacks.Callback):
     # wait for the logs of every single step.
     def on_train_batch_begin(self, batch, logs=None):
         """Stop here if a signal came."""
-        self.check_signals()
+        self.session.check_signals()
 
     on_test_batch_begin = on_train_batch_begin
 
@@ -98,30 +101,39 @@ class Journal(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "loss": logs["loss"], **logs, "seconds": seconds}
         self.rows.append(row)
         files.write_text(self.folder / "metrics.csv", pd.DataFrame(self.rows).to_csv(index=False))
-        self.log_row(row)
+        self.session.log_row(row)
         if not math.isfinite(row["loss"]):
             raise DivergedError(f"The loss became {row['loss']} in {self.epoch_name(epoch + 1)}")
-        if self.saving <= self.share * (time.perf_counter() - self.started):
+        if self.saving <= self.session.share * (time.perf_counter() - self.started):
             started = time.perf_counter()
             self._save(epoch + 1)
             self.saving += time.perf_counter() - started
-        if self.on_epoch is not None:
-            self.on_epoch(row)
+        if self.session.on_epoch is not None:
+            self.session.on_epoch(row)
 
-    def _save(self, epoch):
+    def on_train_end(self, logs=None):
+        """Look at the weights: the last checkpoint, before which they are, may be epochs back."""
+        self._arrays(len(self.rows))
+
+    def _arrays(self, epoch):
+        """What a checkpoint holds of model and optimizer, if it is finite."""
         arrays = {
             f"{kind}/{number}": keras.ops.convert_to_numpy(variable)
             for kind, variables in self._variables().items()
             for number, variable in enumerate(variables)
         }
+        for array in arrays.values():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
+        return arrays
+
+    def _save(self, epoch):
+        arrays = self._arrays(epoch)
         if keras.backend.backend() == "torch":
             import torch
 
             # Keras draws from torch's own generator where a layer has no seed of its own.
             arrays["torch_rng"] = torch.get_rng_state().numpy()
-        for array in arrays.values():
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                raise DivergedError(f"A weight became NaN or infinite in {self.epoch_name(epoch)}")
         notes = {
             "rows": self.rows,
             "seconds": self.elapsed(),

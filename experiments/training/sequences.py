@@ -16,7 +16,7 @@ from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.sequences import OVER_TIME, SequenceConfig
 from keras_deeplstm.experiments.tasks.sequences.task import SequenceTask, activated
 from keras_deeplstm.experiments.training import examinations, guessing
-from keras_deeplstm.experiments.training.journal import DivergedError
+from keras_deeplstm.experiments.training.journal import DivergedError, check_finite
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 from keras_deeplstm.initializers import GateBias
 
@@ -64,16 +64,19 @@ class Training:
         data = Fresh(config, task)
         journal = session.resume(model, data, recording, rounds, after, last=after(rounds))
         seen.set_model(model)  # it may have nothing to train for any more
+        test, reach = examinations.UNTESTED, None
         try:
             if seen.ended:
                 journal.on_train_begin()
             else:
                 session.fit()
+            if not seen.diverged:
+                found = examinations.test(seen.predict, task)
+                check_finite({"test_error": found["error"]})
+                test = found
         except DivergedError as error:
             seen.diverged = seen.diverged or str(error)
-        test, reach = examinations.UNTESTED, None
         if not seen.diverged:
-            test = examinations.test(seen.predict, task)
             reach = task.reach(lambda x: activated(seen.predict(x), task.readout))
             _write_examples(session.folder, task, seen.predict)
         solved_after = None if seen.diverged else seen.solved_after

@@ -68,6 +68,9 @@ class Steps(keras.callbacks.Callback):
 class Session:
     """One process at the work of a run, whose lock it holds."""
 
+    journal: Journal  # since `resume`, as are these
+    epochs: int
+
     def __init__(
         self,
         run: runs.Run,
@@ -99,12 +102,7 @@ class Session:
         The data have `set_epoch(epoch)`; the recorders, callbacks in the order of `fit`, have
         `get_state` and `set_state`. `epoch_name(n)` and `last` are words for messages.
         """
-        self.model, self.data, self.epochs = model, data, epochs
-        self.callbacks = list(recorders.values())
-        self.journal = Journal(
-            self.folder, data, recorders, self.check_signals, self.on_epoch, self.share,
-            self.log_row, epoch_name,
-        )  # fmt: skip
+        self.epochs, self.journal = epochs, Journal(self, data, recorders, epoch_name)
         self.journal.set_model(model)
         checkpoint, damaged = checkpoints.newest(self.folder / "checkpoints")
         for epoch in damaged:
@@ -116,7 +114,6 @@ class Session:
             self.on_message(f"Run '{self.name}' goes on after {where}")
         for row in self.journal.rows:
             self.log_row(row)
-        self.first = checkpoint.epoch if checkpoint else 0
         return self.journal
 
     def log_row(self, row: Row) -> None:
@@ -128,14 +125,15 @@ class Session:
 
     def fit(self, **arguments: Any) -> None:
         """Train from there on; `arguments` are further ones of `fit`."""
+        journal = self.journal
         with iterators_end_with_errors():
-            self.model.fit(
-                self.data,
-                initial_epoch=self.first,
+            journal.model.fit(
+                journal.data,
+                initial_epoch=journal.first,
                 epochs=self.epochs,
                 verbose=0,
                 shuffle=False,
-                callbacks=[*self.callbacks, *self.watchers, self.journal],
+                callbacks=[*journal.recorders.values(), *self.watchers, journal],
                 **arguments,
             )
 
@@ -155,6 +153,7 @@ def train(
     checkpoint_share: float,
     devices: str,
     tensorboard: bool,
+    beside: Path | None,
     on_epoch: Callable[[Row], None] | None,
     on_step: OnStep | None,
     on_message: Callable[[str], None],
@@ -162,6 +161,8 @@ def train(
     """Train, evaluate and record one run; see `experiments.training.train`."""
     if devices != "one" and not training.parallel:
         raise ConfigError(f"`deeplstm {config.command}` trains on one device")
+    if beside is not None:
+        runs.check_same_data(beside, training.digest)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     with using_devices(devices):

@@ -20,7 +20,7 @@ from keras_deeplstm.experiments.settings.text import TextConfig
 from keras_deeplstm.experiments.tasks import DataError
 from keras_deeplstm.experiments.tasks.text import sources, streams
 from keras_deeplstm.experiments.tasks.text.streams import Pieces, Streams, Windows
-from keras_deeplstm.experiments.training.journal import DivergedError
+from keras_deeplstm.experiments.training.journal import DivergedError, check_finite
 from keras_deeplstm.experiments.training.recorders import write_states
 from keras_deeplstm.experiments.training.session import compile_model, optimizer_of
 from keras_deeplstm.models import character_language_model
@@ -95,6 +95,7 @@ class Training:
         best = keras.models.load_model(session.folder / "best.keras")
         self.inner.set_weights(best.get_weights())
         test_loss = trained.evaluate(test, verbose=0, callbacks=[journal])
+        check_finite({"test_loss": test_loss})
         later = [row for row in journal.rows[1:] if "val_loss" not in row]  # the first one compiles
         seconds = statistics.median(row["seconds"] for row in later or journal.rows)
         symbols = plan.steps * config.batch_size * config.sequence_length
@@ -170,7 +171,10 @@ def trained_model(model: keras.Model, batch_size: int) -> tuple[keras.Model, ker
 
 
 def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.Optimizer:
-    """The optimizer with its learning rate, whose schedule is a function of the step."""
+    """The optimizer with its learning rate, whose schedule is a function of the step.
+
+    ValueError: the warm-up is longer than the training.
+    """
     rate, schedule = config.learning_rate, None
     if config.schedule == "decay" and config.decay_after < config.epochs:
         # Torch's char-rnn: the first pass with a lower rate is the one after `decay_after`.
@@ -181,6 +185,11 @@ def make_optimizer(config: TextConfig, steps_of_pass: int) -> keras.optimizers.O
         )
     betas = {"beta_2": config.beta_2} if "adam" in config.optimizer else {}
     steps = config.epochs * steps_of_pass
+    if config.warmup > steps:
+        raise ValueError(
+            f"Argument `warmup` must be at most the number of training steps, {steps}. "
+            f"Received: warmup={config.warmup}"
+        )
     return optimizer_of(config, steps, schedule, warmup=config.warmup, **betas)
 
 
