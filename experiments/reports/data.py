@@ -3,9 +3,10 @@
 A page can be drawn again from them without any training: the folder stands for that of the study in
 `deeplstm publish` and `deeplstm report`, and a study goes on from it. Numbers have five significant
 digits. Of the gradients there is what pictures show: norms of recurrent matrices, of at most 32
-depth steps at a few moments of training, and of the first and the last one at 32. Filters are those
-of the deepest of each model after training, in few colors, if there are not too many models. Where
-a model is wrong is there if it is the only one.
+depth steps at a few moments of training, and of the first and the last one at 32; of many models
+with several learning rates, those of the best. Filters are those of the deepest of each model after
+training, in few colors, if there are not too many models. Where a model is wrong is there if it is
+the only one.
 """
 
 import base64
@@ -24,6 +25,7 @@ import pandas as pd
 from keras_deeplstm.callbacks.gradient_tables import stacks
 from keras_deeplstm.experiments.reports.drawing import with_few_colors
 from keras_deeplstm.experiments.reports.findings import Findings
+from keras_deeplstm.experiments.reports.rates import fewer
 from keras_deeplstm.experiments.runs import Run, files, find, lock
 from keras_deeplstm.experiments.runs.reading import read_table
 from keras_deeplstm.experiments.settings import ConfigError
@@ -33,7 +35,8 @@ from keras_deeplstm.experiments.studies.study import depth_of
 MODELS = 10  # at most, of which filters are kept
 POINTS = 32  # of a curve of gradients, more of which no picture shows
 JSON = ("config", "result", "environment")
-TABLES = ("metrics", "gradient_flow", "state_gradients", "examples", "steps")
+GRADIENTS = ("gradient_flow", "state_gradients")
+TABLES = ("metrics", *GRADIENTS, "examples", "steps")
 OF_ONE = ("confusion", "predictions")  # tables of which pictures show those of one model only
 ENDING = ".csv.gz"
 
@@ -52,10 +55,11 @@ def write(folder: Path, findings: Findings, plan: dict[str, Any]) -> None:
         found = {name: files.read_json(run.folder / f"{name}.json") for name in JSON}
         rows.append({"run": run.name, **{name: json.dumps(found[name]) for name in JSON}})
     _write(folder / f"runs{ENDING}", pd.DataFrame(rows))
+    best = [run for group in fewer(findings.groups) for run in group.runs]
     for name in (*TABLES, *(OF_ONE if len(findings.groups) == 1 else ())):
         frames = [
             _shown(name, read_table(path)).assign(run=run.name)
-            for run in finished
+            for run in (best if name in GRADIENTS else finished)
             if (path := run.folder / f"{name}.csv").exists()
         ]
         if frames:
