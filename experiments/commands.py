@@ -159,9 +159,9 @@ class StudyCommand(Command):
     """Task of all runs; if not given, the first one of the study. Studies of images also take the
     path of data of your own; see `deeplstm list tasks`."""
     target: Columns = ()
-    """Column of a table that is to be told from the others; or several, of numbers."""
+    """Column of a table to predict from the others; or several, of numbers."""
     kind: Kind = None
-    """Whether a column is told as one of its classes or as a number; see `deeplstm run --help`."""
+    """Whether a class or a number of a column is predicted; see `deeplstm run --help`."""
     drop: Columns = ()
     """Columns of a table that are left out."""
     epochs: Count | None = None

@@ -139,7 +139,8 @@ def test_the_answer_says_how_far_each_model_goes_on(tmp_path):
             rows = [f"{step},{value}" for step, value in zip((8, 16, 32), values, strict=False)]
             files.write_text(tmp_path / name / "steps.csv", "\n".join(["step,value", *rows, ""]))
     assert STUDIES["more-steps"].answer(group_runs(runs.find(tmp_path))) == [
-        "On digits, learned from 8 steps, HighwayBlock goes on best: 90.0% (80.0–100.0) of the "
+        "On digits, learned from 8 steps, HighwayBlock is most often right: "
+        "90.0% (80.0–100.0) of the "
         "states are right at step 32.",
         "HighwayBlock: 100.0% (100.0–100.0) at step 8, 100.0% (100.0–100.0) at step 16 and 90.0% "
         "(80.0–100.0) at step 32.",

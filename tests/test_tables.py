@@ -41,7 +41,7 @@ def load(frame, folder, query, end=".csv"):
 def test_a_column_of_numbers(frame, tmp_path):
     task = load(frame, tmp_path, "target=price&drop=sold")
     assert task.name == "homes-price" and task.measure.name == "r2_score"
-    assert "'price' is told as a number (regression)" in task.remark
+    assert "'price' is predicted as a number (regression)" in task.remark
     data = task.load(None)
     assert [len(y) for _, y in data] == [70, 10, 20]
     x, y = data.train
@@ -134,7 +134,7 @@ def test_a_category_that_training_has_not_seen(frame, tmp_path):
         ({"size": [np.inf]}, "target=price", "has an infinite 'size' in row 1"),
         ({}, "target=prise", "has no column 'prise'. Did you mean 'price'?"),
         ({}, "target=price&drop=price", "cannot be the target and be dropped"),
-        ({}, "target=city&target=price&kind=classification", "Several columns can be told as numb"),
+        ({}, "target=city&target=price&kind=classification", "Several columns can be predicted as"),
         ({}, "target=city&kind=regression", "'city' of '"),
         ({}, "target=floor&kind=classification", "each class needs at least 10"),
         ({"country": ["EU"]}, "target=country", "has one class only"),
@@ -275,7 +275,7 @@ def test_without_a_target(frame, tmp_path):
     path = tmp_path / "t.csv"
     frame.to_csv(path, index=False)
     with pytest.raises(
-        ConfigError, match=r"Name the column to be told with --target\. .* id, size"
+        ConfigError, match=r"Name the column to predict with --target\. .* id, size"
     ):
         RunConfig(str(path))
     with pytest.raises(ConfigError, match="--target is for tables"):

@@ -122,9 +122,9 @@ class SearchConfig(Dataclass):
     options: Ranges = ()
     """Options of a block of your own."""
     target: InitVar[Columns] = ()
-    """Column of a table that is to be told from the others; or several, of numbers."""
+    """Column of a table to predict from the others; or several, of numbers."""
     kind: InitVar[Kind] = None
-    """Whether a column is told as one of its classes or as a number; see `deeplstm run --help`."""
+    """Whether a class or a number of a column is predicted; see `deeplstm run --help`."""
     drop: InitVar[Columns] = ()
     """Columns of a table that are left out."""
 

@@ -316,9 +316,9 @@ class RunConfig(base.Settings):
     fold: int = 1
     """The fold that validates, from 1 to the number of folds."""
     target: InitVar[Columns] = ()
-    """Column of a table that is to be told from the others; or several, of numbers."""
+    """Column of a table to predict from the others; or several, of numbers."""
     kind: InitVar[Kind] = None
-    """Whether a column is told as one of its classes or as a number; if not given, text, booleans
+    """Whether a class or a number of a column is predicted; if not given, text, booleans
     and integers of at most 20 different values are classes."""
     drop: InitVar[Columns] = ()
     """Columns of a table that are left out."""

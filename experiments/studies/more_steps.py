@@ -70,7 +70,7 @@ def _answer(groups):
         near = [label for label in found if label not in far]
         if far:
             sentences.append(
-                f"On {task}, learned from {TRAINED} steps, {far[0]} goes on best: "
+                f"On {task}, learned from {TRAINED} steps, {far[0]} is most often right: "
                 f"{_text(found[far[0]], STEPS)} of the states are right at step {STEPS}."
             )
         for label in (*far, *near):

@@ -16,7 +16,7 @@ __all__ = ["OWN_DATA", "TASKS", "DataError", "Splits", "Task", "get_task", "reso
 # What a path may be in place of a name, and what is expected there.
 OWN_DATA = {
     "FILE.npz": "data of your own: x and y, or x_train, y_train, x_test, y_test",
-    "FILE.csv": "a table of your own, or FILE.parquet; --target names the column to be told",
+    "FILE.csv": "a table of your own, or FILE.parquet; --target names the column to predict",
     "./FOLDER": "images of your own: .png, .jpg or .bmp, one folder for each class",
 }
 TASKS = {t.name: t for t in (digits, mnist, fashion_mnist, rule_110, rule_110_recall)}

@@ -1,4 +1,4 @@
-"""Tables of the user's own, CSV or Parquet: the columns to be told from the others.
+"""Tables of the user's own, CSV or Parquet: the columns to predict from the others.
 
 A table is named like a path with what is asked of it, `prices.csv?target=price&kind=regression`;
 the command makes that of `prices.csv --target price`. Text, booleans and integers of at most 20
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
     path: str
     target: tuple[str, ...] = ()
-    """Columns to be told."""
+    """Columns to predict."""
     kind: str | None = None
     """One of `KINDS`."""
     drop: tuple[str, ...] = ()
@@ -83,14 +83,14 @@ def resolve(name: str, **asked: Any) -> str:
         **asked: `target`, `kind` and `drop`, where they are not part of the name.
 
     Raises:
-        ValueError: No column is to be told.
+        ValueError: There is no column to predict.
         DataError: The table cannot be read, or has no such columns.
     """
     source = Source.of(name)._replace(**{key: value for key, value in asked.items() if value})
     source = source._replace(path=os.path.abspath(os.path.expanduser(source.path)))
     if not source.target:
         columns = ", ".join(map(str, _read(source.path).columns))
-        raise ValueError(f"Name the column to be told with --target. '{name}' has: {columns}")
+        raise ValueError(f"Name the column to predict with --target. '{name}' has: {columns}")
     if source.kind is None:
         targets = _checked(_read(source.path), source)[list(source.target)]
         classes = len(source.target) == 1 and _holds_classes(targets[source.target[0]])
@@ -110,10 +110,12 @@ def task(name: str) -> Task:
         "input_shape": None,
     }
     if source.kind == KINDS[0]:
-        remark = f"{columns} is told as a class (classification); --kind regression changes that"
+        remark = f"{columns} is predicted as a class (classification); "
+        remark += "--kind regression changes that"
         return Task(num_classes=None, remark=remark, **about)
     remark = (
-        f"{columns} {'are' if several else 'is'} told as {'numbers' if several else 'a number'}"
+        f"{columns} {'are' if several else 'is'} predicted as "
+        f"{'numbers' if several else 'a number'}"
     )
     remark += " (regression), in standard deviations of the training part"
     remark += "" if several else "; --kind classification changes that"
@@ -249,7 +251,7 @@ def _target_numbers(frame, source):
 
 
 def _check_different(y, rows, source):
-    """Raise DataError if a part has one target only: nothing is to be told, and there is no R2."""
+    """Raise DataError if a part has one target only: there is nothing to predict, and no R2."""
     for part, numbers in zip(("training", "validation", "test"), rows, strict=True):
         for name, column in zip(source.target, y.T, strict=True):
             if (column[numbers] == column[numbers[0]]).all():
@@ -262,9 +264,9 @@ def _check_different(y, rows, source):
 def _class_numbers(frame, source):
     """The numbers of the classes, from 0 in their sorted order; and the classes."""
     if len(frame.columns) > 1:
-        raise DataError("Several columns can be told as numbers only: --kind regression")
+        raise DataError("Several columns can be predicted as numbers only: --kind regression")
     column = frame.iloc[:, 0]
     values = column.to_numpy() if column.dtype.kind in "iuf" else column.astype(str).to_numpy(str)
-    hint = ". --kind regression tells numbers instead of classes"
+    hint = ". --kind regression predicts numbers instead of classes"
     numbers, classes = numbered(values, source.path, hint=hint)
     return numbers, tuple(map(str, classes))

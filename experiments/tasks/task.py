@@ -205,7 +205,7 @@ class Task:
     input_shape: tuple[int, ...] | None
     """Shape of one input; None if only the data tell."""
     num_classes: int | None
-    """Number of classes, or of numbers to be told, at each step if there are several; None if only
+    """Number of classes, or of numbers to predict, at each step if there are several; None if only
     the data tell."""
     load: Callable[[Path | None], Splits]
     """Reads the data; the argument is a folder given by the user, or None."""
@@ -229,7 +229,7 @@ class Task:
     """How a value of the metric is written, for `format`: ".3f"; None writes shares in percent and
     all others with four digits."""
     output_range: tuple[float, float] | None = None
-    """The numbers to be told lie between these two, so that a model's outputs do, too."""
+    """The numbers to predict lie between these two, so that a model's outputs do, too."""
     remark: str = ""
     """A line that the command prints first."""
 
@@ -258,7 +258,7 @@ class Task:
 
     @property
     def about(self) -> str:
-        """What is to be told, and from when on it counts as solved."""
+        """What is to be predicted, and from when on it counts as solved."""
         if self.criterion is None:
             return f"{self.description}."
         measure = self.measure
