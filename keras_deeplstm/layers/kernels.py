@@ -120,8 +120,6 @@ def can_be_fused(x, *weights_and_states):
     # second no public function tells.
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if torch.is_autocast_enabled(x.device.type):  # it would return half precision
-        return False
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     tensors = filter(torch.is_tensor, (x, *weights_and_states))
@@ -129,7 +127,9 @@ def can_be_fused(x, *weights_and_states):
         return False
     if len(weights_and_states[0].shape) > 2:  # those of several networks
         return False
-    return x.dtype == torch.float32 and x.device.type in ("cpu", "cuda") and 0 not in x.shape
+    if x.dtype != torch.float32 or x.device.type not in ("cpu", "cuda") or 0 in x.shape:
+        return False
+    return not torch.is_autocast_enabled(x.device.type)  # there it returns half precision
 
 
 def _holds_only_the_end(valid, last):
