@@ -39,8 +39,8 @@ SWISH: dict[str, Any] = {"activation": "swish", "kernel_initializer": "lecun_nor
 SELU: dict[str, Any] = {"activation": "selu", "kernel_initializer": "lecun_normal"}
 ISOMETRY: dict[str, Any] = {"activation": "tanh", "kernel_initializer": "orthogonal"}
 
-# Each network with the rate of the highest validation accuracy at depth 10, 30 and 100, found by
-# depth-limit-rates with one seed. Deeper, none is chosen yet: there it is the middle one of LOW.
+# Each network with the rate of the highest validation accuracy at depth 10, 30, 100 and 300, found
+# by depth-limit-rates with one seed. Deeper, none is chosen yet: there it is the middle one of LOW.
 NETWORKS: tuple[tuple[str, dict[str, Any], tuple[float, ...]], ...] = (
     ("unfolded_lstm", {}, (1e-2, 3e-3, 1e-3, 1e-3)),
     ("unfolded_lstm", CHRONO, (1e-2, 1e-2, 3e-3, 1e-2)),
@@ -160,9 +160,11 @@ studies = (
         most_seeds=lambda config: 2 if config.model.depth == 1000 else math.inf,
         remark="Ten epochs of MNIST at depth 10 to 100, three at 300, two at 1000: a network that "
         "does not train here may train with more. Untied networks of a depth have at most as many "
-        "parameters as the LSTM over depth; tied ones have those of one step. Rates are the best "
-        "of three, of plain networks of five or six, on the validation images, with one seed "
-        "(depth-limit-rates); none is chosen yet for depth 300 and 1000. A network is said "
+        "parameters as the LSTM over depth; tied ones have those of one step. Residual networks "
+        "have relu and He's initial weights, `four-layer` swish and, as SELU, those of LeCun; the "
+        "plain tanh networks have orthogonal ones. Rates are the best of three to eight on the "
+        "validation images, by shorter runs with one seed (depth-limit-rates); none is chosen yet "
+        "for depth 1000. A network is said "
         f"to train if it reaches {TRAINS:.0%} test accuracy, and to be tied with the best if that "
         "one is not ahead with every seed. The runs shared their machine.",
     ),
