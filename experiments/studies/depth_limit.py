@@ -112,19 +112,18 @@ def _rate_configs(dataset):
 def _answer(groups):
     """To which depth each network trains; then who is ahead at each depth, the deepest first."""
     groups = without_rates(groups)
-    limits: dict[int, list[str]] = {}
+    limits: dict[tuple[int, bool], list[str]] = {}  # with whether it was not run any deeper
     for label, members in grouped(groups, attrgetter("label")).items():
-        trained = [depth_of(group) for group in members if score(group) >= TRAINS]
-        limits.setdefault(max(trained, default=0), []).append(label)
+        depth = max((depth_of(group) for group in members if score(group) >= TRAINS), default=0)
+        limits.setdefault((depth, depth == max(map(depth_of, members))), []).append(label)
     by_depth = sorted(grouped(groups, depth_of).items(), reverse=True)
     count, deepest = sum(map(len, limits.values())), by_depth[0][0]
-    through = len(limits.pop(deepest, []))
+    through = len(limits.pop((deepest, True), []))
     sentences = [f"Of {count} networks {through} train to depth {deepest}."]
-    for depth, labels in sorted(limits.items(), reverse=True):
+    for (depth, at_least), labels in sorted(limits.items(), reverse=True):
         where = f"To depth {depth}" if depth else "At no depth"
-        sentences.append(
-            f"{where} {'train' if labels[1:] else 'trains'} {enumerate_words(labels)}."
-        )
+        trains = f"{where} {'train' if labels[1:] else 'trains'} {enumerate_words(labels)}"
+        sentences.append(f"{trains} (not run deeper)." if at_least else f"{trains}.")
     return [*sentences, *(_at_depth(depth, members) for depth, members in by_depth)]
 
 
