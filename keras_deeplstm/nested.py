@@ -8,23 +8,32 @@ def leaf_layers(model):
 
     A layer with states over depth (it has `probe_shapes`) is one layer, whatever it is given.
     """
-    return list(named_layers(model).values())
+    return [layer for layer, _ in _with_models(model)]
 
 
 def named_layers(model):
-    """`leaf_layers` by name: "hidden"; where several have that name, "encoder/hidden"."""
-    found = {id(layer): (layer, models) for layer, models in _with_models(model)}
-    counts = Counter(layer.name for layer, _ in found.values())
-    return {
-        layer.name if counts[layer.name] == 1 else "/".join([*models, layer.name]): layer
-        for layer, models in found.values()
-    }
+    """`leaf_layers` by name: "hidden"; where several have that name, "encoder/hidden".
+
+    In a subclassed model that may still be one name of several: then "hidden", "hidden#2", ...
+    """
+    found, counts = {}, Counter(layer.name for layer in leaf_layers(model))
+    for layer, models in _with_models(model):
+        name = layer.name if counts[layer.name] == 1 else "/".join([*models, layer.name])
+        same = sum(other.partition("#")[0] == name for other in found)
+        found[f"{name}#{same + 1}" if same else name] = layer
+    return found
 
 
-def _with_models(model, outer=()):
-    """`(layer, names of the nested models that it is in)`."""
-    for layer in model.layers:
-        if getattr(layer, "layers", None) and not hasattr(layer, "probe_shapes"):
-            yield from _with_models(layer, (*outer, layer.name))
-        else:
-            yield layer, outer
+def _with_models(model):
+    """Each layer once, with the names of the nested models that it is in."""
+    found = {}
+
+    def walk(model, outer):
+        for layer in model.layers:
+            if getattr(layer, "layers", None) and not hasattr(layer, "probe_shapes"):
+                walk(layer, (*outer, layer.name))
+            else:
+                found.setdefault(id(layer), (layer, outer))
+
+    walk(model, ())
+    return found.values()

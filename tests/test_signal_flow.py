@@ -465,6 +465,20 @@ def test_layers_of_one_name_in_two_models_are_two():
         SignalProbe(model, X, layers=["hidden"])
 
 
+def test_layers_of_one_name_in_a_subclassed_model_are_two():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = (keras.layers.Dense(3, name="hidden") for _ in range(2))
+
+        def call(self, x):
+            return self.two(self.one(x))
+
+    model = Own()
+    model(X)
+    assert SignalProbe(model, X).measure().layer.unique().tolist() == ["hidden", "hidden#2"]
+
+
 def test_a_layer_that_returns_a_number_shows_nothing():
     class Total(keras.layers.Layer):
         def call(self, x):

@@ -106,7 +106,8 @@ def _ratio_picture(title, members, colors):
     ax.axhline(1, color="0.6", linewidth=1)
     ends = []
     for group in members:
-        ratios = [gradient_tables.first_last_ratio(_stacks(run)) for run in group.runs]
+        stacks = [gradient_tables.stacks(run.gradients) for run in group.runs]
+        ratios = [gradient_tables.first_last_ratio(frame) for frame in stacks]
         ratios = [
             gradient_tables.farthest(frame).set_index("step")["ratio"]
             for frame in ratios
@@ -227,13 +228,9 @@ def _heatmap(group):
 
 
 def _median_frame(group):
-    frame = pd.concat([_stacks(run) for run in group.runs])
+    frame = pd.concat([gradient_tables.stacks(run.gradients) for run in group.runs])
     keys = [column for column in frame if column != "value"]
     return frame.groupby(keys, as_index=False, sort=False)["value"].median()
-
-
-def _stacks(run):
-    return gradient_tables.stacks(run.gradients)
 
 
 def _filter_pictures(group):

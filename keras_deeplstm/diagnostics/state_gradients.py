@@ -234,12 +234,14 @@ def _shifted(layer, by_input, by_output):
     original = layer.call
 
     def call(inputs, *args, **kwargs):
-        return moved(original(moved(inputs, by_input), *args, **kwargs), by_output)
-
-    def moved(structure, offset):
-        first, *others = keras.tree.flatten(structure)
-        if keras.backend.is_float_dtype(first.dtype):
-            first = first + offset
-        return keras.tree.pack_sequence_as(structure, [first, *others])
+        return _moved(original(_moved(inputs, by_input), *args, **kwargs), by_output)
 
     return call
+
+
+def _moved(structure, offset):
+    """The same tensors, the first of them with an offset if it is floating."""
+    first, *others = keras.tree.flatten(structure)
+    if keras.backend.is_float_dtype(first.dtype):
+        first = first + offset
+    return keras.tree.pack_sequence_as(structure, [first, *others])

@@ -69,12 +69,6 @@ def _kept(z_f, c):
     all the steps before: work that grows with the square of the depth. A quotient counts as
     expensive, and is kept.
     """
-
-    def quotient(z_f, d):
-        """sigmoid(z_f) * d. No exponential is large: derivatives of this one are finite, too."""
-        small = ops.exp(ops.where(z_f > 0, -z_f, z_f))
-        return d * ops.where(z_f > 0, ops.ones_like(z_f), small) / (1 + small)
-
     if keras.backend.backend() == "jax":
         import jax
 
@@ -84,16 +78,22 @@ def _kept(z_f, c):
         def derivative(primals, tangents):
             (z_f, c), (dz, dc) = primals, tangents
             f = sigmoid(z_f)
-            return f * c, c * f * (1 - f) * dz + quotient(z_f, dc)
+            return f * c, c * f * (1 - f) * dz + _quotient(z_f, dc)
 
     else:
 
         @ops.custom_gradient
         def product(z_f, c):
             f = sigmoid(z_f)
-            return f * c, lambda d: (d * c * f * (1 - f), quotient(z_f, d))
+            return f * c, lambda d: (d * c * f * (1 - f), _quotient(z_f, d))
 
     return product(z_f, c)
+
+
+def _quotient(z_f, d):
+    """sigmoid(z_f) * d. No exponential is large: derivatives of this one are finite, too."""
+    small = ops.exp(ops.where(z_f > 0, -z_f, z_f))
+    return d * ops.where(z_f > 0, ops.ones_like(z_f), small) / (1 + small)
 
 
 def _opened(z, parts, recurrent_activation):

@@ -72,10 +72,10 @@ def cnn_classifier(
     validation.positive_integer("num_classes", num_classes)
     check_images(input_shape)
     readout, ends = Readout(num_classes, "logits"), (input_shape, input_noise, name)
-    default = {"kernel_size": 5, "dropout": 0.5} if connection is None else {"kernel_size": 3}
-    kernel_size = default["kernel_size"] if kernel_size is None else kernel_size
+    usual_size, usual_dropout = (5, 0.5) if connection is None else (3, 0.0)
+    kernel_size = usual_size if kernel_size is None else kernel_size
     kernel_size = validation.positive_integer("kernel_size", kernel_size)
-    dropout = default.get("dropout", 0.0) if dropout is None else dropout
+    dropout = usual_dropout if dropout is None else dropout
     if connection is None:
         if depth is not None or block_options:
             given = block_options if depth is None else {"depth": depth, **block_options}
