@@ -145,11 +145,25 @@ def test_answer_of_the_depth_limit():
     ]
 
 
-def test_the_deepest_networks_have_two_seeds():
+def test_the_deepest_networks_train_at_depth_300_and_have_two_seeds():
     plan = STUDIES["depth-limit"].plan("mnist", seeds=3).values()
     counts = collections.Counter((config.model.depth, config.seed) for config in plan)
-    seeds = {10: 3, 30: 3, 100: 3, 300: 3, 1000: 2}
-    assert counts == {(d, seed): FAMILIES for d, most in seeds.items() for seed in range(most)}
+    networks = {10: FAMILIES, 30: FAMILIES, 100: FAMILIES, 300: FAMILIES, 1000: FAMILIES - 3}
+    assert counts == {
+        (depth, seed): count
+        for depth, count in networks.items()
+        for seed in range(2 if depth == 1000 else 3)
+    }
+
+
+def test_rates_at_depth_1000_are_the_neighbours_of_the_best_ones():
+    rates = collections.defaultdict(list)
+    for config in STUDIES["depth-limit-rates"].configs("mnist"):
+        if config.model.depth == 1000:
+            rates[config.model.block, config.model.kind].append(config.learning_rate)
+    assert rates["residual", "pre"] == [3e-4, 1e-3, 3e-3]  # 1e-3 is best at 300 and at 1000
+    assert rates["residual", "scaled"] == [3e-4, 1e-3, 3e-3, 1e-2]  # 3e-3, then 1e-3
+    assert "highway" not in {block for block, _ in rates}
 
 
 def test_the_best_rate_is_that_of_the_best_validation_accuracy():
