@@ -354,7 +354,7 @@ def test_plan():
     [
         ("depth", "digits", 15, "digits-dense-relu-he_normal-depth10-units100-seed0"),
         (
-            *("depth-limit", "mnist", 75),
+            *("depth-limit", "mnist", 72),
             "mnist-unfolded_lstm-untied-input-bias-depth-depth10-parameters249310-seed0-epochs10"
             "-learning_rate0.01",
         ),
