@@ -16,8 +16,9 @@ def named_layers(model):
 
     In a subclassed model that may still be one name of several: then "hidden", "hidden#2", ...
     """
-    found, counts = {}, Counter(layer.name for layer in leaf_layers(model))
-    for layer, models in _with_models(model):
+    layers = _with_models(model)
+    found, counts = {}, Counter(layer.name for layer, _ in layers)
+    for layer, models in layers:
         name = layer.name if counts[layer.name] == 1 else "/".join([*models, layer.name])
         same = sum(other.partition("#")[0] == name for other in found)
         found[f"{name}#{same + 1}" if same else name] = layer

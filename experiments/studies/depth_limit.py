@@ -86,16 +86,17 @@ def _configs(dataset):
             learning_rate=rates[depth],
             epochs=20 if dataset == "digits" else EPOCHS[depth],
         )
-        for depth in DEPTHS
-        for block, options, rates in _networks()
-        if depth in rates
+        for depth, block, options, rates in _networks()
     ]
 
 
 def _networks():
-    """Each network with its rates, by depth."""
-    for block, options, rates in NETWORKS:
-        yield block, options, dict(zip(DEPTHS, rates, strict=False))
+    """The networks of each depth, with their rates by depth."""
+    for depth in DEPTHS:
+        for block, options, rates in NETWORKS:
+            by_depth = dict(zip(DEPTHS, rates, strict=False))
+            if depth in by_depth:
+                yield depth, block, options, by_depth
 
 
 def _rates(block, options, depth, chosen):
@@ -113,10 +114,8 @@ def _rates(block, options, depth, chosen):
 def _rate_configs(dataset):
     run = functools.partial(image_run, dataset, schedule="cosine", gradient_every=20)
     return [
-        run(_model(dataset, depth, block, options), learning_rate=rate, epochs=epochs)
-        for depth, epochs in RATE_EPOCHS.items()
-        for block, options, chosen in _networks()
-        if depth in chosen
+        run(_model(dataset, depth, block, options), learning_rate=rate, epochs=RATE_EPOCHS[depth])
+        for depth, block, options, chosen in _networks()
         for rate in _rates(block, options, depth, chosen)
     ]
 
