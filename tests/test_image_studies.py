@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import types
 
@@ -28,7 +29,9 @@ def groups_of(study, results, dataset="mnist"):
     ]
 
 
-def count(model, task=TASKS["mnist"]):
+@functools.cache
+def count(model, dataset="mnist"):
+    task = TASKS[dataset]
     return models.count_parameters(model.builder(), task.input_shape, task.num_classes)
 
 
@@ -37,13 +40,10 @@ def count(model, task=TASKS["mnist"]):
 )
 def test_every_run_of_every_study_can_be_built(study):
     """Counted before they are built: a block that refused an option would say so."""
-    counts = {}
-    for dataset in STUDIES[study].datasets:
-        task = TASKS[dataset]
+    for dataset in set(STUDIES[study].datasets) - {"fashion-mnist"}:  # as large as MNIST
         for config in STUDIES[study].plan(dataset).values():
-            key = task.input_shape, config.model
-            counts[key] = counts.get(key) or count(config.model, task)
-            assert 0 < counts[key] <= (config.model.parameters or counts[key])
+            found = count(config.model, dataset)
+            assert 0 < found <= (config.model.parameters or found)
 
 
 def test_the_answer_of_filters():
@@ -93,22 +93,16 @@ def test_the_details_of_the_seeds_code():
     [("depth-limit", "mnist"), ("depth-limit", "digits"), ("depth-limit-rates", "mnist")],
 )
 def test_models_of_one_depth_have_equal_parameters(study, dataset):
-    task = TASKS[dataset]
     counts = collections.defaultdict(dict)
-    for config in {c.model: c for c in STUDIES[study].configs(dataset)}.values():
-        counts[config.model.depth][config.model.label] = models.count_parameters(
-            models.classifier,
-            task.input_shape,
-            task.num_classes,
-            **config.model.build_arguments(),
-        )
+    for config in STUDIES[study].configs(dataset):
+        counts[config.model.depth][config.model.label] = count(config.model, dataset)
     for depth, by_label in counts.items():
         lstm = by_label["UnfoldedLSTMBlock untied"]
         budgets = {c.model.parameters for c in STUDIES[study].configs(dataset)}
         assert lstm in budgets  # with 50 units the LSTM uses its budget up
-        for label, count in by_label.items():
+        for label, found in by_label.items():
             if "tied" not in label.split():
-                assert 0.95 * lstm <= count <= lstm, (depth, label)
+                assert 0.95 * lstm <= found <= lstm, (depth, label)
 
 
 def test_answer_of_the_depth_limit():

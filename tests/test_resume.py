@@ -1,5 +1,6 @@
 """A run that was interrupted ends with the same bits as one that was not."""
 
+import dataclasses
 import os
 import resource
 import shutil
@@ -77,16 +78,17 @@ def folder(tmp_path, trained):
 
 def test_steps_are_told_while_an_epoch_runs(tmp_path, monkeypatch):
     """5 steps of each of 4 epochs, the mean loss of which is that of the row."""
+    config = dataclasses.replace(CONFIG, model=ModelConfig("dense", depth=1, units=2))
     monkeypatch.setattr(session, "PAUSE", -1)
     seen, rows = [], []
-    train(CONFIG, tmp_path / "a", on_step=lambda *told: seen.append(told), on_epoch=rows.append)
+    train(config, tmp_path / "a", on_step=lambda *told: seen.append(told), on_epoch=rows.append)
     assert [told[:2] for told in seen] == [(step, 5) for step in (1, 2, 3, 4, 5)] * 4
     assert [loss for step, _, loss in seen if step == 5] == [row["loss"] for row in rows]
-    plain = train(CONFIG, tmp_path / "b")
+    plain = train(config, tmp_path / "b")
     assert plain["test_loss"] == runs.load(tmp_path / "a").result["test_loss"]
     monkeypatch.setattr(session, "PAUSE", 1e9)
     few = []
-    train(CONFIG, tmp_path / "c", on_step=lambda *told: few.append(told[:2]))
+    train(config, tmp_path / "c", on_step=lambda *told: few.append(told[:2]))
     assert few == [(5, 5)] * 4
 
 

@@ -469,7 +469,6 @@ def test_a_damaged_checkpoint(trained, folder):
     ]
 
 
-@pytest.mark.usefixtures("eager")
 def test_a_run_that_diverges_in_the_test(folder, monkeypatch):
     evaluate = keras.Model.evaluate
 
