@@ -139,25 +139,25 @@ def _answer(groups):
 
 
 def _at_depth(depth, groups):
-    """The best, those that are tied with it, the others that train."""
+    """The best, those that are tied with it, how good the others are that train."""
     best, *others = ranked(groups)
+    measure = best.config.measure
     tied = [group for group in others if _tied(group, best)]
     worse = [group for group in others if score(group) >= TRAINS and group not in tied]
-    words = f"At depth {depth} the highest test {best.config.measure.words} is that of"
-    sentence = f"{words} {_scored([best])}"
+    sentence = f"At depth {depth} the highest test {measure.words} is that of {best.label}"
+    sentence += f", {score_text(best)}"
     if tied:
-        sentence += f", and tied with it are {_scored(tied)}"
-    return f"{sentence}. Then come {_scored(worse)}." if worse else f"{sentence}."
+        sentence += f"; tied with it: {enumerate_words([group.label for group in tied])}"
+    if worse:
+        rest = [measure.text(score(group)) for group in worse]
+        sentence += f". The others that train: {' to '.join(dict.fromkeys((rest[0], rest[-1])))}"
+    return f"{sentence}."
 
 
 def _tied(group, best):
     """Whether none of the two is ahead with every seed."""
     found = differences(group, best, f"test_{best.config.measure.name}")
     return bool(found) and min(found) <= 0 <= max(found)
-
-
-def _scored(groups):
-    return enumerate_words([f"{group.label} ({score_text(group)})" for group in groups])
 
 
 studies = (
