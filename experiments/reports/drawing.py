@@ -55,7 +55,10 @@ def colors_of(groups: list[Group]) -> dict[str, tuple]:
     """A color for each label."""
     labels = list(dict.fromkeys(group.label for group in groups))
     palette = sns.color_palette("colorblind")
-    if (count := len(labels)) > len(palette):  # neighbours differ in lightness, too
+    if len(labels) > len(palette):
+        # Neighbours differ in lightness, too. Of an odd number the last and the first would both be
+        # light: a hue between them is left out.
+        count = len(labels) + len(labels) % 2
         light, dark = (sns.husl_palette(count, s=0.9, l=lightness) for lightness in (0.72, 0.42))
         palette = [(light, dark)[number % 2][number] for number in range(count)]
     return dict(zip(labels, palette, strict=False))
