@@ -27,6 +27,7 @@ FIRST = (
     *(states.TITLE, classifiers.DEPTH, classifiers.FILTERS),
 )
 LONGEST = 200  # characters of an answer in the index
+FLOAT32 = "%.9g"  # as many digits as tell each number of 32 bits from all others
 
 
 def publish(
@@ -67,8 +68,8 @@ def _publish(folders, tables, pages, confirm):
     for folder in (tables, pages):
         folder.mkdir(parents=True, exist_ok=True)
     for name, (findings, plan) in found.items():
-        files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings)))
-        files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings)))
+        for path, frame in ((f"{name}-runs.csv", table(findings)), (f"{name}.csv", summary(findings))):
+            files.write_text(tables / path, files.csv_of(frame, FLOAT32))
         data.write(tables / f"{name}{DATA}", findings, plan)
         _write_page(pages / f"{name}.md", findings)
     write_index(pages)

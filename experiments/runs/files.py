@@ -98,11 +98,16 @@ def _not_finite(name):
     raise ValueError(f"Non-finite number {name}")
 
 
-def csv_of(frame) -> str:
-    """A table as CSV. A text that a spreadsheet would take for a formula gets a leading '."""
+def csv_of(frame, form: str | None = None) -> str:
+    """A table as CSV. A text that a spreadsheet would take for a formula gets a leading '.
+
+    Args:
+        frame: The table.
+        form: Of numbers that are no integers, such as "%.9g"; None keeps all their digits.
+    """
 
     def harmless(value):
         formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
         return f"'{value}" if formula else value
 
-    return frame.map(harmless).to_csv(index=False)
+    return frame.map(harmless).to_csv(index=False, float_format=form)
