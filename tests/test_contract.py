@@ -35,12 +35,7 @@ FEATURES, TIME, UNITS = 5, 4, 3
 BLOCKS = [UnfoldedLSTMBlock, DenseStack, HighwayBlock, ResidualBlock]
 STACKS = [DepthLSTM, Residual, Highway]  # of Dense layers here
 LAYERS = [*BLOCKS, GridLSTM2D, GridLSTM3D, *STACKS]
-# Of the grids and of the stacks one, where what is asked is the business of what they share.
-EACH = [
-    *BLOCKS,
-    GridLSTM2D,
-    *(pytest.param(s, marks=pytest.mark.long) for s in [GridLSTM3D, *STACKS]),
-]
+long = functools.partial(pytest.param, marks=pytest.mark.long)
 
 
 def inputs(layer_class, rows=6):
@@ -332,9 +327,9 @@ def trained(layer_class, depth, jit, known=True):
         # Loops that do not run, for which XLA cannot reserve nothing.
         (UnfoldedLSTMBlock, 1),
         (GridLSTM2D, 1),
-        *(pytest.param(block, 1, marks=pytest.mark.long) for block in BLOCKS[1:]),
-        *(pytest.param(layer_class, 2, marks=pytest.mark.long) for layer_class in LAYERS),
-        *(pytest.param(one, DEEP, marks=pytest.mark.long) for one in [*BLOCKS[1:], *STACKS]),
+        *(long(block, 1) for block in BLOCKS[1:]),
+        *(long(layer_class, 2) for layer_class in LAYERS),
+        *(long(layer_class, DEEP) for layer_class in [*BLOCKS[1:], *STACKS]),
     ],
 )
 def test_compiled_training_steps_agree(layer_class, depth):
@@ -347,12 +342,9 @@ def test_compiled_training_steps_agree(layer_class, depth):
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile is not promised")
 @pytest.mark.parametrize(
     "layer_class",
-    [
-        *(UnfoldedLSTMBlock, GridLSTM2D),
-        *(pytest.param(one, marks=pytest.mark.long) for one in [*BLOCKS[1:], GridLSTM3D, *STACKS]),
-    ],
+    [UnfoldedLSTMBlock, GridLSTM2D, *map(long, [*BLOCKS[1:], GridLSTM3D, *STACKS])],
 )
-@pytest.mark.parametrize("jit", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jit", [True, long(False)])
 def test_training_with_unknown_shapes(layer_class, jit):
     """With a GPU this is what `fit` does by default: XLA, and shapes that are known at run time."""
     losses, *weights = trained(layer_class, DEEP, jit)
@@ -412,7 +404,7 @@ def predictor(layer_class, **options):
     return keras.Sequential([keras.Input(shape), make(layer_class, **options)])
 
 
-@pytest.mark.parametrize("layer_class", EACH)
+@pytest.mark.parametrize("layer_class", [*BLOCKS, GridLSTM2D, *map(long, [GridLSTM3D, *STACKS])])
 def test_one_bad_value_spoils_only_its_row(layer_class):
     x = inputs(layer_class)
     good = predictor(layer_class).predict(x, verbose=0)

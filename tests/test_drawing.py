@@ -44,9 +44,13 @@ def test_each_label_has_a_color_of_its_own(count):
     groups = [types.SimpleNamespace(label=f"model {number % count}") for number in range(2 * count)]
     colors = drawing.colors_of(groups)
     assert len(colors) == len(set(colors.values())) == count
-    if count == 15:  # hues of the first and the last, which are both light: 45 degrees apart
-        hues = [colorsys.rgb_to_hsv(*colors[f"model {number}"])[0] for number in (0, 14)]
-        assert (hues[0] - hues[1]) % 1 > 0.1
+
+
+def test_the_last_of_many_colors_is_not_like_the_first():
+    """Both are light: their hues are 45 degrees apart."""
+    colors = drawing.colors_of([types.SimpleNamespace(label=number) for number in range(15)])
+    hues = [colorsys.rgb_to_hsv(*colors[number])[0] for number in (0, 14)]
+    assert (hues[0] - hues[1]) % 1 > 0.1
 
 
 def test_an_accuracy_is_drawn_as_its_error():

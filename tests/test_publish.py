@@ -1,6 +1,7 @@
 """The page of results and its tables, from folders of finished runs."""
 
 import dataclasses
+import io
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from keras_deeplstm.experiments import RunConfig, cli, runner, runs
 from keras_deeplstm.experiments.reports import data, predictions
 from keras_deeplstm.experiments.reports.findings import collect
-from keras_deeplstm.experiments.reports.publish import publish
+from keras_deeplstm.experiments.reports.publish import FLOAT32, publish
 from keras_deeplstm.experiments.runs import files
 from keras_deeplstm.experiments.settings.base import ConfigError
 from keras_deeplstm.experiments.settings.classifiers import ModelConfig
@@ -44,6 +45,14 @@ def test_commands_are_shown_without_the_folders_of_who_typed_them(tmp_path):
     page = (tmp_path / "pages" / "depth-limit-digits.md").read_text()
     typed = "deeplstm study depth-limit --only '*a b*'\nKERAS_BACKEND=jax it's none"
     assert f"```\n{typed}\n```" in page
+
+
+def test_tables_tell_numbers_of_32_bits_apart():
+    values = np.random.default_rng(0).lognormal(sigma=20, size=1000).astype("float32")
+    frame = pd.DataFrame({"parameters": 10_347_310, "value": values.astype(float)})
+    found = pd.read_csv(io.StringIO(files.csv_of(frame, FLOAT32)))
+    np.testing.assert_array_equal(found["value"].astype("float32"), values)
+    assert set(found["parameters"]) == {10_347_310}
 
 
 def test_page_tables_and_index(tmp_path):

@@ -68,8 +68,8 @@ def _publish(folders, tables, pages, confirm):
     for folder in (tables, pages):
         folder.mkdir(parents=True, exist_ok=True)
     for name, (findings, plan) in found.items():
-        for end, frame in (("-runs", table(findings)), ("", summary(findings))):
-            files.write_text(tables / f"{name}{end}.csv", files.csv_of(frame, FLOAT32))
+        files.write_text(tables / f"{name}-runs.csv", files.csv_of(table(findings), FLOAT32))
+        files.write_text(tables / f"{name}.csv", files.csv_of(summary(findings), FLOAT32))
         data.write(tables / f"{name}{DATA}", findings, plan)
         _write_page(pages / f"{name}.md", findings)
     write_index(pages)

@@ -149,8 +149,8 @@ def _at_depth(depth, groups):
     if tied:
         sentence += f"; tied with it: {enumerate_words([group.label for group in tied])}"
     if worse:
-        rest = [measure.text(score(group)) for group in worse]
-        sentence += f". The others that train: {' to '.join(dict.fromkeys((rest[0], rest[-1])))}"
+        ends = [measure.text(score(group)) for group in (worse[0], worse[-1])]
+        sentence += f". The others that train: {' to '.join(dict.fromkeys(ends))}"  # or both in one
     return f"{sentence}."
 
 
