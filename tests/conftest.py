@@ -95,6 +95,14 @@ def _locks_at_once(monkeypatch):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """No test is about a machine that loses power: what is written need not reach the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _few_fits():
     """Runs on images fit two Gabor filters, not 24: the fits took longer than the training."""
     from keras_deeplstm.callbacks import GaborSimilarity

@@ -1,9 +1,10 @@
 """What a stranger may put into a file, tried in a process that watches itself.
 
-    python hostile_configs.py FOLDER
+    python hostile_configs.py FOLDER [ARGUMENT ...]
 
 Every argument of every class that the package registers is replaced by every payload, in
-`from_config`; the arguments that name functions or sizes also in a `.keras` file. Prints, as JSON,
+`from_config`; the arguments that are named, else all that name functions or sizes, also in a
+`.keras` file. Prints, as JSON,
 how many were refused, which were not, and what the process did meanwhile that it should not:
 writing, sockets, processes, reading the file that a payload names.
 """
@@ -113,7 +114,7 @@ def replaced(path, config, target):
             new.writestr(name, content)
 
 
-def main(folder):
+def main(folder, *in_files):
     global watching
     import keras
 
@@ -130,7 +131,7 @@ def main(folder):
         model.save(path)
         keras.models.load_model(path)  # what is imported on the way is imported now
         for argument, payload, config in attempts(one.get_config()):
-            if argument in IN_FILES:
+            if argument in (in_files or IN_FILES):
                 target = os.path.join(folder, f"{name}-{argument}-{payload}.keras")
                 replaced(path, config, target)
                 files.append((name, argument, payload, target))
@@ -167,4 +168,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -555,7 +555,7 @@ def test_time_distributed():
     [
         (None, {}),
         pytest.param(MASK, {"go_backwards": True}, marks=pytest.mark.long),
-        (MASK, {"normalization": "layer", "depth": 2}),
+        pytest.param(MASK, {"normalization": "layer", "depth": 2}, marks=pytest.mark.long),
         pytest.param(MASK, {}, marks=pytest.mark.long),
         pytest.param(None, {"go_backwards": True}, marks=pytest.mark.long),
     ],

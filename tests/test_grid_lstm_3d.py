@@ -115,10 +115,10 @@ def test_equals_a_walk_from_cell_to_cell(options, masked):
 @pytest.mark.parametrize(
     "options",
     [
-        *FAST[2:4],
+        FAST[2],
         *(
             pytest.param(options, marks=pytest.mark.long)
-            for options in (*FAST[:2], *FAST[4:], {"unroll": True, "project_inputs": None})
+            for options in (*FAST[:2], *FAST[3:], {"unroll": True, "project_inputs": None})
         ),
     ],
     ids=str,
@@ -230,7 +230,7 @@ def test_images_do_not_see_those_beside_them(options, masked):
     assert images_in_a_row(7, 32) == 4
     mask = np.random.default_rng(5).random((32, 7, 3)) < 0.7 if masked else None
     together = numpy_of(layer(x, mask=mask))
-    for i in range(0, 32, 3):
+    for i in range(0, 32, 5):
         alone = layer(x[i : i + 1], mask=mask[i : i + 1] if masked else None)
         np.testing.assert_allclose(together[i : i + 1], numpy_of(alone), atol=1e-6)
     np.testing.assert_allclose(
@@ -241,11 +241,11 @@ def test_images_do_not_see_those_beside_them(options, masked):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the others know the size of a batch")
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_batch_of_unknown_size_has_images_side_by_side(jit_compile):
     import tensorflow as tf
 
-    layer = grid(depth=2, directions=ALL)
+    layer = grid(depth=1, directions=ALL)
     unknown = [tf.TensorSpec((None, 7, 3, CHANNELS))]
     call = tf.function(layer, jit_compile=jit_compile, input_signature=unknown)
     for batch in (32, 16, 3):
@@ -393,7 +393,7 @@ def test_recurrent_dropout_is_one_mask_for_all_positions():
 # Diagnostics.
 
 
-def test_gradients_of_states_by_layer():
+def test_gradients_of_states_by_layer(eager):
     """Measured through offsets; those of the last layer's h_D are known."""
     model = keras.Sequential(
         [keras.Input((4, 4, 1)), grid(directions=ALL, combine="sum", patches=(2, 2))]

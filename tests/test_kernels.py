@@ -197,6 +197,7 @@ def test_transforms_step_aside(monkeypatch):
     np.testing.assert_allclose(second.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of XLA as TensorFlow compiles with it")
 def test_the_gradient_of_steps_written_out_grows_with_the_depth_not_its_square():
     """XLA would compute the gradient of c anew for each gate of all the steps before."""

@@ -17,7 +17,9 @@ def predicted(layer, x, state):
 
 @pytest.mark.backends
 @pytest.mark.parametrize(
-    "biases", [{}, CHRONO, {"forget_bias": 1.0}], ids=["default", "chrono", "1"]
+    "biases",
+    [{}, CHRONO, pytest.param({"forget_bias": 1.0}, marks=pytest.mark.long)],
+    ids=["default", "chrono", "1"],
 )
 def test_the_gradient_of_a_wide_layer_is_as_predicted(biases):
     """The norms of one draw of 200 units, step by step, over up to four powers of ten."""

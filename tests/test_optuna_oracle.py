@@ -436,7 +436,7 @@ def test_what_cannot_be(tmp_path, monkeypatch):
         PruningCallback(keras_tuner.oracles.RandomSearchOracle())
 
 
-def test_lines_of_a_notebook(tmp_path):
+def test_lines_of_a_notebook(eager, tmp_path):
     """A search of models, whose best one another process loads."""
     x = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
     y = (x.sum(axis=1) > 0).astype("int32")

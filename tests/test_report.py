@@ -29,6 +29,19 @@ from keras_deeplstm.experiments.words import (
     share_text,
 )
 
+
+@pytest.fixture(autouse=True)
+def _pictures(request):
+    """Most of these tests are about what is said: they draw nothing but by `drawn`."""
+    if "drawn" not in request.fixturenames:
+        request.getfixturevalue("quick_pictures")
+
+
+@pytest.fixture
+def drawn():
+    """The pictures of the page are drawn as for people."""
+
+
 UNTIED = ModelConfig()
 TIED = ModelConfig(tied=True)
 TANH = ModelConfig(block="dense", activation="tanh")
@@ -65,7 +78,7 @@ def test_runs_on_other_data_are_not_compared(tmp_path):
     assert pd.read_csv(tmp_path / "table.csv")["run"].tolist() == ["b", "c", "d"]
 
 
-def test_page_of_a_run(tmp_path):
+def test_page_of_a_run(tmp_path, drawn):
     make_run(tmp_path / "a", UNTIED, 0.5, 2.1e-7, 0.961)
     path = write_report([tmp_path / "a"])
     assert path == tmp_path / "a" / "report.html"
@@ -196,7 +209,7 @@ def record_states(run, first, memory):
 
 
 @pytest.mark.parametrize("dead", [["dead"], ["alive", "dead"]], ids=["alone", "beside"])
-def test_what_has_no_logarithm_is_drawn(tmp_path, dead, recwarn):
+def test_what_has_no_logarithm_is_drawn(tmp_path, dead, recwarn, drawn):
     """Gradients that have died, and a loss below zero, are no warning in the terminal."""
     for name in dead:
         make_run(tmp_path / name, UNTIED if name == "alive" else TANH)

@@ -93,7 +93,7 @@ def test_a_small_cnn_has_no_depth():
     assert deep.space.searched == ["depth", *small.space.searched]
 
 
-def test_five_lines_of_a_notebook(tmp_path, monkeypatch):
+def test_five_lines_of_a_notebook(eager, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = (
         PAGE.read_text().partition("## In a notebook")[2].split("```")[1].removeprefix("python\n")

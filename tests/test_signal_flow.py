@@ -240,7 +240,7 @@ def compiled(layers, jit_compile="auto"):
     return model
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_outputs_of_the_training_step_itself(jit_compile):
     if BACKEND == "torch" and jit_compile:
         pytest.skip("Keras does not compile the training step of torch on this machine")

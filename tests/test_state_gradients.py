@@ -296,7 +296,7 @@ def test_no_warning_however_many_models_are_measured(monkeypatch):
     assert not warnings
 
 
-def test_carried_states_and_metrics_are_left_alone():
+def test_carried_states_and_metrics_are_left_alone(eager):
     """Each path starts from the same states, and the losses of several outputs are those of fit."""
     inputs = keras.Input((4, 3), batch_size=8)
     h = GridLSTM2D(4, 3, stateful=True, name="grid")(inputs)

@@ -333,7 +333,7 @@ def test_sampled_text_has_the_distribution_of_the_model():
         assert frequencies(temperature=temperature) == [0, 1, 0, 0]
 
 
-@pytest.mark.parametrize("connection", ["lstm", "residual"])
+@pytest.mark.parametrize("connection", ["lstm", pytest.param("residual", marks=pytest.mark.long)])
 def test_a_transformer_writes_what_its_window_says(connection):
     """Its text is that of the last 5 symbols, read anew for each, so far as there are so many."""
     model = language_model("transformer", context=5, heads=2, connection=connection)

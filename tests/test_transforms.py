@@ -56,7 +56,7 @@ def kinds(*fast):
     )
 
 
-TRANSFORMED = kinds("grid-1", "block-tied")
+TRANSFORMED = kinds("block-tied")
 
 
 @pytest.fixture

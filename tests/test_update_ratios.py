@@ -82,7 +82,7 @@ OPTIONS = {
     "ema": {"use_ema": True, "ema_momentum": 0.5},
     "accumulated": {"gradient_accumulation_steps": 2, "clipnorm": 0.1},
 }
-FAST = {("adamw", "clipnorm"), ("adam", "accumulated")}
+FAST = {("adamw", "clipnorm")}
 
 
 @pytest.mark.parametrize(
