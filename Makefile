@@ -19,6 +19,8 @@ ON_TORCH := KERAS_BACKEND=torch OMP_NUM_THREADS=1
 SEED := $(or $(SEED),$(shell date +%s))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# What is compiled is kept, whatever the shell says: tests start many processes that import it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo docs test test-random notebooks test-backends test-long soak check format dist clean
 

@@ -2,10 +2,9 @@
 
     python hostile_configs.py FOLDER [ARGUMENT ...]
 
-Every argument of every class that the package registers is replaced by every payload, in
-`from_config`; the arguments that are named, else all that name functions or sizes, also in a
-`.keras` file. Prints, as JSON,
-how many were refused, which were not, and what the process did meanwhile that it should not:
+Every argument of every class that the package registers, or each of those named, is replaced by
+every payload, in `from_config`; if it names functions or sizes, also in a `.keras` file. Prints, as
+JSON, how many were refused, which were not, and what the process did meanwhile that it should not:
 writing, sockets, processes, reading the file that a payload names.
 """
 
@@ -90,8 +89,8 @@ def registered(keras):
     return {type(one).__name__: one for one in found}
 
 
-def attempts(config):
-    for argument in config:
+def attempts(config, arguments):
+    for argument in [one for one in config if not arguments or one in arguments]:
         huge = {"huge": HUGE[argument]} if argument in HUGE else {}
         payloads = {**PAYLOADS, **huge}
         if argument == "layers":
@@ -114,7 +113,7 @@ def replaced(path, config, target):
             new.writestr(name, content)
 
 
-def main(folder, *in_files):
+def main(folder, *arguments):
     global watching
     import keras
 
@@ -130,8 +129,8 @@ def main(folder, *in_files):
         path = os.path.join(folder, f"{name}.keras")
         model.save(path)
         keras.models.load_model(path)  # what is imported on the way is imported now
-        for argument, payload, config in attempts(one.get_config()):
-            if argument in (in_files or IN_FILES):
+        for argument, payload, config in attempts(one.get_config(), arguments):
+            if argument in IN_FILES:
                 target = os.path.join(folder, f"{name}-{argument}-{payload}.keras")
                 replaced(path, config, target)
                 files.append((name, argument, payload, target))
@@ -150,7 +149,7 @@ def main(folder, *in_files):
 
     watching = True
     for name, one in objects.items():
-        for argument, payload, config in attempts(one.get_config()):
+        for argument, payload, config in attempts(one.get_config(), arguments):
             attempt("from_config", name, argument, payload, type(one).from_config, config)
     for name, argument, payload, path in files:
         attempt("load_model", name, argument, payload, keras.models.load_model, path)

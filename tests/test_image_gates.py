@@ -67,6 +67,7 @@ def test_the_picture_shows_means_over_units():
     assert len(figure.axes) == 2 * 10 + 1
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("eager")
 def test_a_run_shows_the_gates_on_images_of_three_classes(tmp_path):
     model = ModelConfig("image_grid", 1, units=2, patch=4)

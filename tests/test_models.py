@@ -65,8 +65,10 @@ BUDGETS = [
 
 @pytest.mark.parametrize(
     "build, arguments, options",
-    BUDGETS,
-    ids=[f"{build.__name__}-{options}" for build, _, options in BUDGETS],
+    [
+        pytest.param(*one, id=f"{one[0].__name__}-{one[2]}", marks=[pytest.mark.long] * (n % 2))
+        for n, one in enumerate(BUDGETS)
+    ],
 )
 def test_a_budget_gives_the_largest_model_within_it(build, arguments, options):
     budget = 7_000

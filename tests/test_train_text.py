@@ -430,6 +430,7 @@ def test_results(trained):
     assert result["test_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_transformer_records_the_gradients_of_its_states(folder):
     (folder / "numbers.txt").write_text(SHORT)
     go_on(folder / "run", small(block="transformer", sample_length=0, evaluate_every=30))
