@@ -78,6 +78,17 @@ def test_an_axis_is_logarithmic_where_that_can_be_read(values, scale):
     assert ax.get_yscale() == scale
 
 
+@pytest.mark.parametrize("errors, scale", [((1.5, 6), "symlog"), ((1.9, 2.4), "linear")])
+def test_an_axis_of_errors_has_two_numbers(errors, scale):
+    figure, ax = drawing.new_figure()
+    drawn = drawing.scores_on(ax, Measure.of("accuracy"), "test")
+    ax.plot([1, 2], [drawn(1 - error / 100) for error in errors])
+    drawing.picture(figure, "a picture")
+    low, high = ax.get_ylim()
+    assert ax.get_yscale() == scale
+    assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 2
+
+
 def rated(*accuracies, depth=10, block="dense"):
     """Groups with one run each, by their rates and validation accuracies."""
     configs = [

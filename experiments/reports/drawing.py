@@ -155,6 +155,8 @@ def picture(figure: Figure, alt: str, caption: str = "") -> Picture:
         ax.set_yscale("linear")
     if ax.get_yscale() == "symlog":
         ax.set_ylim(bottom=max(0, low))
+        if sum(low <= error <= high for error in ERRORS) < 2:  # one number alone tells no distance
+            ax.set_yscale("linear")
     handles, labels = ax.get_legend_handles_labels()
     if (legend := ax.get_legend()) is not None:
         legend.remove()
