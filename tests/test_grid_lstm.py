@@ -833,6 +833,7 @@ def test_wrong_calls():
             tf.function(grid(unroll=True)).get_concrete_function(tf.TensorSpec((6, None, 3)))
 
 
+@pytest.mark.long  # of the other layers in test_contract.py
 @pytest.mark.skipif(BACKEND == "torch", reason="SavedModel is promised for TensorFlow and JAX")
 def test_export_to_saved_model(tmp_path):
     import tensorflow as tf

@@ -132,9 +132,8 @@ def test_gradients_equal_finite_differences(options):
     assert (table.relative_error < 1e-5).all(), table
 
 
-@pytest.mark.parametrize(
-    "mask", [pytest.param(None, marks=pytest.mark.long), MASK], ids=["plain", "masked"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
 def test_gradients_of_the_loop_and_written_out_agree(mask, in_float64):
     """Nine diagonals are a loop, the reference of whose gradient is the graph without one."""
     x = images(BATCH, 4, 6, CHANNELS, dtype="float64")

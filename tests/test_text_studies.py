@@ -87,6 +87,7 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys):
         STUDY.plan("tinyshakespeare", folds=2)
 
 
+@pytest.mark.long  # one of sequences is not
 @pytest.mark.usefixtures("worker_here", "quick_pictures")
 def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -470,6 +470,7 @@ def test_a_damaged_checkpoint(trained, folder):
     ]
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_in_the_test(folder, monkeypatch):
     evaluate = keras.Model.evaluate
 
