@@ -63,6 +63,7 @@ BUDGETS = [
 ]
 
 
+# Every second is long, so that one of each builder and block is not.
 @pytest.mark.parametrize(
     "build, arguments, options",
     [

@@ -83,14 +83,8 @@ def test_all_trials_once(golden, tmp_path, training):
     assert told(folder) == found and not training.finished
 
 
-@pytest.mark.parametrize(
-    "when, share",
-    [
-        ("torn", 457),
-        pytest.param("torn", 19, marks=pytest.mark.long),
-        pytest.param("before", 19, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("share", [457, pytest.param(19, marks=pytest.mark.long)])
+@pytest.mark.parametrize("when", ["torn", pytest.param("before", marks=pytest.mark.long)])
 def test_killed_at_each_write(golden, tmp_path, training, monkeypatch, when, share):
     """A search goes on to the same trials wherever it was killed."""
     config, expected, finished = golden

@@ -56,7 +56,7 @@ def kinds(*fast):
     )
 
 
-TRANSFORMED = kinds(*["block-tied"] * (BACKEND != "tensorflow"))
+TRANSFORMED = kinds("block-tied")
 
 
 @pytest.fixture
@@ -110,6 +110,7 @@ def test_jax(layer):
     np.testing.assert_allclose(jax.vmap(layer)(two)[1], layer(2 * x), atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="transforms of TensorFlow")
 @TRANSFORMED
 def test_tensorflow(kind, layer):
